@@ -1,0 +1,1 @@
+"""Place: every way in and every place it runs."""

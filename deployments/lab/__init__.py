@@ -1,0 +1,1 @@
+"""The lab: two sites and a witness on one machine, from parts that pip installs."""

@@ -1,0 +1,1 @@
+"""Words: runbooks as YAML, and the pages that are printed from them."""

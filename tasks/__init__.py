@@ -1,0 +1,1 @@
+"""Hands: every effect on the world; one folder per kind of resource."""
