@@ -1,0 +1,107 @@
+"""Evidence: immutable records of single facts, chained per run and closed by a signed manifest. Pure.
+
+Chains are per run, so that merging two copies of a ledger is a union (PLAN.md). A chain without its manifest is the tail
+of a run that was killed: it reads as `unproven` until the run is ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from recovery.value import Instant, Value, canonical, sha256_of
+
+GENESIS = "0" * 64
+
+
+class Record(Value):
+    """One fact of a run. `end` is None for a beginning; `rule` is the numbered rule that was applied, if any.
+
+    `kind` is a dotted word: run.begun, step.begun, step.ended, step.failed, proof, backup, mark, refusal, missed…
+    """
+
+    schema_version: Literal[1] = 1
+    run: str
+    sequence: Annotated[int, Field(ge=0)]
+    previous: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    kind: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)*$")]
+    subject: str
+    digest: str = ""
+    rule: str = ""
+    begin: Instant
+    end: Instant | None = None
+    who: str
+    generation: Annotated[int, Field(ge=0)] = 0
+    facts: dict[str, JsonValue] = {}
+    measures: dict[str, float] = {}
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over the canonical form, hexadecimal: what the next record carries as `previous`."""
+        return sha256_of(self)
+
+    @property
+    def key(self) -> str:
+        """Where the record lives in a ledger."""
+        return record_key(self.run, self.sequence)
+
+
+class Signature(Value):
+    """An ed25519 signature: who, with which key (its fingerprint), and the 64 bytes as hexadecimal."""
+
+    who: str
+    key: str
+    ed25519: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
+
+
+class Manifest(Value):
+    """The end of a run's chain: how many records, the last one's hash, the outcome."""
+
+    schema_version: Literal[1] = 1
+    run: str
+    records: Annotated[int, Field(ge=1)]
+    head: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    outcome: Annotated[str, Field(min_length=1)]
+    ended_at: Instant
+    signature: Signature | None = None
+
+    def signed_bytes(self) -> bytes:
+        """What the signature covers: the manifest without it."""
+        return canonical(self.model_copy(update={"signature": None}))
+
+
+def record_key(run: str, sequence: int) -> str:
+    """The key of a run's record: its order in text is its order in the chain."""
+    return f"runs/{run}/{sequence:08d}.json"
+
+
+def manifest_key(run: str) -> str:
+    """The key of a run's manifest."""
+    return f"runs/{run}/manifest.json"
+
+
+class Trouble(Value):
+    """What is wrong with a chain: a change, a gap, a reordering, a bad signature."""
+
+    run: str
+    sequence: int | None
+    fact: str
+
+
+def chain_troubles(run: str, records: Sequence[tuple[str, Record]], manifest: Manifest | None) -> tuple[Trouble, ...]:
+    """All that is wrong with one run's chain. `records` are (key, record) pairs in the ledger's order."""
+    troubles: list[Trouble] = []
+    previous = GENESIS
+    for expected, (key, record) in enumerate(records):
+        if record.run != run or key != record.key:
+            troubles.append(Trouble(run=run, sequence=expected, fact=f"record {record.run}/{record.sequence} at {key}"))
+        if record.sequence != expected:
+            troubles.append(Trouble(run=run, sequence=expected, fact=f"gap: found {record.sequence} in its place"))
+        if record.previous != previous:
+            troubles.append(Trouble(run=run, sequence=record.sequence, fact="does not follow the record before it"))
+        previous = record.hash
+    if manifest is not None and (manifest.run, manifest.records, manifest.head) != (run, len(records), previous):
+        troubles.append(Trouble(run=run, sequence=None, fact="the manifest closes another chain"))
+    return tuple(troubles)

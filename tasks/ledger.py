@@ -1,0 +1,31 @@
+"""The ledger's port, and the journal that appends a run's chain to it. Adapters: a directory, an S3 bucket.
+
+The ledger is append-only: there is no replace and no delete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+
+
+class Ledger(Protocol):
+    """Append-only storage of small JSON documents, by key."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people: a path or s3://bucket/prefix. No secrets."""
+        ...
+
+    def put(self, key: str, body: bytes) -> None:
+        """Write once, durably. Raises tasks.store.AlreadyThere when the key exists."""
+        ...
+
+    def get(self, key: str) -> bytes | None:
+        """The document, or None."""
+        ...
+
+    def list(self, prefix: str, after: str = "") -> Iterator[str]:
+        """Keys of the prefix in order, beginning behind `after`."""
+        ...
