@@ -32,6 +32,8 @@ class Seen:
 
     truth: Truth
     why: str = ""
+    since: datetime | None = None
+    """Since when it has been so without a break, where the loop knows: bounds the patience with what cannot be seen."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +41,8 @@ class Tried:
     """What the journal knows of one step."""
 
     begun: int = 0
+    ended: int = 0
+    """How often its postcondition was recorded as reached."""
     failed: int = 0
     last_begun_at: datetime | None = None
     last_failed_at: datetime | None = None
@@ -117,38 +121,36 @@ def back_off(failures: int) -> timedelta:
 def next_moves(plan: Plan, history: History, seen: Mapping[str, Seen], now: datetime) -> Next:
     """The next decision. `seen` has an entry for each step in `to_observe`; a missing one counts as unknown."""
     held = settled(plan, history, seen)
-    broken = _first_halt(plan, history, seen, now, held)
-    halted = broken or _ordered_halt(plan, history)
+    halt = _halt_of(plan, history, seen, now, held)
     moves: list[Move] = []
-    waits: list[tuple[str, datetime, str]] = []
+    waits: list[Wait] = []
     for step in plan.steps:
-        if step.id in held or not _ready(plan, step, held, halted, history):
+        if step.id in held or not _ready(plan, step, held, seen, halt, history):
             continue
-        match _decide(step, history.of(step.id), seen.get(step.id, Seen(truth=Truth.UNKNOWN, why="not observed")), now):
+        match _decide(step, history.of(step.id), _seen(seen, step), now):
             case Move() as move:
                 moves.append(move)
             case Wait() as wait:
-                waits.append((step.id, wait.until, wait.why))
-            case Halt():
-                pass
+                waits.append(wait)
+            case Halt() as end:
+                halt = halt or end
             case unreachable:
                 assert_never(unreachable)
     if moves:
         return Perform(moves=tuple(moves))
+    waits.extend(_underway(plan, history, seen, now, held, halt))
     if waits:
-        first = min(waits, key=lambda item: item[1])
-        return Wait(steps=tuple(item[0] for item in waits), until=first[1], why=first[2])
-    return halted or Finish()
+        first = min(waits, key=lambda wait: wait.until)
+        return Wait(steps=tuple(wait.steps[0] for wait in waits), until=first.until, why=first.why)
+    return halt or Finish()
 
 
 def settled(plan: Plan, history: History, seen: Mapping[str, Seen]) -> frozenset[str]:
-    """The steps that need nothing: they hold, people skipped them, or the step that releases them has begun."""
+    """The steps that need nothing: they hold, people skipped them, or they were reached once and are released now."""
     return frozenset(
         step.id
         for step in plan.steps
-        if history.of(step.id).skipped
-        or (step.until is not None and history.of(step.until).begun > 0)
-        or (step.id in seen and seen[step.id].truth is Truth.HOLDS)
+        if history.of(step.id).skipped or _released(step, history) or _seen(seen, step).truth is Truth.HOLDS
     )
 
 
@@ -158,37 +160,52 @@ def to_observe(plan: Plan, history: History) -> tuple[Step, ...]:
     return tuple(step for step in plan.steps if step.id not in unseen)
 
 
-def _ready(plan: Plan, step: Step, held: frozenset[str], halted: Halt | None, history: History) -> bool:
-    if step.always:
-        return _may_end(plan, step, held, halted)
-    if halted is not None and (halted.step == step.id or not history.of(step.id).begun):
-        return False
-    return plan.before[step.id] <= held
+def _released(step: Step, history: History) -> bool:
+    return step.until is not None and history.of(step.until).begun > 0 and history.of(step.id).ended > 0
 
 
-def _may_end(plan: Plan, step: Step, held: frozenset[str], halted: Halt | None) -> bool:
-    """An `always` step runs in its turn, or once the run has halted, after the `always` steps that it needs."""
-    needs = plan.before[step.id]
-    if needs <= held:
-        return True
-    if halted is None:
+def _seen(seen: Mapping[str, Seen], step: Step) -> Seen:
+    return seen.get(step.id, Seen(truth=Truth.UNKNOWN, why="it was not observed"))
+
+
+def _ready(
+    plan: Plan, step: Step, held: frozenset[str], seen: Mapping[str, Seen], halt: Halt | None, history: History
+) -> bool:
+    """In its turn when all before it holds; after a halt only the `always` steps, once nothing else is underway."""
+    if history.paused:
         return False
-    return all(need in held for need in needs if plan.step(need).always)
+    if halt is None:
+        return plan.before[step.id] <= held
+    if not step.always:
+        return False
+    return all(
+        need in held or (not plan.step(need).always and _seen(seen, plan.step(need)).truth is not Truth.UNDERWAY)
+        for need in plan.before[step.id]
+    )
+
+
+def _underway(
+    plan: Plan, history: History, seen: Mapping[str, Seen], now: datetime, held: frozenset[str], halt: Halt | None
+) -> list[Wait]:
+    """After a halt, what still runs is awaited within its patience before anybody calls the run ended."""
+    if halt is None:
+        return []
+    waits = [
+        _decide(step, history.of(step.id), _seen(seen, step), now)
+        for step in plan.steps
+        if step.id not in held and _seen(seen, step).truth is Truth.UNDERWAY
+    ]
+    return [wait for wait in waits if isinstance(wait, Wait)]
 
 
 def _decide(step: Step, tried: Tried, seen: Seen, now: datetime) -> Move | Wait | Halt:
-    match seen.truth:
-        case Truth.UNDERWAY:
-            patience_ends = (tried.last_begun_at or now) + timedelta(seconds=step.patience_seconds)
-            if now < patience_ends:
-                return Wait(steps=(step.id,), until=patience_ends, why=seen.why or f"{step.id} is underway")
-        case Truth.UNKNOWN:
-            patience_ends = (tried.last_begun_at or now) + timedelta(seconds=step.patience_seconds)
-            if now < patience_ends:
-                return Wait(steps=(step.id,), until=patience_ends, why=seen.why or f"{step.id} could not be observed")
-            return _halt(step, tried, seen, unproven=True)
-        case Truth.ABSENT | Truth.HOLDS:
-            pass
+    patience = timedelta(seconds=step.patience_seconds)
+    if seen.truth is Truth.UNDERWAY and now < (ends := (tried.last_begun_at or now) + patience):
+        return Wait(steps=(step.id,), until=ends, why=seen.why or f"{step.id} is underway")
+    if seen.truth is Truth.UNKNOWN:
+        if now < (ends := (seen.since or now) + patience):
+            return Wait(steps=(step.id,), until=ends, why=seen.why or f"{step.id} could not be observed")
+        return _halt(step, tried, seen, unproven=True)
     if tried.final or tried.begun >= step.tries + tried.extra_tries:
         return _halt(step, tried, seen)
     if tried.last_failed_at is not None and now < (ready_at := tried.last_failed_at + back_off(tried.failed)):
@@ -197,28 +214,24 @@ def _decide(step: Step, tried: Tried, seen: Seen, now: datetime) -> Move | Wait 
 
 
 def _halt(step: Step, tried: Tried, seen: Seen, *, unproven: bool = False) -> Halt:
-    why = tried.last_fact or seen.why or f"{step.id} does not hold"
-    spent = "" if tried.final or unproven else f" after {tried.begun} of {step.tries + tried.extra_tries} tries"
+    why = tried.last_fact or seen.why or "its postcondition does not hold"
+    spent = "" if tried.final or unproven else f" (after {tried.begun} of {step.tries + tried.extra_tries} tries)"
     hint = tried.last_hint or "look at the step's evidence with 'dr show', mend the cause, then 'dr run retry'"
-    return Halt(step=step.id, why=f"{step.id}{spent}: {why}", hint=hint, unproven=unproven)
+    return Halt(step=step.id, why=f"{why}{spent}", hint=hint, unproven=unproven)
 
 
-def _first_halt(
+def _halt_of(
     plan: Plan, history: History, seen: Mapping[str, Seen], now: datetime, held: frozenset[str]
 ) -> Halt | None:
+    """The first reason not to go on: an order, or a step in its turn that is beyond its tries or its patience."""
+    if history.cancelled:
+        return Halt(step=plan.steps[0].id, why=f"cancelled: {history.cancelled}", hint="make a new plan to begin again")
+    if history.paused:
+        return Halt(step=plan.steps[0].id, why=f"paused: {history.paused}", hint="go on with 'dr run resume'")
     for step in plan.steps:
         if step.id in held or not plan.before[step.id] <= held:
             continue
-        decision = _decide(step, history.of(step.id), seen.get(step.id, Seen(truth=Truth.UNKNOWN)), now)
+        decision = _decide(step, history.of(step.id), _seen(seen, step), now)
         if isinstance(decision, Halt):
             return decision
-    return None
-
-
-def _ordered_halt(plan: Plan, history: History) -> Halt | None:
-    first = plan.steps[0].id
-    if history.cancelled:
-        return Halt(step=first, why=f"cancelled: {history.cancelled}", hint="make a new plan to begin again")
-    if history.paused:
-        return Halt(step=first, why=f"paused: {history.paused}", hint="continue with 'dr run resume'")
     return None

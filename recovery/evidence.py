@@ -6,6 +6,8 @@ of a run that was killed: it reads as `unproven` until the run is ended.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -69,7 +71,7 @@ class Manifest(Value):
 
     def signed_bytes(self) -> bytes:
         """What the signature covers: the manifest without it."""
-        return canonical(self.model_copy(update={"signature": None}))
+        return canonical(self.but(signature=None))
 
 
 def record_key(run: str, sequence: int) -> str:
@@ -92,16 +94,132 @@ class Trouble(Value):
 
 def chain_troubles(run: str, records: Sequence[tuple[str, Record]], manifest: Manifest | None) -> tuple[Trouble, ...]:
     """All that is wrong with one run's chain. `records` are (key, record) pairs in the ledger's order."""
+    return link_troubles(run, [Link(key=key, record=record, hash=record.hash) for key, record in records], manifest)
+
+
+class Link(Value):
+    """A record as it is stored. `hash` is over the stored bytes, so that a chain outlives every change of the schema."""
+
+    key: str
+    record: Record
+    hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def read_link(key: str, body: bytes) -> Link | str:
+    """The record stored under `key`, or what is wrong with its bytes."""
+    try:
+        record = Record.model_validate_json(body)
+        plain = json.loads(body)
+    except ValueError:
+        return f"the document at {key} is not a record of a known schema"
+    if canonical(plain) != body:
+        return f"the document at {key} is not in canonical form: its bytes were changed"
+    return Link(key=key, record=record, hash=hashlib.sha256(body).hexdigest())
+
+
+def read_manifest(run: str, body: bytes) -> Manifest | str:
+    """The manifest stored for `run`, or what is wrong with its bytes."""
+    try:
+        return Manifest.model_validate_json(body)
+    except ValueError:
+        return f"the document at {manifest_key(run)} is not a manifest of a known schema"
+
+
+def signed_bytes_of(body: bytes) -> bytes:
+    """What the signature in a stored manifest covers, from its bytes: right for every schema version."""
+    return canonical({**json.loads(body), "signature": None})
+
+
+def link_troubles(run: str, links: Sequence[Link], manifest: Manifest | None) -> tuple[Trouble, ...]:
+    """All that is wrong with one run's chain of stored records, in the ledger's order."""
     troubles: list[Trouble] = []
-    previous = GENESIS
-    for expected, (key, record) in enumerate(records):
-        if record.run != run or key != record.key:
-            troubles.append(Trouble(run=run, sequence=expected, fact=f"record {record.run}/{record.sequence} at {key}"))
+    previous, generation = GENESIS, 0
+    for expected, link in enumerate(links):
+        record = link.record
+
+        def trouble(fact: str, sequence: int) -> None:
+            troubles.append(Trouble(run=run, sequence=sequence, fact=fact))
+
+        if record.run != run or link.key != record.key:
+            trouble(f"record {record.run}/{record.sequence} at {link.key}", expected)
         if record.sequence != expected:
-            troubles.append(Trouble(run=run, sequence=expected, fact=f"gap: found {record.sequence} in its place"))
+            trouble(f"gap: found {record.sequence} in its place", expected)
         if record.previous != previous:
-            troubles.append(Trouble(run=run, sequence=record.sequence, fact="does not follow the record before it"))
-        previous = record.hash
-    if manifest is not None and (manifest.run, manifest.records, manifest.head) != (run, len(records), previous):
+            trouble("does not follow the record before it", record.sequence)
+        if record.generation < generation:
+            trouble(f"was written by a stale owner: generation {record.generation} after {generation}", record.sequence)
+        previous, generation = link.hash, max(generation, record.generation)
+    if manifest is not None and (manifest.run, manifest.records, manifest.head) != (run, len(links), previous):
         troubles.append(Trouble(run=run, sequence=None, fact="the manifest closes another chain"))
     return tuple(troubles)
+
+
+class Signed(StrEnum):
+    """What was found of a manifest's signature."""
+
+    VALID = "valid"
+    INVALID = "invalid"
+    """The bytes do not match the signature."""
+    UNKNOWN_KEY = "unknown key"
+    """The ledger holds no public key of that fingerprint."""
+    UNTRUSTED = "untrusted key"
+    """Valid, by a key that is neither listed nor vouched for by a listed one."""
+    NO_ANCHOR = "no trust anchor"
+    """Valid, but nobody said which keys are to be trusted."""
+    MISSING = "missing"
+
+
+class Checked(Value):
+    """One run after verification. `closed` is the outcome that its manifest names, empty for an open run."""
+
+    run: str
+    records: int
+    outcome: Outcome
+    closed: str = ""
+    why: str = ""
+    troubles: tuple[Trouble, ...] = ()
+
+
+class Report(Value):
+    """A whole ledger after verification."""
+
+    place: str
+    runs: tuple[Checked, ...] = ()
+    troubles: tuple[Trouble, ...] = ()
+    """Troubles that belong to no single run: two copies of the ledger that disagree."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """Failed when anything was tampered with; unproven when a run is open or unsigned; passed otherwise."""
+        if self.troubles:
+            return Outcome.FAILED
+        found = {checked.outcome for checked in self.runs}
+        return next((o for o in (Outcome.FAILED, Outcome.UNPROVEN) if o in found), Outcome.PASSED)
+
+
+_SIGNATURE_FACTS = {
+    Signed.INVALID: "the manifest's signature does not match its content",
+    Signed.MISSING: "the manifest carries no signature",
+    Signed.UNKNOWN_KEY: "the manifest is signed with a key that the ledger does not hold",
+    Signed.UNTRUSTED: "the manifest is signed with a key that is not listed",
+}
+
+
+def judge_run(
+    run: str, links: Sequence[Link], unreadable: Sequence[str], manifest: Manifest | None, signed: Signed
+) -> Checked:
+    """The verdict on one run. `unreadable` are facts about documents that are no records; without manifest `signed` is
+    not looked at. A chain that is whole but open is `unproven`: its tail may have been cut."""
+    troubles = [Trouble(run=run, sequence=None, fact=fact) for fact in unreadable]
+    troubles += link_troubles(run, links, manifest)
+    if manifest is not None and signed in _SIGNATURE_FACTS:
+        troubles.append(Trouble(run=run, sequence=None, fact=_SIGNATURE_FACTS[signed]))
+    outcome, why = Outcome.PASSED, ""
+    if troubles:
+        outcome, why = Outcome.FAILED, troubles[0].fact
+    elif manifest is None:
+        outcome, why = Outcome.UNPROVEN, "the run is not ended: its tail is unsigned"
+    elif signed is Signed.NO_ANCHOR:
+        outcome, why = Outcome.UNPROVEN, "the signature is valid, but no key was named as trusted"
+    closed = manifest.outcome if manifest is not None else ""
+    return Checked(run=run, records=len(links), outcome=outcome, closed=closed, why=why, troubles=tuple(troubles))

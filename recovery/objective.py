@@ -33,7 +33,9 @@ def duration_text(span: timedelta) -> str:
     return f"{seconds:g} s"
 
 
-Duration = Annotated[timedelta, BeforeValidator(duration), PlainSerializer(duration_text, return_type=str, when_used="json")]
+Duration = Annotated[
+    timedelta, BeforeValidator(duration), PlainSerializer(duration_text, return_type=str, when_used="json")
+]
 
 
 class Objective(Value):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, JsonValue, PlainSerializer
 
@@ -32,6 +32,11 @@ class Value(BaseModel):
     """A frozen value: unknown keys refused, no coercion surprises, comparable and hashable where its parts are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    def but(self, **changes: object) -> Self:
+        """The same value with these fields changed, validated anew; nothing computed before (a digest) is carried over."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self).model_validate({**fields, **changes}, by_name=True)
 
 
 def canonical(value: Value | JsonValue) -> bytes:
