@@ -1,0 +1,106 @@
+"""What a command shows and where: one JSON document for programs, tables for people, and the home it works in.
+
+Separate so that every command keeps the same promise (SPEC 2): with `--json` exactly one document on stdout, everything
+else on stderr; without it, the answer on stdout and progress on stderr. rich is imported only when something is shown.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from recovery.errors import BadInput, DrError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from rich.console import Console, RenderableType
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--home", envvar="DR_HOME", metavar="DIR", help="The folder with catalog and keys (default: ./.home)."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+_STYLES = {
+    "met": "green", "passed": "green", "held": "green",
+    "missed": "bold red", "failed": "bold red", "refused": "bold red",
+    "unproven": "yellow", "late": "yellow",
+    "not configured": "dim",
+}  # fmt: skip
+
+
+def home(given: Path | None) -> Path:
+    """The home's absolute path: `--home` or DR_HOME (typer fills in both), else ./.home. It need not exist."""
+    return (given or Path(".home")).expanduser().absolute()
+
+
+def existing_home(given: Path | None) -> Path:
+    """As `home`, but it must hold a catalog. Raises BadInput."""
+    folder = home(given)
+    if not catalog_path(folder).is_file():
+        raise BadInput(
+            f"there is no catalog at {catalog_path(folder)}",
+            hint="name the home with --home DIR or DR_HOME; deployments/catalog.example.yaml is a catalog to begin with",
+        )
+    return folder
+
+
+def catalog_path(folder: Path) -> Path:
+    """Where a home keeps its catalog."""
+    return folder / "catalog.yaml"
+
+
+def people() -> Console:
+    """The console for answers to people: stdout."""
+    from rich.console import Console  # noqa: PLC0415 -- rich costs start-up time that --json and --help need not pay
+
+    return Console(soft_wrap=False, highlight=False)
+
+
+def aside() -> Console:
+    """The console for progress, warnings and errors: stderr."""
+    from rich.console import Console  # noqa: PLC0415 -- as above
+
+    return Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def emit(
+    as_json: bool,
+    document: Mapping[str, Any] | BaseModel,
+    render: Callable[[], RenderableType | None],
+) -> None:
+    """The answer of a command: `document` as one JSON line, or what `render` draws (None: nothing) for people."""
+    if as_json:
+        plain = document if isinstance(document, Mapping) else document.model_dump(mode="json", by_alias=True)
+        sys.stdout.write(json.dumps(plain, ensure_ascii=False, allow_nan=False) + "\n")
+        sys.stdout.flush()
+        return
+    drawn = render()
+    if drawn is not None:
+        people().print(drawn)
+
+
+def word(outcome: str) -> str:
+    """An outcome or verdict as rich markup, coloured by its meaning. Only for words of our own, never for data."""
+    style = _STYLES.get(outcome)
+    return f"[{style}]{outcome}[/]" if style else outcome
+
+
+def complain(error: DrError, *, as_json: bool) -> None:
+    """Show an error: fact and hint on stderr, and with `--json` as the one document on stdout."""
+    if as_json:
+        emit(True, {"error": {"fact": error.fact, "hint": error.hint}}, lambda: None)
+    if sys.stderr.isatty():
+        from rich.text import Text  # noqa: PLC0415 -- as above
+
+        aside().print(Text.assemble(("error: ", "bold red"), error.fact))
+        aside().print(Text.assemble(("hint: ", "bold cyan"), error.hint))
+    else:
+        sys.stderr.write(f"error: {error.fact}\nhint: {error.hint}\n")
