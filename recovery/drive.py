@@ -1,8 +1,8 @@
 """The heart: what to do next, from a plan, its journal, what is seen, and the time. Pure and level-triggered.
 
 It may be stopped anywhere and asked again. A step names its postcondition, not its history: holds → pass; underway →
-wait within its patience; else perform within its tries; beyond → halt with a reason. When an earlier truth lapses, it is
-proved again before anything later moves.
+wait within its patience; else perform within its tries; beyond → halt with a reason. When an earlier truth lapses, it
+is proved again before anything later moves.
 """
 
 from __future__ import annotations

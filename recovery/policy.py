@@ -1,4 +1,4 @@
-"""Policies: how a resource is backed up, retained and proven. Promises as values; deciding is in due.py and retention.py."""
+"""Policies: how a resource is backed up, retained and proven. Deciding is in due.py and retention.py."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     def but(self, **changes: object) -> Self:
-        """The same value with these fields changed, validated anew; nothing computed before (a digest) is carried over."""
+        """The same value with these fields changed, validated anew; nothing computed (a digest) is carried over."""
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         return type(self).model_validate({**fields, **changes}, by_name=True)
 
