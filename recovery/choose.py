@@ -1,0 +1,182 @@
+"""Choosing what to restore from: a target, the backups and the archive in, one point or the reason why there is none. Pure.
+
+A target is absolute once it is chosen: relative words ("latest", "random") are resolved here, once (PLAN.md). Rules from
+facts/postgres.md section 7: only a backup that *ended* before the target, an explicit timeline, contiguous WAL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Literal
+
+from recovery.errors import BadInput, NoPoint
+from recovery.point import Backup, lsn_text
+from recovery.value import Instant, Value, rfc3339
+from recovery.wal import Archive, Known, Reach, files_for, path_to, reach
+
+CLOCK_BOUND = timedelta(seconds=2)
+"""How far two clocks may disagree before an instant in WAL is no longer trusted to lie on one side of another."""
+
+
+class Target(Value):
+    """Where recovery stops. `lsn`: before the first record at or behind `lsn`; `time`: before the first commit later
+    than `at`; `latest`: behind the archive's last record, which is `lsn`."""
+
+    kind: Literal["lsn", "time", "latest"]
+    lsn: int | None = None
+    at: Instant | None = None
+
+    def text(self) -> str:
+        """For people: `2026-11-24T03:00:00.000000Z`, `LSN 0/3000060`, `latest (LSN 0/3000060)`."""
+        if self.kind == "time" and self.at is not None:
+            return rfc3339(self.at)
+        where = f"LSN {lsn_text(self.lsn or 0)}"
+        return where if self.kind == "lsn" else f"latest ({where})"
+
+
+class Rates(Value):
+    """What a restore costs here: measured from past proofs, or these figures until there are any."""
+
+    restore_bytes_per_second: float = 200e6
+    combine_bytes_per_second: float = 400e6
+    wal_segments_per_second: float = 12.0
+
+
+class Point(Value):
+    """What will be restored: the backups in order (a full, or a full and its incremental), then these WAL files."""
+
+    backups: tuple[str, ...]
+    system_id: str
+    timeline: int
+    target: Target
+    segments: tuple[str, ...]
+    histories: tuple[int, ...] = ()
+    forecast_seconds: float
+
+
+class End(Value):
+    """The end of an archive as it was read: behind its last record, and the instant of its last commit if any."""
+
+    lsn: int
+    record_lsn: int
+    at: Instant | None = None
+
+
+def latest(end: End | None) -> Target:
+    """The newest moment that the archive holds. Raises NoPoint when it holds no WAL at all."""
+    if end is None:
+        raise NoPoint(
+            "the archive holds no WAL yet", hint="see that the agent archives: 'dr agent status', 'dr points'"
+        )
+    return Target(kind="latest", lsn=end.record_lsn, at=end.at)
+
+
+def at_time(at: datetime, *, now: datetime, end: End | None) -> Target:
+    """A chosen moment. Raises BadInput when it lies in the future, NoPoint behind the archive's last commit."""
+    if at > now:
+        raise BadInput(f"{rfc3339(at)} is in the future", hint=f"choose a moment before {rfc3339(now)}")
+    if end is None or end.at is None or end.at <= at:
+        known = rfc3339(end.at) if end is not None and end.at is not None else "none"
+        raise NoPoint(
+            f"the archive's last commit is {known}, which is not later than {rfc3339(at)}",
+            hint="wait until the WAL of that moment is archived, or restore to the latest moment with --latest",
+        )
+    return Target(kind="time", at=at)
+
+
+def at_random(share: float, backups: Sequence[Backup], *, window: timedelta, now: datetime, end: End | None) -> Target:
+    """The moment at `share` (0 to 1) of the restorable window. Raises NoPoint when there is no window yet."""
+    ended = [each.ended_at for each in backups]
+    if end is None or end.at is None or not ended or min(ended) >= end.at:
+        raise NoPoint("there is no window to choose a moment from", hint="take a backup first: 'dr backup'")
+    begin = max(min(ended) + CLOCK_BOUND, now - window)
+    last = end.at - timedelta(milliseconds=1)
+    if begin >= last:
+        return Target(kind="time", at=last)
+    return Target(kind="time", at=begin + (last - begin) * share)
+
+
+def choose(
+    target: Target,
+    *,
+    backups: Sequence[Backup],
+    archive: Archive,
+    timeline: int,
+    known: Sequence[Known] = (),
+    end: End | None = None,
+    rates: Rates | None = None,
+) -> Point:
+    """The point with the least forecast time. `timeline` is explicit: a clone's timeline in the archive is never followed.
+
+    Raises NoPoint with the reason when no backup reaches the target.
+    """
+    by_id = {each.id: each for each in backups}
+    usable: list[Point] = []
+    refusals: list[str] = []
+    for backup in sorted(backups, key=lambda each: each.end_lsn, reverse=True):
+        if (why := _unusable(backup, by_id, target)) is not None:
+            refusals.append(why)
+            continue
+        found = reach(archive, backup, timeline, known)
+        if found is None:
+            refusals.append(f"{backup.id} is not on timeline {timeline}")
+            continue
+        to_lsn = _needed_until(target, known, found)
+        if found.stops == "unusable" or found.to_lsn < to_lsn:
+            refusals.append(f"{backup.id} reaches only {lsn_text(found.to_lsn)}: {found.missing} is missing")
+            continue
+        usable.append(_point(backup, by_id, target, archive, timeline, to_lsn, rates or Rates()))
+    if usable:
+        return min(usable, key=lambda point: point.forecast_seconds)
+    why = "; ".join(refusals[:3]) or "there is no backup"
+    raise NoPoint(
+        f"no point for {target.text()} on timeline {timeline}: {why}",
+        hint="'dr points' shows the windows and gaps; take a backup with 'dr backup', or choose a moment in a window",
+    )
+
+
+def _unusable(backup: Backup, by_id: dict[str, Backup], target: Target) -> str | None:
+    if backup.parent is not None and backup.parent not in by_id:
+        return f"{backup.id} needs {backup.parent}, which is not there"
+    if target.kind == "time" and target.at is not None and backup.ended_at + CLOCK_BOUND >= target.at:
+        return f"{backup.id} ended at {rfc3339(backup.ended_at)}, not before the target"
+    if target.kind != "time" and target.lsn is not None and backup.end_lsn > target.lsn:
+        return f"{backup.id} ended at {lsn_text(backup.end_lsn)}, behind the target"
+    return None
+
+
+def _needed_until(target: Target, known: Sequence[Known], found: Reach) -> int:
+    """The LSN up to which WAL must be there: one record behind an exclusive target, else recovery waits for it."""
+    if target.kind == "lsn" and target.lsn is not None:
+        return target.lsn + 1
+    if target.kind == "latest" and target.lsn is not None:
+        return target.lsn + 1
+    later = [each.lsn for each in known if target.at is not None and each.at > target.at + CLOCK_BOUND]
+    inside = [lsn for lsn in later if found.from_lsn < lsn <= found.to_lsn]
+    return min(inside, default=found.to_lsn)
+
+
+def _point(
+    backup: Backup,
+    by_id: dict[str, Backup],
+    target: Target,
+    archive: Archive,
+    timeline: int,
+    to_lsn: int,
+    rates: Rates,
+) -> Point:
+    chain = (backup,) if backup.parent is None else (by_id[backup.parent], backup)
+    path = path_to(archive.histories, timeline)
+    segments = files_for(path, backup.begin_lsn, to_lsn, archive.segment_bytes)
+    data = chain[0].size_bytes / rates.restore_bytes_per_second
+    combine = sum(each.size_bytes for each in chain[1:]) / rates.combine_bytes_per_second
+    return Point(
+        backups=tuple(each.id for each in chain),
+        system_id=backup.system_id,
+        timeline=timeline,
+        target=target,
+        segments=segments,
+        histories=tuple(leg.timeline for leg in path[1:]),
+        forecast_seconds=data + combine + len(segments) / rates.wal_segments_per_second,
+    )

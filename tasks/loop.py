@@ -1,0 +1,163 @@
+"""The one loop: ask the resolver, perform what it says, write it down, ask again. Every door uses it.
+
+Prefect is one door, `dr` another, tests a third; they differ only in the `perform` that they pass in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from recovery.drive import Finish, Halt, History, Move, Perform, Seen, Truth, Wait, next_moves, to_observe
+from recovery.errors import BadInput, DrError, Refused, Unproven
+from recovery.evidence import Record
+from recovery.journal import history, results
+from recovery.plan import Plan
+from recovery.step import Step
+from tasks.journal import Journal
+from tasks.kind import Facts, Scene, Verbs
+
+POLL_FIRST_SECONDS = 0.01
+POLL_MOST_SECONDS = 0.5
+AT_ONCE = 16
+
+
+class Door(Protocol):
+    """How a move is carried out: plainly in a thread, or as a Prefect task run named after its step."""
+
+    def __call__(self, move: Move, perform: Callable[[], Facts]) -> Facts:
+        """Call `perform` once and give what it gives."""
+        ...
+
+
+def plainly(move: Move, perform: Callable[[], Facts]) -> Facts:  # noqa: ARG001 -- the door's shape
+    """The door of break glass and tests: nothing around the move."""
+    return perform()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """For people who watch: a step began, moved on, ended or failed."""
+
+    step: str
+    word: str
+    text: str = ""
+    share: float | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class Loop:
+    """One run of one plan. `may_act` raises Refused when the lease is lost; it is asked before every move."""
+
+    plan: Plan
+    verbs: Verbs
+    journal: Journal
+    now: Callable[[], datetime]
+    door: Door = plainly
+    tell: Callable[[Event], None] = lambda event: None  # noqa: ARG005 -- nobody watches
+    may_act: Callable[[], None] = lambda: None
+    _flying: dict[str, Future[None]] = field(default_factory=dict)
+    _since: dict[str, tuple[Truth, datetime]] = field(default_factory=dict)
+
+    def run(self) -> Finish | Halt:
+        """Drive the plan to its end. Resumes whatever the journal and the world say; may be killed at any instant."""
+        pause = POLL_FIRST_SECONDS
+        with self._pool() as pool:
+            while True:
+                records = self.journal.records()
+                past = history(records)
+                decision = next_moves(self.plan, past, self._look(past, records), self.now())
+                match decision:
+                    case Perform(moves=moves):
+                        self.may_act()
+                        for move in moves:
+                            self._begin(pool, move)
+                        pause = POLL_FIRST_SECONDS
+                    case Wait():
+                        self._await(pause)
+                        pause = min(pause * 1.5, POLL_MOST_SECONDS)
+                    case Finish() | Halt():
+                        return decision
+
+    @contextmanager
+    def _pool(self) -> Iterator[ThreadPoolExecutor]:
+        with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="move") as pool:
+            yield pool
+
+    def _scene(self, records: tuple[Record, ...], past: History) -> Scene:
+        return Scene(
+            plan=self.plan,
+            results=results(records),
+            attempts={step.id: past.of(step.id).begun for step in self.plan.steps},
+            now=self.now,
+            say=lambda text, share: None,  # noqa: ARG005 -- an observation says nothing
+        )
+
+    def _look(self, past: History, records: tuple[Record, ...]) -> Mapping[str, Seen]:
+        scene = self._scene(records, past)
+        return {step.id: self._timed(step, self._see(step, scene)) for step in to_observe(self.plan, past)}
+
+    def _see(self, step: Step, scene: Scene) -> Seen:
+        if step.id in self._flying:
+            if not self._flying[step.id].done():
+                return Seen(truth=Truth.UNDERWAY, why=f"{step.id} is being performed")
+            self._flying.pop(step.id).result()
+        try:
+            return self.verbs[step.verb].observe(step, scene)
+        except DrError as trouble:
+            return Seen(truth=Truth.UNKNOWN, why=trouble.fact)
+
+    def _timed(self, step: Step, seen: Seen) -> Seen:
+        truth, since = self._since.get(step.id, (None, self.now()))
+        if truth is not seen.truth:
+            since = self.now()
+            self._since[step.id] = (seen.truth, since)
+        return Seen(truth=seen.truth, why=seen.why, since=since)
+
+    def _begin(self, pool: ThreadPoolExecutor, move: Move) -> None:
+        facts: Facts = {"step": move.step.id, "attempt": move.attempt, "verb": move.step.verb}
+        self.journal.append("step.begun", move.step.resource, facts=facts)
+        self.tell(Event(step=move.step.id, word="begun", text=f"attempt {move.attempt}" if move.attempt > 1 else ""))
+        self._flying[move.step.id] = pool.submit(self._perform, move)
+
+    def _perform(self, move: Move) -> None:
+        begin = self.now()
+        records = self.journal.records()
+        base = self._scene(records, history(records))
+        scene = Scene(
+            plan=base.plan,
+            results=base.results,
+            attempts=base.attempts,
+            now=self.now,
+            say=lambda text, share: self.tell(Event(step=move.step.id, word="moved", text=text, share=share)),
+        )
+        name: Facts = {"step": move.step.id, "attempt": move.attempt}
+        try:
+            facts = self.door(move, lambda: self.verbs[move.step.verb].perform(move, scene))
+        except DrError as trouble:
+            final = isinstance(trouble, BadInput | Refused | Unproven)
+            said: Facts = {**name, "final": final, "fact": trouble.fact, "hint": trouble.hint}
+            self.journal.append("step.failed", move.step.resource, facts=said, begin=begin, end=self.now())
+            self.tell(Event(step=move.step.id, word="failed", text=trouble.fact))
+            return
+        end = self.now()
+        seconds = {"seconds": (end - begin).total_seconds()}
+        ended: Facts = {**name, "result": facts}
+        self.journal.append("step.ended", move.step.resource, facts=ended, measures=seconds, begin=begin, end=end)
+        self.tell(Event(step=move.step.id, word="ended", text=f"{seconds['seconds']:.1f} s"))
+
+    def _await(self, seconds: float) -> None:
+        if self._flying:
+            wait(self._flying.values(), timeout=max(seconds, POLL_MOST_SECONDS), return_when=FIRST_COMPLETED)
+        else:
+            _sleep(seconds)
+
+
+def _sleep(seconds: float) -> None:
+    import time  # noqa: PLC0415 -- the one place that waits
+
+    time.sleep(seconds)
