@@ -136,90 +136,17 @@ def link_troubles(run: str, links: Sequence[Link], manifest: Manifest | None) ->
     previous, generation = GENESIS, 0
     for expected, link in enumerate(links):
         record = link.record
-
-        def trouble(fact: str, sequence: int) -> None:
-            troubles.append(Trouble(run=run, sequence=sequence, fact=fact))
-
+        facts: list[str] = []
         if record.run != run or link.key != record.key:
-            trouble(f"record {record.run}/{record.sequence} at {link.key}", expected)
+            facts.append(f"record {record.run}/{record.sequence} at {link.key}")
         if record.sequence != expected:
-            trouble(f"gap: found {record.sequence} in its place", expected)
+            facts.append(f"gap: found {record.sequence} in its place")
         if record.previous != previous:
-            trouble("does not follow the record before it", record.sequence)
+            facts.append("does not follow the record before it")
         if record.generation < generation:
-            trouble(f"was written by a stale owner: generation {record.generation} after {generation}", record.sequence)
+            facts.append(f"was written by a stale owner: generation {record.generation} after {generation}")
+        troubles += [Trouble(run=run, sequence=expected, fact=fact) for fact in facts]
         previous, generation = link.hash, max(generation, record.generation)
     if manifest is not None and (manifest.run, manifest.records, manifest.head) != (run, len(links), previous):
         troubles.append(Trouble(run=run, sequence=None, fact="the manifest closes another chain"))
     return tuple(troubles)
-
-
-class Signed(StrEnum):
-    """What was found of a manifest's signature."""
-
-    VALID = "valid"
-    INVALID = "invalid"
-    """The bytes do not match the signature."""
-    UNKNOWN_KEY = "unknown key"
-    """The ledger holds no public key of that fingerprint."""
-    UNTRUSTED = "untrusted key"
-    """Valid, by a key that is neither listed nor vouched for by a listed one."""
-    NO_ANCHOR = "no trust anchor"
-    """Valid, but nobody said which keys are to be trusted."""
-    MISSING = "missing"
-
-
-class Checked(Value):
-    """One run after verification. `closed` is the outcome that its manifest names, empty for an open run."""
-
-    run: str
-    records: int
-    outcome: Outcome
-    closed: str = ""
-    why: str = ""
-    troubles: tuple[Trouble, ...] = ()
-
-
-class Report(Value):
-    """A whole ledger after verification."""
-
-    place: str
-    runs: tuple[Checked, ...] = ()
-    troubles: tuple[Trouble, ...] = ()
-    """Troubles that belong to no single run: two copies of the ledger that disagree."""
-
-    @property
-    def outcome(self) -> Outcome:
-        """Failed when anything was tampered with; unproven when a run is open or unsigned; passed otherwise."""
-        if self.troubles:
-            return Outcome.FAILED
-        found = {checked.outcome for checked in self.runs}
-        return next((o for o in (Outcome.FAILED, Outcome.UNPROVEN) if o in found), Outcome.PASSED)
-
-
-_SIGNATURE_FACTS = {
-    Signed.INVALID: "the manifest's signature does not match its content",
-    Signed.MISSING: "the manifest carries no signature",
-    Signed.UNKNOWN_KEY: "the manifest is signed with a key that the ledger does not hold",
-    Signed.UNTRUSTED: "the manifest is signed with a key that is not listed",
-}
-
-
-def judge_run(
-    run: str, links: Sequence[Link], unreadable: Sequence[str], manifest: Manifest | None, signed: Signed
-) -> Checked:
-    """The verdict on one run. `unreadable` are facts about documents that are no records; without manifest `signed` is
-    not looked at. A chain that is whole but open is `unproven`: its tail may have been cut."""
-    troubles = [Trouble(run=run, sequence=None, fact=fact) for fact in unreadable]
-    troubles += link_troubles(run, links, manifest)
-    if manifest is not None and signed in _SIGNATURE_FACTS:
-        troubles.append(Trouble(run=run, sequence=None, fact=_SIGNATURE_FACTS[signed]))
-    outcome, why = Outcome.PASSED, ""
-    if troubles:
-        outcome, why = Outcome.FAILED, troubles[0].fact
-    elif manifest is None:
-        outcome, why = Outcome.UNPROVEN, "the run is not ended: its tail is unsigned"
-    elif signed is Signed.NO_ANCHOR:
-        outcome, why = Outcome.UNPROVEN, "the signature is valid, but no key was named as trusted"
-    closed = manifest.outcome if manifest is not None else ""
-    return Checked(run=run, records=len(links), outcome=outcome, closed=closed, why=why, troubles=tuple(troubles))

@@ -1,0 +1,120 @@
+"""The journal of a run folded into what the resolver needs. Pure: records in the order of their chain → values.
+
+Separate from evidence.py, which knows how records are chained, not what they say. Kinds that are read here:
+step.begun {step, attempt} · step.ended {step, attempt, result} · step.failed {step, attempt, final, fact, hint} ·
+order.paused {why} · order.resumed · order.cancelled {why} · order.skipped {step} · order.retried {step, tries} ·
+order.ungraceful. All others are passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from pydantic import JsonValue
+
+from recovery.drive import History, Tried
+from recovery.evidence import Record
+from recovery.step import Mode
+
+BEGUN, ENDED, FAILED = "step.begun", "step.ended", "step.failed"
+PAUSED, RESUMED, CANCELLED = "order.paused", "order.resumed", "order.cancelled"
+SKIPPED, RETRIED, UNGRACEFUL = "order.skipped", "order.retried", "order.ungraceful"
+RUN_BEGUN, RUN_ENDED = "run.begun", "run.ended"
+
+
+def history(records: Iterable[Record]) -> History:
+    """What was tried for each step, and what people ordered, up to the last of the records."""
+    steps: dict[str, Tried] = {}
+    paused = cancelled = ""
+    for record in records:
+        match record.kind:
+            case "order.paused":
+                paused = _why(record)
+            case "order.resumed":
+                paused = ""
+            case "order.cancelled":
+                cancelled = _why(record)
+            case _:
+                step = record.facts.get("step")
+                if isinstance(step, str):
+                    steps[step] = _tried(steps.get(step, Tried()), record)
+    return History(steps=steps, paused=paused, cancelled=cancelled)
+
+
+def _tried(tried: Tried, record: Record) -> Tried:
+    match record.kind:
+        case "step.begun":
+            attempt = _number(record, "attempt", tried.begun + 1)
+            return replace(tried, begun=max(tried.begun, attempt), last_begun_at=record.begin)
+        case "step.ended":
+            # A success closes the row of failures before it: if this truth lapses later, its pauses begin anew.
+            return replace(tried, failed=0, last_failed_at=None, last_fact="", last_hint="", final=False)
+        case "step.failed":
+            return replace(
+                tried,
+                begun=max(tried.begun, _number(record, "attempt", 0)),
+                failed=tried.failed + 1,
+                last_failed_at=record.end or record.begin,
+                last_fact=_text(record, "fact"),
+                last_hint=_text(record, "hint"),
+                final=record.facts.get("final") is True,
+            )
+        case "order.skipped":
+            return replace(tried, skipped=True)
+        case "order.retried":
+            # A person who orders another try overrules a failure that called itself final.
+            return replace(tried, extra_tries=tried.extra_tries + _number(record, "tries", 1), final=False)
+        case _:
+            return tried
+
+
+def results(records: Iterable[Record]) -> dict[str, JsonValue]:
+    """The result of the last success of each step."""
+    return {step: record.facts.get("result") for record, step in _of_kind(records, ENDED)}
+
+
+def attempts(records: Iterable[Record]) -> dict[str, tuple[int, ...]]:
+    """All attempts that were begun, by step: what may have left something behind."""
+    found: dict[str, set[int]] = {}
+    for record, step in _of_kind(records, BEGUN):
+        found.setdefault(step, set()).add(_number(record, "attempt", 1))
+    return {step: tuple(sorted(numbers)) for step, numbers in found.items()}
+
+
+def mode(records: Iterable[Record], planned: Mode) -> Mode:
+    """The variant that is being driven: the planned one, until people ordered the ungraceful one in mid-run."""
+    return Mode.UNGRACEFUL if any(record.kind == UNGRACEFUL for record in records) else planned
+
+
+def outcome(records: Sequence[Record]) -> str | None:
+    """The outcome that a `run.ended` record names, or None while the run is open."""
+    if not records or records[-1].kind != RUN_ENDED:
+        return None
+    return _text(records[-1], "outcome")
+
+
+def generation(records: Iterable[Record]) -> int:
+    """The newest generation that wrote to the run; 0 when there is no record."""
+    return max((record.generation for record in records), default=0)
+
+
+def _of_kind(records: Iterable[Record], kind: str) -> Iterable[tuple[Record, str]]:
+    for record in records:
+        step = record.facts.get("step")
+        if record.kind == kind and isinstance(step, str):
+            yield record, step
+
+
+def _why(record: Record) -> str:
+    return _text(record, "why") or f"by {record.who}"
+
+
+def _text(record: Record, name: str) -> str:
+    found = record.facts.get(name)
+    return found if isinstance(found, str) else ""
+
+
+def _number(record: Record, name: str, otherwise: int) -> int:
+    value = record.facts.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else otherwise
