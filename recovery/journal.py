@@ -49,7 +49,8 @@ def _tried(tried: Tried, record: Record) -> Tried:
             return replace(tried, begun=max(tried.begun, attempt), last_begun_at=record.begin)
         case "step.ended":
             # A success closes the row of failures before it: if this truth lapses later, its pauses begin anew.
-            return replace(tried, failed=0, last_failed_at=None, last_fact="", last_hint="", final=False)
+            closed = replace(tried, failed=0, last_failed_at=None, last_fact="", last_hint="", final=False)
+            return replace(closed, ended=tried.ended + 1)
         case "step.failed":
             return replace(
                 tried,
