@@ -47,7 +47,7 @@ def existing_home(given: Path | None) -> Path:
     if not catalog_path(folder).is_file():
         raise BadInput(
             f"there is no catalog at {catalog_path(folder)}",
-            hint="name the home with --home DIR or DR_HOME; deployments/catalog.example.yaml is a catalog to begin with",
+            hint="name the home with --home DIR or DR_HOME; deployments/catalog.example.yaml is one to begin with",
         )
     return folder
 
