@@ -1,0 +1,112 @@
+"""What is done when S3 does not answer as asked: go on within a patience, or say the fact and what to do.
+
+Separate from the store so that its methods read as what they ask; the classes of errors are in tasks/aws.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from recovery.errors import BadInput, DrError, Failed
+from tasks import aws
+
+Outcome = tuple[aws.Meaning, bool] | None
+"""None: done. Else what the server said instead (`absent`, `exists`, `conflict`), and whether an earlier try of the
+same call, whose answer was lost, may be the reason."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Which bucket where, for messages."""
+
+    endpoint: str
+    bucket: str
+
+    def trouble(self, doing: str, error: BaseException, kind: aws.Meaning) -> DrError:
+        """The error for a person; carries neither keys nor signatures."""
+        said = _short(error)
+        where = f"bucket {self.bucket} at {self.endpoint}"
+        match kind:
+            case "denied":
+                return BadInput(
+                    f"{doing}: {where} refused the credentials ({said})",
+                    hint="check the credentials that the catalog names for this site, their rights on this bucket,"
+                    " and this machine's clock",
+                )
+            case "no bucket":
+                return BadInput(
+                    f"{doing}: there is no {where}", hint="create the bucket, or correct its name in the catalog"
+                )
+            case "retry":
+                return Failed(
+                    f"{doing}: {where} did not serve the request within the patience ({said})",
+                    hint="see whether the S3 endpoint is up and reachable from this machine, then run it again",
+                )
+        return Failed(f"{doing}: {where} answered {said}", hint="see what the S3 server says about it, then run it again")
+
+    def short(self, key: str) -> DrError:
+        """The object is not as long as the index says, or is gone."""
+        return Failed(
+            f"{key} is absent or shorter than it was when it was written (bucket {self.bucket} at {self.endpoint})",
+            hint="restore from another backup or another site's copy, and have this one repaired",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Persistence:
+    """Tries a call again, full jitter, while its error is one that passes and the patience lasts."""
+
+    place: Place
+    patience_seconds: float
+
+    def __call__(self, doing: str, act: Callable[[], object]) -> Outcome:
+        """Perform. Gives an Outcome that the caller decides on; raises DrError for everything else."""
+        tries = 0
+
+        def once() -> None:
+            nonlocal tries
+            tries += 1
+            act()
+
+        try:
+            Retrying(
+                stop=stop_after_delay(self.patience_seconds),
+                wait=wait_random_exponential(multiplier=0.2, max=5),
+                retry=retry_if_exception(_passes),
+                reraise=True,
+            )(once)
+        except DrError:
+            raise
+        except Exception as error:
+            kind = aws.meaning(error)
+            if kind in {"absent", "exists", "conflict"} or _beyond(error):
+                return ("absent" if _beyond(error) else kind, tries > 1 or aws.was_retried(error))
+            if kind == "other" and not _of_the_wire(error):
+                raise
+            raise self.place.trouble(doing, error, kind) from None
+        return None
+
+
+def _passes(error: BaseException) -> bool:
+    return aws.meaning(error) in {"retry", "conflict"}
+
+
+def _of_the_wire(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] in {"botocore", "boto3", "urllib3"}
+
+
+def _beyond(error: BaseException) -> bool:
+    """A range behind the end of the object."""
+    response = getattr(error, "response", None)
+    return isinstance(response, dict) and response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 416
+
+
+def _short(error: BaseException) -> str:
+    response = getattr(error, "response", None)
+    if isinstance(response, dict) and "Error" in response:
+        told = response["Error"]
+        return f"{told.get('Code', 'an error')}{': ' + told['Message'] if told.get('Message') else ''}"[:300]
+    return type(error).__name__
