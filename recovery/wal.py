@@ -287,7 +287,7 @@ def reach(archive: Archive, backup: Backup, timeline: int, known: Sequence[Known
 
 
 def _walk(archive: Archive, path: Sequence[Leg], number: int) -> int:
-    """The first segment number from `number` on whose file is not there. Each round leaves a stretch or a leg behind."""
+    """The first segment number from `number` on whose file is not there. Each round leaves a stretch or leg behind."""
     while (last := _end_of_run(archive, timeline_for(path, number, archive.segment_bytes), number)) is not None:
         begins = [leg.begin_lsn // archive.segment_bytes for leg in path]
         number = min([last + 1, *(turn for turn in begins if turn > number)])

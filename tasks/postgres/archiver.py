@@ -1,0 +1,217 @@
+"""Archiving WAL: a file of pg_wal becomes a durable object, created once, never overwritten.
+
+Separate from the socket it is asked through. On each request it also stores a few files further that Postgres has
+marked `.ready`, so a backlog drains at the rate of parallel PUTs; those later requests are answered from the result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TooLate
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+import zstandard
+
+from recovery.errors import Failed, Refused
+from recovery.wal import HistoryFile, Segment, WalName, following, name_of
+from tasks.postgres import wal_file
+from tasks.postgres.agent_memory import Alerts, Memory, Position, utc_now
+from tasks.store import AlreadyThere, Store
+
+Identity = tuple[str, int, int, int]
+"""Name, inode, size, modified (ns): a recycled or rewritten file is another one."""
+_PIECE = 1024 * 1024
+_KEPT_RESULTS = 64
+
+
+class Sealer(Protocol):
+    """Encrypts whole files; the fingerprint names the key and is no secret."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the key."""
+        ...
+
+    def seal(self, raw: bytes) -> bytes:
+        """`raw` encrypted and authenticated."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kept:
+    """A WAL file that is durable: its name, key and when."""
+
+    name: WalName
+    key: str
+    at: datetime
+
+
+def key_of(system: str, name: WalName, file: str) -> str:
+    """Where a WAL file lives in the bucket: by system and timeline (a history file under its new timeline)."""
+    return f"wal/{system}/{name.timeline:08X}/{file}.zst"
+
+
+class Archiver:
+    """Archives for one data directory into one store. `offer(key, body, metadata)` hands each object to the shipper."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        data_dir: Path,
+        memory: Memory,
+        alerts: Alerts,
+        offer: Callable[[str, bytes, Mapping[str, str]], None],
+        sealer: Sealer | None = None,
+        ahead: int = 4,
+        patience_seconds: float = 50.0,
+    ) -> None:
+        self._store = store
+        self._data_dir = data_dir
+        self._memory = memory
+        self._alerts = alerts
+        self._offer = offer
+        self._sealer = sealer
+        self._ahead = ahead
+        self._patience_seconds = patience_seconds
+        self._size = wal_file.segment_bytes(data_dir / "pg_wal")
+        self._pool = ThreadPoolExecutor(ahead + 1, thread_name_prefix="archive")
+        self._lock = threading.Lock()
+        self._jobs: dict[Identity, Future[Kept]] = {}
+        self.stored_ahead = 0
+        """How many files were stored before Postgres asked."""
+
+    def archive(self, path: Path) -> None:
+        """Make the file durable. Returns only then. Raises DrError; Postgres keeps the file and asks again."""
+        self._own(path)
+        job = self._job(path)
+        for later in self._ready_after(path.name):
+            self._job(later, ahead=True)
+        try:
+            kept = job.result(self._patience_seconds)
+        except TooLate:
+            raise Failed(
+                f"{path.name} was not durable within {self._patience_seconds:g} s",
+                hint="see whether the local site's S3 is up and fast enough; Postgres keeps the file and asks again",
+            ) from None
+        self._claim(kept)
+
+    def ready(self) -> int:
+        """How many files wait in pg_wal to be archived."""
+        return sum(1 for _ in self._ready())
+
+    def close(self) -> None:
+        """End the threads once what they do is done."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _own(self, path: Path) -> None:
+        """A clone whose configuration was copied asks with another path: its WAL must never come here (hazard 5)."""
+        pg_wal = self._data_dir / "pg_wal"
+        try:
+            mine = path.parent.samefile(pg_wal)
+        except OSError:
+            mine = False
+        if not mine:
+            fact = f"{path} is not in {pg_wal}"
+            hint = "a copy of the server must not archive: set archive_mode=off there, or give it an agent of its own"
+            self._alerts.tell("foreign-wal", fact, hint)
+            raise Refused(fact, hint=hint)
+
+    def _job(self, path: Path, *, ahead: bool = False) -> Future[Kept]:
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise Failed(
+                f"{path} can't be read ({type(error).__name__})", hint="let the agent read pg_wal: run it as that user"
+            ) from None
+        identity = (path.name, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        with self._lock:
+            known = self._jobs.get(identity)
+            if known is not None and not (known.done() and (known.cancelled() or known.exception() is not None)):
+                return known
+            for old in [each for each, job in self._jobs.items() if job.done()][:-_KEPT_RESULTS]:
+                del self._jobs[old]
+            self.stored_ahead += ahead
+            self._jobs[identity] = job = self._pool.submit(self._keep, path)
+            return job
+
+    def _ready(self) -> Iterator[str]:
+        status = self._data_dir / "pg_wal" / "archive_status"
+        return (each.name.removesuffix(".ready") for each in status.glob("*.ready"))
+
+    def _ready_after(self, name: str) -> list[Path]:
+        later = sorted(each for each in self._ready() if each > name)[: self._ahead]
+        paths = [self._data_dir / "pg_wal" / each for each in later]
+        return [path for path in paths if path.exists()]
+
+    def _keep(self, path: Path) -> Kept:
+        system = wal_file.system_id(self._data_dir)
+        try:
+            name = wal_file.checked(path, system=system, size=self._size)
+        except Refused as refused:
+            self._alerts.tell(f"refused-{path.name}", refused.fact, refused.hint)
+            raise
+        key = key_of(system, name, path.name)
+        body, metadata = self._packed(path)
+        try:
+            self._store.put(key, body, metadata)
+        except AlreadyThere:
+            self._same_or_refused(key, path.name, metadata["sha256"])
+        self._alerts.over(f"refused-{path.name}")
+        kept = Kept(name=name, key=key, at=utc_now())
+        self._offer(key, body, metadata)
+        return kept
+
+    def _packed(self, path: Path) -> tuple[bytes, dict[str, str]]:
+        """The object: one zstd frame (sealed when there is a key). Streamed, so a segment is never in memory raw."""
+        size = path.stat().st_size
+        digest = hashlib.sha256()
+        packer = zstandard.ZstdCompressor(level=1, write_checksum=True).compressobj(size=size)
+        pieces: list[bytes] = []
+        with path.open("rb") as source:
+            while piece := source.read(_PIECE):
+                digest.update(piece)
+                pieces.append(packer.compress(piece))
+        pieces.append(packer.flush())
+        body = b"".join(pieces)
+        metadata = {"sha256": digest.hexdigest(), "size": str(size)}
+        if self._sealer is not None:
+            body = self._sealer.seal(body)
+            metadata["enc"] = self._sealer.fingerprint
+        return body, metadata
+
+    def _same_or_refused(self, key: str, name: str, sha256: str) -> None:
+        stored = self._store.head(key)
+        if stored is None:
+            raise Failed(f"{key} was removed while {name} was archived", hint="Postgres asks again; nothing to do")
+        if stored.metadata.get("sha256") == sha256:
+            return
+        fact = f"{name} is in the archive already, with other content"
+        hint = (
+            "two servers write to one archive, or this one was restored or rewound without a new timeline: "
+            "stop archiving on the wrong one; neither file was touched"
+        )
+        self._alerts.tell(f"refused-{name}", fact, hint)
+        raise Refused(fact, hint=hint)
+
+    def _claim(self, kept: Kept) -> None:
+        """Postgres asks in order, so the position moves at the claim, never at what was stored ahead."""
+        if isinstance(kept.name, HistoryFile) or not isinstance(kept.name, Segment):
+            return
+        timeline, number = kept.name.timeline, kept.name.number
+        file = name_of(timeline, number, self._size)
+        before = self._memory.archived(timeline)
+        if before is not None and file > before.segment and following(before.segment, self._size) != file:
+            self._alerts.tell(
+                f"gap-{timeline}-{before.segment}",
+                f"WAL between {before.segment} and {file} was not archived by this agent",
+                "see `dr points` for the gap; copy the missing segments from the other site or pg_wal, "
+                "else take a new full backup now",
+            )
+        self._memory.set_archived(timeline, Position(segment=file, lsn=(number + 1) * self._size, at=kept.at))
