@@ -1,0 +1,72 @@
+"""Where a server stands: its identity, the LSN it has replayed, and the timeline that this LSN belongs to.
+
+Separate because no single function of Postgres says on which timeline a paused standby stands: the newest one that it
+knows may begin beyond the LSN, so the history files decide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from recovery.point import lsn_number
+from tasks.postgres.reading import Connection, only
+
+_WHERE = """
+select s.system_identifier::text, pg_catalog.pg_is_in_recovery(),
+  coalesce(pg_catalog.pg_last_wal_replay_lsn(), case when not pg_catalog.pg_is_in_recovery() then pg_catalog.pg_current_wal_lsn() end)::text,
+  pg_catalog.pg_last_xact_replay_timestamp(), pg_catalog.current_setting('server_version_num')::int, i.bytes_per_wal_segment,
+  greatest(c.timeline_id, r.min_recovery_end_timeline, (select received_tli from pg_catalog.pg_stat_wal_receiver limit 1),
+    case when pg_catalog.current_setting('recovery_target_timeline') ~ '^[0-9]{1,9}$'
+      then pg_catalog.current_setting('recovery_target_timeline')::int end,
+    case when not pg_catalog.pg_is_in_recovery()
+      then ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::int end)
+from pg_catalog.pg_control_system() s, pg_catalog.pg_control_checkpoint() c, pg_catalog.pg_control_recovery() r,
+  pg_catalog.pg_control_init() i
+"""
+_HISTORY = "select pg_catalog.pg_read_file('pg_wal/' || {name} || '.history', 0, 1048576, true)"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """`lsn` is the end of the last record replayed; a promoted copy keeps the one at which it was promoted."""
+
+    system_id: str
+    in_recovery: bool
+    lsn: int
+    timeline: int
+    committed_at: datetime | None
+    server_version: int
+    segment_bytes: int
+
+
+def place(connection: Connection) -> Place:
+    """Where the server stands now. Needs a superuser."""
+    system_id, in_recovery, lsn, committed_at, version, segment_bytes, newest = only(connection, _WHERE)
+    number = lsn_number(lsn)
+    return Place(
+        system_id=system_id,
+        in_recovery=in_recovery,
+        lsn=number,
+        timeline=timeline_at(number, newest, history(connection, newest)),
+        committed_at=committed_at,
+        server_version=version,
+        segment_bytes=segment_bytes,
+    )
+
+
+def history(connection: Connection, timeline: int) -> str:
+    """The history file of a timeline as the server has it; empty when it has none."""
+    if timeline <= 1:
+        return ""
+    text = only(connection, _HISTORY.format(name=f"'{timeline:08X}'"))[0]
+    return "" if text is None else str(text)
+
+
+def timeline_at(lsn: int, newest: int, history_text: str) -> int:
+    """The timeline that `lsn` belongs to: the first one of the history that ends at or behind it, else the newest."""
+    for line in history_text.splitlines():
+        fields = line.split()
+        if len(fields) >= 2 and fields[0].isdigit() and lsn <= lsn_number(fields[1]):
+            return int(fields[0])
+    return newest
