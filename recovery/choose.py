@@ -1,7 +1,7 @@
-"""Choosing what to restore from: a target, the backups and the archive in, one point or the reason why there is none. Pure.
+"""Choosing what to restore from: a target, backups and archive in; one point, or the reason why there is none. Pure.
 
-A target is absolute once it is chosen: relative words ("latest", "random") are resolved here, once (PLAN.md). Rules from
-facts/postgres.md section 7: only a backup that *ended* before the target, an explicit timeline, contiguous WAL.
+A target is absolute once it is chosen: relative words ("latest", "random") are resolved here, once (PLAN.md). Rules
+from facts/postgres.md section 7: only a backup that *ended* before the target, an explicit timeline, contiguous WAL.
 """
 
 from __future__ import annotations
@@ -104,10 +104,9 @@ def choose(
     archive: Archive,
     timeline: int,
     known: Sequence[Known] = (),
-    end: End | None = None,
     rates: Rates | None = None,
 ) -> Point:
-    """The point with the least forecast time. `timeline` is explicit: a clone's timeline in the archive is never followed.
+    """The point with the least forecast time. `timeline` is explicit: a clone's in the archive is never followed.
 
     Raises NoPoint with the reason when no backup reaches the target.
     """

@@ -36,7 +36,7 @@ def decide(schedule: Schedule, done: Sequence[datetime], *, now: datetime) -> Du
     newest = max(done, default=None)
     if newest is not None and newest >= slot:
         return NothingToDo(
-            why=f"the slot of {rfc3339(slot)} was kept at {rfc3339(newest)}; the next is {rfc3339(next_at(schedule, now))}"
+            why=f"the slot of {rfc3339(slot)} was kept at {rfc3339(newest)}; next: {rfc3339(next_at(schedule, now))}"
         )
     return Due(slot=slot, why="nothing yet" if newest is None else f"the newest is of {rfc3339(newest)}")
 
@@ -47,7 +47,7 @@ def next_at(schedule: Schedule, now: datetime) -> datetime:
 
 
 def slips(schedule: Schedule, done: Sequence[datetime], *, since: datetime, now: datetime) -> tuple[Slip, ...]:
-    """The late and missed slots after `since`, oldest first; a slot inside its grace is neither. At most 10 000 slots."""
+    """The late and missed slots after `since`, oldest first; one inside its grace is neither. At most 10 000 slots."""
     found: list[Slip] = []
     slot = next_after(schedule.cron, since)
     for _ in range(10_000):

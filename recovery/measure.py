@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import pairwise
 
 from recovery.value import Instant, Value
 
@@ -34,7 +35,7 @@ def partition(spans: Sequence[Span], *, begin: datetime, end: datetime, idle: st
     """
     edges = sorted({begin, end, *(min(max(at, begin), end) for span in spans for at in (span.begin, span.end))})
     totals: dict[str, float] = {}
-    for left, right in zip(edges, edges[1:], strict=False):
+    for left, right in pairwise(edges):
         over = [span for span in spans if span.begin <= left and span.end >= right]
         name = max(over, key=lambda span: (span.end, span.begin)).name if over else idle
         totals[name] = totals.get(name, 0.0) + (right - left).total_seconds()
@@ -47,7 +48,7 @@ def rpo_seconds(*, asked_at: datetime, recovered_until: datetime | None) -> floa
 
 
 class Exposure(Value):
-    """RPO now at one place: how much would be lost if only this copy survived. None seconds: unproven, with the reason."""
+    """RPO now at one place: what would be lost if only this copy survived. None seconds: unproven, with the reason."""
 
     place: str
     seconds: float | None

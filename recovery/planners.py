@@ -29,7 +29,7 @@ def prove(
     level: str = "daily",
     epoch: int = 0,
 ) -> Plan:
-    """The proof of one point: restore into a fresh attempt, recover, check, discard. `sort` is what was asked for:
+    """The proof of one point: restore into a fresh attempt, recover, check, discard. `sort` is what was asked:
     mark, latest, time or random. `mutate` plants that fault on the way; `mark` is the key of the mark to compare with."""
     pinned: dict[str, JsonValue] = {"point": point.model_dump(mode="json"), "site": site, "mark": mark}
     planted: dict[str, JsonValue] = {"mutate": mutate} if mutate else {}
@@ -105,7 +105,7 @@ def prove(
 
 
 def restore(*, service: str, resource: str, site: str, point: Point, into: str, now: datetime, epoch: int = 0) -> Plan:
-    """A restore for keeps, into a new home that the person named. It is not discarded; it ends stopped and consistent."""
+    """A restore for keeps, into a folder that the person named; it ends stopped and consistent."""
     return Plan(
         purpose="restore",
         runbook="restore",

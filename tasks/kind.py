@@ -1,6 +1,6 @@
 """What a kind of resource must offer to the loop: verbs that look and verbs that act, never both in one function.
 
-Separate so that the loop, Prefect's door and the conformance suite know kinds only by this port (HOUSE.md, law 1 and 11).
+Separate so that the loop, Prefect's door and the conformance suite know kinds only by this port.
 """
 
 from __future__ import annotations

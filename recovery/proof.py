@@ -1,0 +1,142 @@
+"""A proof's document, computed from its plan and its records alone. Pure.
+
+RTO runs from the asking to the end of the last check; discarding is after it. RPO exists for the latest moment only:
+a chosen moment has a boundary check instead (TRUTH.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from recovery.check import Check, Finding, Outcome, Verdict, verdict
+from recovery.choose import Point
+from recovery.evidence import Record
+from recovery.measure import Phase, Span, partition, rpo_seconds
+from recovery.objective import Objective
+from recovery.plan import Plan
+from recovery.value import Instant, Value, in_utc
+
+COUNTED = ("fetch", "recover", "plant", "check")
+
+
+class Planted(Value):
+    """The fault that was planted and whether a finding named it."""
+
+    name: str
+    what: str
+    detected: bool
+
+
+class Proof(Value):
+    """What `dr prove --json` prints for one proof."""
+
+    resource: str
+    kind: str
+    sort: str
+    run: str
+    verdict: Verdict
+    point: str
+    target: str
+    asked_at: Instant
+    ended_at: Instant
+    rpo_seconds: float | None
+    rto_seconds: float
+    phases: tuple[Phase, ...]
+    checks: tuple[Check, ...]
+    findings: tuple[Finding, ...]
+    leftovers: tuple[str, ...]
+    planted: Planted | None = None
+
+
+def proof(
+    plan: Plan, kind: str, records: Sequence[Record], objective: Objective, halt: tuple[str, str] | None
+) -> Proof:
+    """The document of a run that has ended. `halt` is (reason, hint) when it stopped before its end."""
+    point = Point.model_validate(plan.pinned["point"])
+    ended = {str(r.facts["step"]): r for r in records if r.kind == "step.ended"}
+    spans = [
+        Span(name=str(record.facts["step"]), begin=record.begin, end=record.end)
+        for record in records
+        if record.kind in ("step.ended", "step.failed") and record.end and record.facts["step"] in COUNTED
+    ]
+    end = max((span.end for span in spans), default=plan.asked_at)
+    phases = partition(spans, begin=plan.asked_at, end=end, idle="decide")
+    checks = [Check.model_validate(each) for each in _list(_result(ended, "check"), "checks")]
+    if halt is not None:
+        checks.append(_halted(records, halt))
+    recovered = _result(ended, "recover")
+    rpo = None
+    if plan.arguments.get("sort") == "latest" and isinstance(recovered.get("committed_at"), str):
+        rpo = rpo_seconds(asked_at=plan.asked_at, recovered_until=_instant(recovered["committed_at"]))
+    rto = sum(phase.seconds for phase in phases)
+    if halt is None:
+        checks += _promises(plan, objective, rpo, rto)
+    leftovers = tuple(str(each) for each in _list(_result(ended, "discard"), "leftovers"))
+    planted = _result(ended, "check").get("planted")
+    return Proof(
+        resource=str(plan.arguments["resource"]),
+        kind=kind,
+        sort=str(plan.arguments["sort"]),
+        run=plan.run,
+        verdict=_verdict(checks, leftovers),
+        point=" + ".join(point.backups),
+        target=point.target.text(),
+        asked_at=plan.asked_at,
+        ended_at=end,
+        rpo_seconds=rpo,
+        rto_seconds=rto,
+        phases=phases,
+        checks=tuple(checks),
+        findings=tuple(finding for check in checks for finding in check.findings),
+        leftovers=leftovers,
+        planted=Planted.model_validate(planted) if planted else None,
+    )
+
+
+def _verdict(checks: Sequence[Check], leftovers: Sequence[str]) -> Verdict:
+    found = verdict(checks)
+    return Verdict.MISSED if leftovers else found
+
+
+def _promises(plan: Plan, objective: Objective, rpo: float | None, rto: float) -> list[Check]:
+    made = [_within("rto", rto, objective.rto.total_seconds())]
+    if plan.arguments.get("sort") == "latest":
+        made.append(_within("rpo", rpo, objective.rpo.total_seconds()))
+    return made
+
+
+def _within(name: str, seconds: float | None, promised: float) -> Check:
+    if seconds is None:
+        return Check(name=name, outcome=Outcome.UNPROVEN, fact="nothing says up to when commits came back")
+    fact = f"{seconds:.2f} s of {promised:g} s"
+    if seconds <= promised:
+        return Check(name=name, outcome=Outcome.PASSED, fact=fact)
+    finding = Finding(
+        check=name, fact=f"{name.upper()} is {fact}", hint="see the phases for what took long, or renew the objective"
+    )
+    return Check(name=name, outcome=Outcome.FAILED, fact=fact, findings=(finding,))
+
+
+def _halted(records: Sequence[Record], halt: tuple[str, str]) -> Check:
+    step = next((str(r.facts["step"]) for r in reversed(records) if r.kind == "step.failed"), "restore")
+    finding = Finding(check=step, fact=halt[0], hint=halt[1])
+    return Check(name=step, outcome=Outcome.FAILED, fact=halt[0], findings=(finding,))
+
+
+def _result(ended: dict[str, Record], step: str) -> dict[str, JsonValue]:
+    record = ended.get(step)
+    found = record.facts.get("result") if record is not None else None
+    return found if isinstance(found, dict) else {}
+
+
+def _list(facts: dict[str, JsonValue], name: str) -> list[JsonValue]:
+    found = facts.get(name)
+    return found if isinstance(found, list) else []
+
+
+def _instant(text: JsonValue) -> Instant:
+
+    return in_utc(datetime.fromisoformat(str(text)))

@@ -1,0 +1,101 @@
+"""A home: the folder of one installation or lab, and what its catalog lets us reach: stores, ledger, keys, leases.
+
+Separate so that every door (dr, Prefect, break glass) comes to the same stores and the same ledger by the same words.
+"""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recovery.catalog import Catalog, PostgresResource
+from recovery.errors import BadInput
+
+if TYPE_CHECKING:
+    from tasks.ledger import Ledger
+    from tasks.s3_store import S3Store
+    from tasks.signatures import Signer
+
+
+def clock() -> datetime:
+    """The instant now, in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Home:
+    """One installation. Everything is opened when it is asked for, not before."""
+
+    folder: Path
+    catalog: Catalog
+    now: Callable[[], datetime] = clock
+
+    @property
+    def scratch(self) -> Path:
+        """Where attempts are restored to."""
+        return self.folder / "scratch"
+
+    @property
+    def who(self) -> str:
+        """Who acts, for evidence."""
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+
+    def resource(self, name: str) -> PostgresResource:
+        """A resource of the catalog. Raises BadInput with the names that there are."""
+        found = self.catalog.resources.get(name)
+        if found is None:
+            raise BadInput(
+                f"the catalog has no resource {name!r}", hint=f"it has: {', '.join(sorted(self.catalog.resources))}"
+            )
+        return found
+
+    def service_of(self, resource: str) -> str:
+        """The service that the resource belongs to."""
+        for name, service in self.catalog.services.items():
+            if resource in service.resources:
+                return name
+        raise BadInput(f"no service stands on {resource!r}", hint="name it under a service of the catalog")
+
+    def store(self, site: str, bucket: str, prefix: str = "") -> S3Store:
+        """A bucket at a site, below a prefix."""
+        from tasks.s3_store import open_store  # noqa: PLC0415 -- boto3 is slow to import and not always needed
+
+        place = self.catalog.sites[site]
+        return open_store(place.s3, bucket, prefix, region=place.region)
+
+    def backups(self, resource: str, site: str) -> S3Store:
+        """The bucket with a resource's backups at a site."""
+        found = self.resource(resource)
+        return self.store(site, found.bucket, found.prefix)
+
+    def ledger(self) -> Ledger:
+        """The ledger at its home, mirrored to the other sites."""
+        from tasks.ledger_dir import DirectoryLedger  # noqa: PLC0415 -- as above
+        from tasks.ledger_s3 import S3Ledger  # noqa: PLC0415
+
+        where = self.catalog.ledger
+        if where.home.startswith("directory:"):
+            return DirectoryLedger((self.folder / where.home.removeprefix("directory:")).resolve())
+        store = self.store(where.home, where.bucket)
+        return S3Ledger(store, f"s3://{where.bucket} at {where.home}")
+
+    def signer(self) -> Signer:
+        """The engine's key. Raises BadInput when there is none yet."""
+        from tasks.signatures import signer  # noqa: PLC0415 -- cryptography only where something is signed
+
+        path = self.folder / "keys" / "engine.ed25519"
+        if not path.is_file():
+            raise BadInput("the engine has no key yet", hint="make one: dr keys make engine --role engine")
+        return signer("engine", path.read_bytes())
+
+
+def open_home(folder: Path, *, now: Callable[[], datetime] = clock) -> Home:
+    """Read a home. Raises BadInput when it holds no catalog or a wrong one."""
+    from tasks.catalog_file import load  # noqa: PLC0415 -- ruamel only when a catalog is read
+
+    return Home(folder=folder.absolute(), catalog=load(folder / "catalog.yaml"), now=now)

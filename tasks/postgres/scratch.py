@@ -1,0 +1,296 @@
+"""A scratch server: a restored data directory, started so that it can act on nothing and stops exactly at its target.
+
+Separate from the verbs because its rules are Postgres's own and each of them guards against silent wrong data
+(facts/postgres.md section 7): no setting of the source travels, one target, an explicit timeline, archiving off, no
+network, a fresh folder for every attempt and never a second start in it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from recovery.choose import Target
+from recovery.errors import Failed, Unproven
+from recovery.point import lsn_text
+from tasks.postgres import run_as
+
+PORT = 5432
+_SOCKET_PATH_MOST = 90
+_NEEDED_AS_LARGE = {
+    "max_connections setting": "max_connections",
+    "max_worker_processes setting": "max_worker_processes",
+    "max_wal_senders setting": "max_wal_senders",
+    "max_prepared_xacts setting": "max_prepared_transactions",
+    "max_locks_per_xact setting": "max_locks_per_transaction",
+}
+"""Hot standby refuses to start with less than the primary had; pg_controldata tells what it had."""
+
+QUIET: Mapping[str, str] = {
+    "archive_mode": "off",
+    "archive_command": "",
+    "archive_library": "",
+    "restore_command": "ln ../spool/%f %p",
+    "primary_conninfo": "",
+    "shared_preload_libraries": "",
+    "session_preload_libraries": "",
+    "local_preload_libraries": "",
+    "max_logical_replication_workers": "0",
+    "autovacuum": "off",
+    "event_triggers": "off",
+    "listen_addresses": "",
+    "port": str(PORT),
+    "unix_socket_directories": "../socket",
+    "hot_standby": "on",
+    "ssl": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "lc_messages": "C",
+    "log_destination": "stderr",
+    "logging_collector": "off",
+    "log_line_prefix": "%m [%p] ",
+    "log_min_messages": "info",
+    "shared_buffers": "128MB",
+    "max_wal_size": "8GB",
+    "checkpoint_timeout": "1h",
+    "wal_level": "replica",
+    "max_standby_archive_delay": "-1",
+    "recovery_target_action": "pause",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scratch:
+    """One attempt's folder and who may use it."""
+
+    folder: Path
+    bin_dir: Path
+    user: str
+
+    @property
+    def data(self) -> Path:
+        """The data directory."""
+        return self.folder / "data"
+
+    @property
+    def spool(self) -> Path:
+        """WAL that was fetched for this attempt."""
+        return self.folder / "spool"
+
+    @property
+    def log(self) -> Path:
+        """The server's log."""
+        return self.folder / "server.log"
+
+    @property
+    def started(self) -> bool:
+        """Whether a server was ever started here: then the folder is spent once that server is gone."""
+        return (self.folder / "started").exists()
+
+    def dsn(self, database: str = "postgres") -> str:
+        """How to connect: the unix socket in the attempt's folder, through the server's own cwd where that is too long."""
+        folder = str(self.folder / "socket")
+        if len(folder) > _SOCKET_PATH_MOST:
+            folder = f"/proc/{self.pid()}/cwd/../socket"
+        return psycopg.conninfo.make_conninfo(host=folder, port=PORT, user=self.user, dbname=database)
+
+    def pid(self) -> int | None:
+        """The running postmaster of this very data directory, or None."""
+        try:
+            first = (self.data / "postmaster.pid").read_text().splitlines()[0]
+            process = psutil.Process(int(first))
+            alive = process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == self.data.resolve()
+        except (OSError, IndexError, ValueError, psutil.Error):
+            return None
+        return int(first) if alive else None
+
+
+def configure(scratch: Scratch, target: Target, timeline: int, *, durable: bool) -> None:
+    """Write the configuration of the attempt, replacing all that the source's had to say."""
+    settings = {**QUIET, **_as_large_as_before(scratch), **target_settings(target)}
+    settings["recovery_target_timeline"] = str(timeline)
+    settings["fsync"] = settings["full_page_writes"] = "on" if durable else "off"
+    settings = {name: value for name, value in settings.items() if _known(scratch, name)}
+    (scratch.folder / "socket").mkdir(mode=0o700, exist_ok=True)
+    (scratch.folder / "postgresql.conf").write_text(conf_text(settings))
+    (scratch.folder / "hba.conf").write_text("local all all trust\n")
+    (scratch.folder / "ident.conf").write_text("")
+    auto = scratch.data / "postgresql.auto.conf"
+    if auto.exists():
+        shutil.copyfile(auto, scratch.folder / "source.auto.conf")
+    auto.write_text("")
+    for name in ("standby.signal", "postmaster.pid", "postmaster.opts"):
+        (scratch.data / name).unlink(missing_ok=True)
+    (scratch.data / "recovery.signal").touch()
+    scratch.data.chmod(0o700)
+
+
+def target_settings(target: Target) -> dict[str, str]:
+    """The one target, never two. Times carry their offset: a naive one would be read in the server's own zone."""
+    match target.kind:
+        case "time":
+            at = (target.at or datetime.now(UTC)).astimezone(UTC)
+            return {"recovery_target_time": at.strftime("%Y-%m-%d %H:%M:%S.%f+00"), "recovery_target_inclusive": "on"}
+        case "lsn":
+            return {"recovery_target_lsn": lsn_text(target.lsn or 0), "recovery_target_inclusive": "off"}
+        case "latest":
+            return {"recovery_target_lsn": lsn_text(target.lsn or 0), "recovery_target_inclusive": "on"}
+
+
+def conf_text(settings: Mapping[str, str]) -> str:
+    """A postgresql.conf; quotes are doubled as its syntax asks."""
+    return "".join("{} = '{}'\n".format(name, value.replace("'", "''")) for name, value in sorted(settings.items()))
+
+
+def start(scratch: Scratch) -> bool:
+    """Start the server of a fresh attempt and give whether it really has no network. Returns before it has recovered."""
+    argv = [
+        str(scratch.bin_dir / "postgres"), "-D", str(scratch.data),
+        "-c", f"config_file={scratch.folder / 'postgresql.conf'}",
+        "-c", f"hba_file={scratch.folder / 'hba.conf'}",
+        "-c", f"ident_file={scratch.folder / 'ident.conf'}",
+    ]  # fmt: skip
+    wrapped, isolated = run_as.server_argv(argv, isolated=True)
+    run_as.give(scratch.folder)
+    (scratch.folder / "started").touch()
+    with scratch.log.open("ab") as sink:
+        subprocess.Popen(
+            wrapped, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True, cwd=scratch.folder
+        )
+    return isolated
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reached:
+    """Where a recovery stands: paused at its target, at this LSN, with this last commit."""
+
+    lsn: int
+    committed_at: datetime | None
+    seconds: float
+
+
+def await_target(scratch: Scratch, *, patience_seconds: float, say: Callable[[str, float | None], None]) -> Reached:
+    """Wait until recovery is paused at its target. Raises Failed with the server's own words when it ends before."""
+    begin = time.monotonic()
+    pause = 0.01
+    appeared = False
+    while time.monotonic() - begin < patience_seconds:
+        alive = scratch.pid() is not None
+        appeared = appeared or alive
+        if not alive and (appeared or time.monotonic() - begin > 10) and _last_words(scratch.log):
+            raise Failed(
+                f"recovery ended before its target: {_last_words(scratch.log)}",
+                hint="the WAL or the backup is damaged, or the target lies behind the archive; "
+                "'dr points' shows gaps, the server's log is in the evidence",
+            )
+        if alive and (found := _paused(scratch)) is not None:
+            lsn, committed_at, paused = found
+            if paused:
+                return Reached(lsn=lsn, committed_at=committed_at, seconds=time.monotonic() - begin)
+            say(f"replayed {lsn_text(lsn)}", None)
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.2)
+    raise Failed(
+        f"recovery did not reach its target within {patience_seconds:g} s",
+        hint="choose a younger backup (less WAL to replay), or give the step more patience in the catalog",
+    )
+
+
+def _paused(scratch: Scratch) -> tuple[int, datetime | None, bool] | None:
+    """Replayed LSN, last commit, and whether it is paused; None while the server takes no connections yet."""
+    query = (
+        "select (pg_last_wal_replay_lsn() - '0/0')::bigint, pg_last_xact_replay_timestamp(), "
+        "pg_is_in_recovery() and pg_get_wal_replay_pause_state() = 'paused', pg_is_in_recovery()"
+    )
+    try:
+        with psycopg.connect(scratch.dsn(), connect_timeout=5, autocommit=True) as connection:
+            row = connection.execute(query).fetchone()
+    except psycopg.OperationalError:
+        return None
+    if row is None or not row[3]:
+        raise Failed(
+            "the scratch server left recovery by itself, so it passed its target or met the end of WAL",
+            hint="the archive has a gap or the target lies before the backup's end; see 'dr points'",
+        )
+    return int(row[0] or 0), row[1], bool(row[2])
+
+
+def promote(scratch: Scratch, *, patience_seconds: float) -> None:
+    """Leave recovery here and open for writing. Raises Failed when it does not within its patience."""
+    with psycopg.connect(scratch.dsn(), connect_timeout=5, autocommit=True) as connection:
+        row = connection.execute("select pg_promote(true, %s::int)", (int(patience_seconds),)).fetchone()
+    if row is None or not row[0]:
+        raise Failed(f"the server was not promoted within {patience_seconds:g} s", hint=f"see {scratch.log.name}")
+
+
+def stop(scratch: Scratch, *, patience_seconds: float, cleanly: bool = False) -> None:
+    """Stop the server and every process of its group. Raises Unproven when something is still alive afterwards."""
+    pid = scratch.pid()
+    if pid is None:
+        return
+    group = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    os.kill(pid, signal.SIGINT if cleanly else signal.SIGQUIT)
+    _, alive = psutil.wait_procs(group, timeout=patience_seconds)
+    for process in alive:
+        process.kill()
+    _, alive = psutil.wait_procs(alive, timeout=10)
+    if alive:
+        raise Unproven(
+            f"{len(alive)} processes of the scratch server do not end",
+            hint="look for processes in uninterruptible sleep (disk), then run 'dr sweep'",
+        )
+
+
+def discard(scratch: Scratch) -> None:
+    """End the server and remove the folder; re-read until it is gone (a deletion underway is not absence)."""
+    stop(scratch, patience_seconds=10)
+    for _ in range(5):
+        shutil.rmtree(scratch.folder, ignore_errors=True)
+        if not scratch.folder.exists():
+            return
+        time.sleep(0.1)
+    raise Failed(f"{scratch.folder.name} cannot be removed", hint="see who holds files there and their modes")
+
+
+def _last_words(log: Path) -> str:
+    """The first FATAL or PANIC of the server's log, without time and pid."""
+    if not log.exists():
+        return ""
+    for line in log.read_text(errors="replace").splitlines():
+        if found := re.search(r"(?:FATAL|PANIC):\s+(.*)", line):
+            return found[1]
+    return ""
+
+
+def _as_large_as_before(scratch: Scratch) -> dict[str, str]:
+    argv, _ = run_as.server_argv([str(scratch.bin_dir / "pg_controldata"), str(scratch.data)], isolated=False)
+    ran = subprocess.run(
+        argv, capture_output=True, text=True, timeout=30, check=False, env={**os.environ, "LC_ALL": "C"}
+    )
+    if ran.returncode != 0:
+        raise Failed(
+            f"the restored control file cannot be read: {ran.stderr.strip()[:200]}",
+            hint="the backup is damaged, or bin_dir is of another major version than the backup",
+        )
+    lines = (line.partition(":") for line in ran.stdout.splitlines())
+    return {
+        _NEEDED_AS_LARGE[name.strip()]: value.strip() for name, _, value in lines if name.strip() in _NEEDED_AS_LARGE
+    }
+
+
+def _known(scratch: Scratch, name: str) -> bool:
+    """Settings that younger versions brought: left out for older ones."""
+    since = {"archive_library": 15, "event_triggers": 17}
+    version = int((scratch.data / "PG_VERSION").read_text().strip())
+    return version >= since.get(name, 0)
