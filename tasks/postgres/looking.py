@@ -1,0 +1,146 @@
+"""Looking at a resource's recovery points: backups, archive, marks, the archive's end, the timeline. Never acts.
+
+Separate from the verbs because plans, `dr points`, `dr status` and retention all decide from these facts.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from recovery.catalog import Member, PostgresResource
+from recovery.choose import End
+from recovery.errors import Failed, NoPoint
+from recovery.point import Backup
+from recovery.wal import Archive, Known
+from tasks.postgres import wal
+from tasks.postgres.mark import marks
+from tasks.postgres.place import Place, place
+from tasks.postgres.reading import Deadline, reading
+from tasks.postgres.seal import Keys
+from tasks.store import Store
+
+ASK_SECONDS = 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """What a server said of itself, or why it said nothing."""
+
+    site: str
+    place: Place | None
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Points:
+    """Everything that a choice of point needs, as one bucket holds it. Marks are (timeline, LSN), oldest first."""
+
+    system_id: str
+    timeline: int
+    backups: tuple[Backup, ...]
+    archive: Archive
+    marks: tuple[tuple[int, int], ...]
+    known: tuple[Known, ...]
+    end: End | None
+
+
+def ask(site: str, member: Member) -> Asked:
+    """Ask one server where it stands; silence is an answer too."""
+    try:
+        with reading(member.dsn, Deadline(ASK_SECONDS)) as connection:
+            return Asked(site=site, place=place(connection))
+    except (psycopg.Error, Failed) as error:
+        return Asked(site=site, place=None, why=str(error).splitlines()[0])
+    except Exception as error:
+        if hasattr(error, "fact"):
+            return Asked(site=site, place=None, why=error.fact)
+        raise
+
+
+def backups(store: Store) -> tuple[Backup, ...]:
+    """Every complete backup of the bucket, oldest first. Without its commit marker a backup does not exist."""
+    found = [
+        Backup.model_validate_json(body[0])
+        for each in store.list("base/")
+        if each.key.endswith("/backup.json") and (body := store.get(each.key)) is not None
+    ]
+    return tuple(sorted(found, key=lambda each: (each.ended_at, each.id)))
+
+
+def look(
+    store: Store, *, bin_dir: Path, servers: tuple[Asked, ...], keys: Keys | None = None, need_end: bool = True
+) -> Points:
+    """What the bucket holds of the cluster that the servers belong to; without servers, of the newest backup's.
+
+    The timeline is the one on which a server stands, else the newest backup's: never just the newest in the archive,
+    which a clone may have written. Raises NoPoint when nothing tells which cluster it is.
+    """
+    all_backups = backups(store)
+    standing = [asked.place for asked in servers if asked.place is not None]
+    if not standing and not all_backups:
+        why = "; ".join(f"{asked.site}: {asked.why}" for asked in servers)
+        raise NoPoint(
+            f"no server answers and the bucket holds no backup ({why})", hint="take a backup first with 'dr backup'"
+        )
+    system_id = standing[0].system_id if standing else all_backups[-1].system_id
+    mine = tuple(each for each in all_backups if each.system_id == system_id)
+    timelines = [each.timeline for each in standing] or [each.timeline for each in mine]
+    timeline = max(timelines)
+    archive = wal.list_archive(store, system_id)
+    known = sorted(
+        (
+            Known(lsn=lsn, at=at)
+            for each in mine
+            for lsn, at in ((each.begin_lsn, each.begun_at), (each.end_lsn, each.ended_at))
+        ),
+        key=lambda each: each.lsn,
+    )
+    return Points(
+        system_id=system_id,
+        timeline=timeline,
+        backups=mine,
+        archive=archive,
+        marks=marks(store, system_id=system_id),
+        known=tuple(known),
+        end=end_of(store, archive, timeline, bin_dir=bin_dir, keys=keys) if need_end else None,
+    )
+
+
+def end_of(store: Store, archive: Archive, timeline: int, *, bin_dir: Path, keys: Keys | None) -> End | None:
+    """The last record and the last commit of a timeline's newest stretch; None when it has no segment."""
+    stretch = next((each for each in reversed(archive.stretches) if each.timeline == timeline), None)
+    if stretch is None:
+        return None
+    with tempfile.TemporaryDirectory(prefix="standfast-") as folder:
+        found: End | None = None
+        for back in range(8):
+            number = stretch.last - back
+            if number < stretch.first:
+                break
+            name = wal.name_of(timeline, number, archive.segment_bytes)
+            wal.fetch(store, archive.system_id, [name], Path(folder), keys=keys)
+            read = wal.read_end(bin_dir, Path(folder) / name)
+            found = found or read
+            if read is not None and read.at is not None and found is not None:
+                return found.but(at=read.at)
+        return found
+
+
+def primary_of(servers: tuple[Asked, ...]) -> str | None:
+    """The site whose server is not in recovery; None when none answers as one. Raises Failed when two do."""
+    found = [each.site for each in servers if each.place is not None and not each.place.in_recovery]
+    if len(found) > 1:
+        raise Failed(
+            f"two servers say that they are primary: {', '.join(found)}",
+            hint="fence one of them before anything else; nothing was touched",
+        )
+    return found[0] if found else None
+
+
+def members(resource: PostgresResource) -> tuple[Asked, ...]:
+    """Ask every member of the resource."""
+    return tuple(ask(site, member) for site, member in resource.members.items())

@@ -1,0 +1,328 @@
+"""The verbs of a restore: fetch, verify, recover, check, discard; and settle for a restore that is kept.
+
+Each attempt has a fresh folder with its owner and expiry written first; `fetched` is its commit marker. A folder in
+which a server was started and is gone is spent: the fetch no longer holds, and a new attempt begins.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+from pydantic import JsonValue
+
+from recovery.catalog import Member, PostgresResource
+from recovery.check import Check, Outcome
+from recovery.choose import Point, Target
+from recovery.drive import Move, Seen, Truth
+from recovery.errors import BadInput, Failed, Refused
+from recovery.mark import Mark
+from recovery.plan import attempt_name
+from recovery.point import Backup
+from recovery.policy import ProofPolicy
+from recovery.step import Step
+from recovery.value import rfc3339
+from tasks.host import Host
+from tasks.kind import Facts, Scene, Verb
+from tasks.postgres import looking, scratch, unpack, wal
+from tasks.postgres.checks import context as judged
+from tasks.postgres.checks import table
+from tasks.postgres.scratch import Scratch
+from tasks.postgres.seal import Keys
+from tasks.store import Store
+
+HOLDS = Seen(truth=Truth.HOLDS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ground:
+    """Where restores of one resource are made: the bucket they come from, the folder they go to."""
+
+    resource: PostgresResource
+    member: Member
+    policy: ProofPolicy
+    store: Store
+    keys: Keys
+    host: Host
+    folder: Path
+    read_mark: Callable[[str], Mark | None]
+
+    def scratch_of(self, scene: Scene, attempt: int) -> Scratch:
+        """The scratch of one attempt of this run; for a restore that is kept, the folder that was asked for."""
+        into = scene.plan.arguments.get("into")
+        name = attempt_name(self._name(scene), scene.plan.purpose, scene.plan.digest, "fetch", attempt)
+        folder = Path(str(into)) if into else self.folder / name
+        user = psycopg.conninfo.conninfo_to_dict(self.member.dsn).get("user") or "postgres"
+        return Scratch(folder=folder, bin_dir=Path(self.member.bin_dir), user=str(user))
+
+    def current(self, scene: Scene) -> Scratch:
+        """The newest attempt's scratch."""
+        return self.scratch_of(scene, max(1, scene.attempts.get("fetch", 1)))
+
+    def all_of(self, scene: Scene) -> tuple[Path, ...]:
+        """What exists of this run's attempts."""
+        pattern = f"{self._name(scene)}-{scene.plan.purpose}-{scene.plan.digest[:8]}-fetch-*"
+        return tuple(sorted(self.folder.glob(pattern)))
+
+    def point(self, scene: Scene) -> Point:
+        """The point that the plan pinned."""
+        return Point.model_validate(scene.plan.pinned["point"])
+
+    def backups(self, scene: Scene) -> tuple[Backup, ...]:
+        """The pinned backups, as their commit markers say. Raises Failed when one is no longer there."""
+        by_id = {each.id: each for each in looking.backups(self.store)}
+        missing = [name for name in self.point(scene).backups if name not in by_id]
+        if missing:
+            raise Failed(
+                f"{', '.join(missing)} is not in the bucket", hint="choose again: 'dr points' shows what is there"
+            )
+        return tuple(by_id[name] for name in self.point(scene).backups)
+
+    def _name(self, scene: Scene) -> str:
+        return str(scene.plan.arguments["resource"])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fetch:
+    """Data and WAL into a fresh folder, in parallel. Holds while the folder is whole and not spent."""
+
+    ground: Ground
+
+    def observe(self, step: Step, scene: Scene) -> Seen:
+        """See Verb.observe."""
+        found = self.ground.current(scene)
+        if not (found.folder / "fetched").exists():
+            return Seen(truth=Truth.ABSENT, why=f"{step.id}: no whole copy yet")
+        if found.started and found.pid() is None:
+            return Seen(truth=Truth.ABSENT, why="the scratch server is gone, so its folder is spent")
+        return HOLDS
+
+    def perform(self, move: Move, scene: Scene) -> Facts:
+        """See Verb.perform."""
+        found = self.ground.scratch_of(scene, move.attempt)
+        self._begin(found, scene)
+        point, chain = self.ground.point(scene), self.ground.backups(scene)
+        fetched = self._fetch(found, point, chain, scene)
+        (found.folder / "fetched").write_text(json.dumps(fetched))
+        return fetched
+
+    def _fetch(self, found: Scratch, point: Point, chain: tuple[Backup, ...], scene: Scene) -> Facts:
+        ground = self.ground
+        names = [*point.segments, *(f"{timeline:08X}.history" for timeline in point.histories)]
+        with wal.ahead(ground.store, point.system_id, names, found.spool, keys=ground.keys) as prefetched:
+            restored = unpack.restore(
+                ground.store, chain, found.data, keys=ground.keys, bin_dir=found.bin_dir, host=ground.host,
+                progress=lambda share: scene.say("data", share),
+            )  # fmt: skip
+            prefetched.result()
+        return {
+            "size_bytes": restored.size_bytes,
+            "data_seconds": restored.seconds,
+            "wal_files": len(names),
+            "folder": found.folder.name,
+        }
+
+    def _begin(self, found: Scratch, scene: Scene) -> None:
+        if found.folder.exists() and any(found.folder.iterdir()):
+            raise BadInput(
+                f"{found.folder} is not empty; a restore never overwrites anything",
+                hint="name a new or an empty folder with --to",
+            )
+        found.folder.mkdir(parents=True, exist_ok=True)
+        owner = {
+            "run": scene.plan.run,
+            "resource": scene.plan.arguments["resource"],
+            "purpose": scene.plan.purpose,
+            "begun_at": rfc3339(scene.now()),
+            "expires_at": rfc3339(scene.now() + timedelta(seconds=self.ground.policy.scratch_keep.total_seconds())),
+        }
+        (found.folder / "owner.json").write_text(json.dumps(owner))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verify:
+    """The checks of the restored files, before any server touches them."""
+
+    ground: Ground
+
+    def observe(self, step: Step, scene: Scene) -> Seen:
+        """Once recorded it holds; a spent folder makes the fetch lapse, and then this is asked again after it."""
+        done = scene.results.get(step.id)
+        if done and done.get("folder") == self.ground.current(scene).folder.name:
+            return HOLDS
+        return Seen(truth=Truth.ABSENT, why="the files were not verified yet")
+
+    def perform(self, move: Move, scene: Scene) -> Facts:  # noqa: ARG002 -- the port's shape
+        """See Verb.perform."""
+        found = self.ground.current(scene)
+        point = self.ground.point(scene)
+        scratch.configure(found, point.target, point.timeline, durable=scene.plan.purpose == "restore")
+        made = table.before_start(context_of(self.ground, found, scene, isolated=False))
+        return {"folder": found.folder.name, "checks": [check.model_dump(mode="json") for check in made]}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recover:
+    """A server on the folder, paused exactly at the target."""
+
+    ground: Ground
+
+    def observe(self, step: Step, scene: Scene) -> Seen:  # noqa: ARG002 -- the port's shape
+        """See Verb.observe."""
+        found = self.ground.current(scene)
+        done = scene.results.get("recover")
+        if found.pid() is not None and done and done.get("folder") == found.folder.name:
+            return HOLDS
+        return Seen(truth=Truth.ABSENT, why="no server stands at the target")
+
+    def perform(self, move: Move, scene: Scene) -> Facts:
+        """See Verb.perform."""
+        found = self.ground.current(scene)
+        _refuse_unsound(scene)
+        isolated = scratch.start(found)
+        reached = scratch.await_target(found, patience_seconds=move.step.patience_seconds, say=scene.say)
+        return {
+            "folder": found.folder.name,
+            "lsn": reached.lsn,
+            "committed_at": rfc3339(reached.committed_at) if reached.committed_at else None,
+            "isolated": isolated,
+            "replay_seconds": reached.seconds,
+        }
+
+
+def _refuse_unsound(scene: Scene) -> None:
+    verified = scene.results.get("verify") or {}
+    made = verified.get("checks")
+    wrong = [Check.model_validate(each) for each in made if isinstance(each, dict)] if isinstance(made, list) else []
+    wrong = [check for check in wrong if check.outcome is Outcome.FAILED]
+    if wrong:
+        raise Refused(
+            f"the restored files are not sound ({wrong[0].name}): {wrong[0].fact}",
+            hint=wrong[0].findings[0].hint if wrong[0].findings else "choose another backup",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judge:
+    """Every check of the running copy. Recorded once; the verdict is computed from the record."""
+
+    ground: Ground
+
+    def observe(self, step: Step, scene: Scene) -> Seen:
+        """See Verb.observe."""
+        if scene.results.get(step.id) is not None:
+            return HOLDS
+        return Seen(truth=Truth.ABSENT, why="the copy was not checked yet")
+
+    def perform(self, move: Move, scene: Scene) -> Facts:  # noqa: ARG002 -- the port's shape
+        """See Verb.perform."""
+        found = self.ground.current(scene)
+        isolated = bool((scene.results.get("recover") or {}).get("isolated"))
+        context = context_of(self.ground, found, scene, isolated=isolated)
+        made = list(table.running(context))
+        if context.level is judged.Level.DEEP:
+            scratch.stop(found, patience_seconds=60, cleanly=True)
+            made += table.stopped(context)
+        return {"checks": [check.model_dump(mode="json") for check in made]}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Discard:
+    """Nothing of this run's attempts is left: no server, no folder."""
+
+    ground: Ground
+
+    def observe(self, step: Step, scene: Scene) -> Seen:
+        """See Verb.observe."""
+        left = self.ground.all_of(scene)
+        if left:
+            return Seen(truth=Truth.ABSENT, why=f"{len(left)} attempts are still there")
+        if scene.results.get(step.id) is None:
+            return Seen(truth=Truth.ABSENT, why="absence is not on record yet")
+        return HOLDS
+
+    def perform(self, move: Move, scene: Scene) -> Facts:  # noqa: ARG002 -- the port's shape
+        """See Verb.perform."""
+        found = self.ground.all_of(scene)
+        for folder in found:
+            keep_log(folder, self.ground.folder.parent / "log")
+            scratch.discard(Scratch(folder=folder, bin_dir=Path(self.ground.member.bin_dir), user="postgres"))
+        left: list[JsonValue] = [folder.name for folder in self.ground.all_of(scene)]
+        return {"discarded": [folder.name for folder in found], "leftovers": left}
+
+
+def keep_log(folder: Path, logs: Path) -> None:
+    """The server's log outlives its attempt: it is what a person reads when a proof has failed."""
+    log = folder / "server.log"
+    if log.exists():
+        logs.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(log, logs / f"{folder.name}.log")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settle:
+    """A restore that is kept: promoted at its target, stopped cleanly, archiving off until a person turns it on."""
+
+    ground: Ground
+
+    def observe(self, step: Step, scene: Scene) -> Seen:
+        """See Verb.observe."""
+        if scene.results.get(step.id) is not None:
+            return HOLDS
+        return Seen(truth=Truth.ABSENT, why="the copy is not settled yet")
+
+    def perform(self, move: Move, scene: Scene) -> Facts:
+        """See Verb.perform."""
+        found = self.ground.current(scene)
+        scratch.promote(found, patience_seconds=move.step.patience_seconds / 2)
+        scratch.stop(found, patience_seconds=move.step.patience_seconds / 2, cleanly=True)
+        kept = {"archive_mode": "off", "listen_addresses": "localhost"}
+        (found.data / "postgresql.auto.conf").write_text(scratch.conf_text(kept))
+        shutil.rmtree(found.spool, ignore_errors=True)
+        return {"data_dir": str(found.data)}
+
+
+def context_of(ground: Ground, found: Scratch, scene: Scene, *, isolated: bool) -> judged.CheckContext:
+    """The facts that the checks judge by."""
+    point, chain = ground.point(scene), ground.backups(scene)
+    key = scene.plan.pinned.get("mark")
+    ends = wal.number_of(point.segments[-1], chain[0].segment_bytes) + 1 if point.segments else 0
+    return judged.CheckContext(
+        dsn=found.dsn() if found.pid() is not None else "",
+        backup=chain[-1],
+        target=_check_target(point.target),
+        timeline=point.timeline,
+        data_dir=found.data,
+        bin_dir=found.bin_dir,
+        log=found.log,
+        mark=ground.read_mark(str(key)) if key else None,
+        boundary=wal.boundary_of(found.bin_dir, found.spool, point) if point.target.kind == "time" else None,
+        assertions=ground.resource.assertions,
+        level=judged.Level(str(scene.plan.arguments.get("level", "daily"))),
+        network_isolated=isolated,
+        heartbeat=ground.resource.heartbeat,
+        wal_dir=found.spool,
+        wal_end=ends * chain[0].segment_bytes,
+        unlisted=("postgresql.auto.conf", "recovery.signal"),
+    )
+
+
+def _check_target(target: Target) -> judged.Target:
+    return judged.Target(kind=target.kind, lsn=target.lsn, at=target.at)
+
+
+def verbs(ground: Ground) -> dict[str, Verb]:
+    """The verbs of restoring, by name."""
+    return {
+        "fetch": Fetch(ground=ground),
+        "verify": Verify(ground=ground),
+        "recover": Recover(ground=ground),
+        "check": Judge(ground=ground),
+        "discard": Discard(ground=ground),
+        "settle": Settle(ground=ground),
+    }
