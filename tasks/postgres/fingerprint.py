@@ -47,8 +47,9 @@ left join pg_catalog.pg_am a on a.oid = c.relam
 where c.relkind in ('r', 'm') and c.relpersistence <> 't' and c.oid >= 16384 order by 2, 3
 """
 _SEQUENCES = """
-select n.nspname::text, c.relname::text, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname)
-from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+select n.nspname::text, c.relname::text, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname),
+  s.seqincrement
+from pg_catalog.pg_sequence s join pg_catalog.pg_class c on c.oid = s.seqrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.relkind = 'S' and c.relpersistence = 'p' order by 1, 2
 """
 _PAGES_OF_ONE = """pg_catalog.string_agg(loid || ' ' || pageno || ' ' || pg_catalog.encode(pg_catalog.sha256(data), 'hex'),
@@ -171,12 +172,19 @@ def _settings(connection: Connection) -> dict[str, str]:
 
 
 def _sequences(connection: Connection) -> dict[str, str]:
+    """Where each sequence goes on after a crash: the value in its last WAL record.
+
+    A sequence writes WAL once for 32 values, so its page alone depends on when a base backup copied it;
+    `last_value + log_cnt * increment` is what the WAL holds, in every copy.
+    """
     found: dict[str, str] = {}
     names = connection.execute(_SEQUENCES.encode()).fetchall()
     for begin in range(0, len(names), SMALL_TABLES):
         query = sql.SQL(" union all ").join(
-            sql.SQL("select {}, last_value, is_called from {}").format(sql.Literal(shown), sql.Identifier(schema, name))
-            for schema, name, shown in names[begin : begin + SMALL_TABLES]
+            sql.SQL("select {}, last_value::numeric + log_cnt * {}, is_called from {}").format(
+                sql.Literal(shown), sql.Literal(increment), sql.Identifier(schema, name)
+            )
+            for schema, name, shown, increment in names[begin : begin + SMALL_TABLES]
         )
         for shown, value, called in connection.execute(query).fetchall():
             found[f"sequence value of {shown}"] = f"{value} {'used' if called else 'next'}"

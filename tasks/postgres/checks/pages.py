@@ -21,6 +21,7 @@ from tasks.postgres.checks.context import (
     session,
     unproven,
 )
+from tasks.postgres.mark_objects import FIRST_USER_OID
 from tasks.postgres.reading import Connection, Deadline, databases, first_line, in_parallel, only, reading
 
 BATCH = 25
@@ -74,6 +75,8 @@ def amcheck(context: CheckContext, name: str) -> Check:
         names = databases(connection)
     for database in names:
         tool, relations = _prepare(context, database, deadline)
+        if tool is None and not relations:
+            continue
         if tool is None:
             doubts.append(f"amcheck is not installed in database {database}")
             continue
@@ -141,7 +144,7 @@ def _prepare(context: CheckContext, database: str, deadline: Deadline) -> tuple[
             connection.execute(f"create extension amcheck schema {OWN_SCHEMA}".encode())
             found = connection.execute(_EXTENSION.encode()).fetchone()
         if found is None:
-            return None, []
+            return None, _own_tables(connection)
         deep = context.level is Level.DEEP
         tool = _Tool(schema=found[0], version=tuple(found[1]), deep=deep, parents=deep and context.promoted)
         relations = [
@@ -150,6 +153,16 @@ def _prepare(context: CheckContext, database: str, deadline: Deadline) -> tuple[
             if method != "gin" or (deep and tool.version >= (1, 5))
         ]
     return tool, relations
+
+
+def _own_tables(connection: Connection) -> list[_Relation]:
+    """What would be looked at if amcheck were there; a database without any table of its own needs none."""
+    rows = connection.execute(_RELATIONS.encode()).fetchall()
+    return [
+        _Relation(oid=oid, name=shown, method=method, is_unique=unique)
+        for oid, shown, method, unique in rows
+        if oid >= FIRST_USER_OID
+    ]
 
 
 def _look(
