@@ -29,8 +29,11 @@ def prove(
     level: str = "daily",
     epoch: int = 0,
 ) -> Plan:
-    """The proof of one point: restore into a fresh attempt, recover, check, discard. `sort` is what was asked:
-    mark, latest, time or random. `mutate` plants that fault on the way; `mark` is the key of the mark to compare with."""
+    """The proof of one point: fetch into a fresh attempt, verify, recover, check, discard.
+
+    `sort` is what was asked for: mark, latest, time or random. `mutate` plants that fault on the way. `mark` is
+    TIMELINE/LSN (decimal) of the mark to compare with.
+    """
     pinned: dict[str, JsonValue] = {"point": point.model_dump(mode="json"), "site": site, "mark": mark}
     planted: dict[str, JsonValue] = {"mutate": mutate} if mutate else {}
     plant = (
@@ -71,10 +74,19 @@ def prove(
                 manual="print the exact commands with 'dr backup RESOURCE --explain BACKUP'",
             ),
             Step(
+                id="verify",
+                verb="verify",
+                resource=resource,
+                needs=("fetch",),
+                until="discard",
+                patience_seconds=3600,
+                tries=1,
+            ),
+            Step(
                 id="recover",
                 verb="recover",
                 resource=resource,
-                needs=("fetch",),
+                needs=("verify",),
                 until="discard",
                 patience_seconds=4 * 3600,
                 tries=1,
@@ -126,11 +138,21 @@ def restore(*, service: str, resource: str, site: str, point: Point, into: str, 
                 tries=1,
             ),
             Step(
+                id="verify",
+                verb="verify",
+                resource=resource,
+                arguments={"into": into},
+                needs=("fetch",),
+                until="settle",
+                patience_seconds=3600,
+                tries=1,
+            ),
+            Step(
                 id="recover",
                 verb="recover",
                 resource=resource,
                 arguments={"into": into},
-                needs=("fetch",),
+                needs=("verify",),
                 until="settle",
                 patience_seconds=4 * 3600,
                 tries=1,

@@ -19,7 +19,7 @@ from recovery.objective import Objective
 from recovery.plan import Plan
 from recovery.value import Instant, Value, in_utc
 
-COUNTED = ("fetch", "recover", "plant", "check")
+COUNTED = ("fetch", "verify", "recover", "plant", "check")
 
 
 class Planted(Value):
@@ -64,7 +64,9 @@ def proof(
     ]
     end = max((span.end for span in spans), default=plan.asked_at)
     phases = partition(spans, begin=plan.asked_at, end=end, idle="decide")
-    checks = [Check.model_validate(each) for each in _list(_result(ended, "check"), "checks")]
+    checks = [
+        Check.model_validate(each) for step in ("verify", "check") for each in _list(_result(ended, step), "checks")
+    ]
     if halt is not None:
         checks.append(_halted(records, halt))
     recovered = _result(ended, "recover")
@@ -93,6 +95,28 @@ def proof(
         findings=tuple(finding for check in checks for finding in check.findings),
         leftovers=leftovers,
         planted=Planted.model_validate(planted) if planted else None,
+    )
+
+
+def not_made(*, resource: str, kind: str, sort: str, fact: str, hint: str, now: Instant) -> Proof:
+    """The document of a proof that could not even be begun: unproven, with the reason, never left out."""
+    finding = Finding(check="point", fact=fact, hint=hint)
+    return Proof(
+        resource=resource,
+        kind=kind,
+        sort=sort,
+        run="",
+        verdict=Verdict.UNPROVEN,
+        point="",
+        target="",
+        asked_at=now,
+        ended_at=now,
+        rpo_seconds=None,
+        rto_seconds=0.0,
+        phases=(),
+        checks=(Check(name="point", outcome=Outcome.UNPROVEN, fact=fact, findings=(finding,)),),
+        findings=(finding,),
+        leftovers=(),
     )
 
 
