@@ -1,7 +1,7 @@
 """How a SeaweedFS server is run: its ports, its arguments, its credentials, its files. No process is started here.
 
 Separate because its defaults are unfit for a lab: telemetry is on, every role also binds 127.0.0.1, and its gRPC
-sockets are files in /tmp named by port. So each server's ports are its own on this machine, and its sockets are removed.
+sockets are files in /tmp named by port. So the ports of each server are its own here, and its sockets are removed.
 """
 
 from __future__ import annotations
@@ -88,6 +88,8 @@ def argv(server: Weed, runtime: Path) -> list[str]:
         "filer.localSocket": runtime / f"f{server.base_port}",
         "s3.localSocket": runtime / f"s{server.base_port}",
         "master.telemetry": "false",
+        "master.electionTimeout": "1s",
+        "master.heartbeatInterval": "100ms",
         "master.volumeSizeLimitMB": 1024,
         "volume.max": 200,
         "volume.minFreeSpace": "64MiB",

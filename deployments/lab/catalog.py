@@ -1,0 +1,31 @@
+"""The lab's catalog: the template in catalog.yaml with the addresses of this lab filled in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from string import Template
+
+from deployments.lab.parts import postgres_bin_dir
+from deployments.lab.world import World
+
+TEMPLATE = Path(__file__).with_name("catalog.yaml")
+
+
+def render(world: World) -> Path:
+    """Write HOME/catalog.yaml; gives its path. Values are quoted as JSON, which YAML reads."""
+    values = {
+        "bin_dir": str(postgres_bin_dir()),
+        **{f"region_{place}": world.region(place) for place in ("east", "west", "witness")},
+        **{f"dsn_{site}": world.dsn(site) for site in ("east", "west")},
+        **{f"data_dir_{site}": str(world.data_dir(site)) for site in ("east", "west")},
+        **{f"agent_{site}": world.url("agent", site) for site in ("east", "west")},
+        **{f"s3_{place}": world.s3(place).endpoint_url for place in ("east", "west", "witness")},
+        **{f"credentials_{place}": world.s3(place).credentials for place in ("east", "west", "witness")},
+    }
+    text = Template(TEMPLATE.read_text()).substitute({name: json.dumps(value) for name, value in values.items()})
+    path = world.home / "catalog.yaml"
+    fresh = world.home / "catalog.new"
+    fresh.write_text(text)
+    fresh.replace(path)
+    return path

@@ -1,0 +1,51 @@
+"""The proxy as a part: start, test, stop."""
+
+from __future__ import annotations
+
+import json
+
+from deployments.lab import layout
+from deployments.lab.environment import for_python, module
+from deployments.lab.part import Part
+from deployments.lab.process import wait_until
+from deployments.lab.proxy import control
+from deployments.lab.world import World
+from recovery.errors import Failed
+
+NAME = "proxy"
+
+
+def start(world: World) -> Part:
+    """Start the proxy with the doors of this world; when it runs already it is left alone."""
+    state_file = world.lab / "proxy.json"
+    links = [
+        each.model_dump(mode="json")
+        for each in layout.links(
+            world.block, standbys=world.standbys, s3_ports={k: v + 6 for k, v in world.s3_base_ports.items()}
+        )
+    ]
+    processes = world.processes
+    remembered = json.loads(state_file.read_text()) if state_file.exists() else {}
+    if processes.alive(NAME) and remembered.get("links") != links:
+        processes.end(NAME)
+    if not processes.alive(NAME):
+        state_file.write_text(json.dumps({"links": links, "weather": remembered.get("weather", {})}))
+        processes.spawn(NAME, module("deployments.lab.proxy.serve", world.control, state_file), env=for_python())
+    wait_until(
+        lambda: control.answers(world.control) or _ended(world),
+        what="the proxy",
+        patience_seconds=15,
+        hint=f"read {processes.log(NAME)}",
+    )
+    return Part(name=NAME, pid=processes.pid(NAME) or 0, address=world.block)
+
+
+def _ended(world: World) -> bool:
+    if world.processes.alive(NAME):
+        return False
+    raise Failed("the proxy ended at its start", hint=f"read {world.processes.log(NAME)}")
+
+
+def stop(world: World) -> None:
+    """End the proxy; open connections are closed."""
+    world.processes.end(NAME, patience_seconds=5)

@@ -1,0 +1,68 @@
+"""The order in which a lab is raised and stopped: a table of contents. What has no need of another starts beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
+from deployments.lab import catalog, layout
+from deployments.lab.agent import part as agent
+from deployments.lab.app import part as app
+from deployments.lab.aws import part as aws
+from deployments.lab.postgres import part as postgres
+from deployments.lab.proxy import part as proxy
+from deployments.lab.s3 import part as s3
+from deployments.lab.world import World, save
+
+
+def raise_all(world: World) -> None:
+    """Start all parts that don't run. Raises the first part's Failed, after the others came to rest."""
+    world.processes.reap()
+    world = world.model_copy(update={"s3_base_ports": s3.prepare(world)})
+    save(world)
+    catalog.render(world)
+    postgres.write_passfile(world)
+    proxy.start(world)
+    _together(
+        *(lambda place=place: s3.start(world, place) for place in layout.BUCKETS),
+        lambda: _databases(world),
+        *([] if "aws" in world.without else [lambda: aws.start(world)]),
+    )
+    sites = layout.SITES
+    _together(
+        *(lambda site=site: app.start(world, site) for site in sites if "app" not in world.without),
+        *(lambda site=site: agent.start(world, site) for site in sites if "agent" not in world.without),
+    )
+
+
+def stop_all(world: World) -> list[str]:
+    """Stop all parts, users first; gives the names of those that ran."""
+    processes = world.processes
+    processes.reap()
+    running = [name for name in processes.names() if processes.alive(name)]
+    processes.end("load", patience_seconds=5)
+    _together(*(lambda site=site: agent.stop(world, site) for site in layout.SITES))
+    _together(*(lambda site=site: app.stop(world, site) for site in layout.SITES))
+    # Standbys first: a primary that stops cleanly waits until its standbys have everything.
+    for member in reversed(world.members):
+        postgres.stop(world, member)
+    # The proxy before the S3 servers: they end at once only when nobody is connected.
+    proxy.stop(world)
+    _together(*(lambda place=place: s3.stop(world, place) for place in layout.BUCKETS), lambda: aws.stop(world))
+    return running
+
+
+def _databases(world: World) -> None:
+    for member in world.members:
+        postgres.start(world, member)
+    for member in world.members[1:]:
+        postgres.wait_for_streaming(world, member)
+
+
+def _together(*works: Callable[[], object]) -> None:
+    if not works:
+        return
+    with ThreadPoolExecutor(len(works), thread_name_prefix="lab") as pool:
+        done, _ = wait([pool.submit(work) for work in works], return_when=FIRST_EXCEPTION)
+        for each in done:
+            each.result()
