@@ -19,7 +19,7 @@ from typing import Protocol
 import zstandard
 
 from recovery.errors import Failed, Refused
-from recovery.wal import HistoryFile, Segment, WalName, following, name_of
+from recovery.wal import Segment, WalName, following, name_of
 from tasks.postgres import wal_file
 from tasks.postgres.agent_memory import Alerts, Memory, Position, utc_now
 from tasks.store import AlreadyThere, Store
@@ -80,7 +80,7 @@ class Archiver:
         self._sealer = sealer
         self._ahead = ahead
         self._patience_seconds = patience_seconds
-        self._size = wal_file.segment_bytes(data_dir / "pg_wal")
+        self._known_size: int | None = None
         self._pool = ThreadPoolExecutor(ahead + 1, thread_name_prefix="archive")
         self._lock = threading.Lock()
         self._jobs: dict[Identity, Future[Kept]] = {}
@@ -101,6 +101,12 @@ class Archiver:
                 hint="see whether the local site's S3 is up and fast enough; Postgres keeps the file and asks again",
             ) from None
         self._claim(kept)
+
+    def segment_bytes(self) -> int:
+        """The cluster's segment size. It is asked for late: a standby's data directory may be made after the agent."""
+        if self._known_size is None:
+            self._known_size = wal_file.segment_bytes(self._data_dir / "pg_wal")
+        return self._known_size
 
     def ready(self) -> int:
         """How many files wait in pg_wal to be archived."""
@@ -153,7 +159,7 @@ class Archiver:
     def _keep(self, path: Path) -> Kept:
         system = wal_file.system_id(self._data_dir)
         try:
-            name = wal_file.checked(path, system=system, size=self._size)
+            name = wal_file.checked(path, system=system, size=self.segment_bytes())
         except Refused as refused:
             self._alerts.tell(f"refused-{path.name}", refused.fact, refused.hint)
             raise
@@ -202,16 +208,16 @@ class Archiver:
 
     def _claim(self, kept: Kept) -> None:
         """Postgres asks in order, so the position moves at the claim, never at what was stored ahead."""
-        if isinstance(kept.name, HistoryFile) or not isinstance(kept.name, Segment):
+        if not isinstance(kept.name, Segment):
             return
-        timeline, number = kept.name.timeline, kept.name.number
-        file = name_of(timeline, number, self._size)
+        timeline, number, size = kept.name.timeline, kept.name.number, self.segment_bytes()
+        file = name_of(timeline, number, size)
         before = self._memory.archived(timeline)
-        if before is not None and file > before.segment and following(before.segment, self._size) != file:
+        if before is not None and file > before.segment and following(before.segment, size) != file:
             self._alerts.tell(
                 f"gap-{timeline}-{before.segment}",
                 f"WAL between {before.segment} and {file} was not archived by this agent",
                 "see `dr points` for the gap; copy the missing segments from the other site or pg_wal, "
                 "else take a new full backup now",
             )
-        self._memory.set_archived(timeline, Position(segment=file, lsn=(number + 1) * self._size, at=kept.at))
+        self._memory.set_archived(timeline, Position(segment=file, lsn=(number + 1) * size, at=kept.at))

@@ -1,0 +1,279 @@
+"""The agent's worker: archiver, shipper, heartbeat and its doors, put together from one configuration.
+
+Separate from the supervisor, which starts it again when it dies. Each part is a thread; when one ends by an error that
+nobody expected the worker ends too, loudly, and is started anew.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, JsonValue, ValidationError
+
+from recovery.catalog import S3Endpoint
+from recovery.errors import BadInput, DrError
+from recovery.step import Name
+from recovery.value import Value
+from tasks.postgres import seal, wal_file
+from tasks.postgres.agent_http import Door
+from tasks.postgres.agent_memory import Alerts, Memory
+from tasks.postgres.archive_socket import listen
+from tasks.postgres.archiver import Archiver
+from tasks.postgres.heartbeat import Heartbeat
+from tasks.postgres.shipper import Shipper
+from tasks.s3_store import open_store
+from tasks.store import Store
+
+Part = Callable[[threading.Event], None]
+_LOW_FRACTION = 0.2
+_LOW_BYTES = 2 * 1024**3
+
+
+class StorePlace(Value):
+    """A bucket at a site."""
+
+    site: Name
+    bucket: str
+    prefix: str = ""
+    region: str = "us-east-1"
+    endpoint_url: str | None = None
+    credentials: str = "default"
+
+    def open(self, patience_seconds: float) -> Store:
+        """The store behind it."""
+        endpoint = S3Endpoint(endpoint_url=self.endpoint_url, credentials=self.credentials)
+        return open_store(endpoint, self.bucket, self.prefix, region=self.region, patience_seconds=patience_seconds)
+
+
+class AgentConfig(Value):
+    """What an agent is told (JSON). Paths are absolute; `state_dir` defaults to `agent` beside the file.
+
+    `local` is the bucket that makes WAL durable, `remote` and `others` those it is shipped to. `key` is a reference.
+    """
+
+    site: Name
+    resource: Name
+    dsn: str
+    data_dir: Path
+    bin_dir: Path
+    socket: Path
+    address: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8471
+    local: StorePlace
+    remote: StorePlace | None = None
+    others: tuple[StorePlace, ...] = ()
+    state_dir: Path = Path()
+    key: str | None = None
+    heartbeat: bool = True
+    heartbeat_seconds: Annotated[float, Field(gt=0)] = 1.0
+    ahead: Annotated[int, Field(ge=0, le=16)] = 4
+    ready_limit: Annotated[int, Field(ge=1)] = 32
+    reconcile_seconds: Annotated[float, Field(gt=0)] = 300.0
+    base_seconds: Annotated[float, Field(gt=0)] = 20.0
+
+
+def load(path: Path) -> AgentConfig:
+    """The configuration of a file. Raises BadInput naming every wrong key."""
+    try:
+        config = AgentConfig.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise BadInput(f"{path} can't be read: {error.strerror}", hint="name the agent's configuration file") from None
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+        raise BadInput(
+            f"{path}: {wrong}", hint="correct these keys; see AgentConfig in tasks/postgres/agent.py"
+        ) from None
+    if config.state_dir == Path():
+        return config.model_copy(update={"state_dir": path.absolute().parent / "agent"})
+    return config
+
+
+@dataclass(frozen=True, slots=True)
+class KeySealer:
+    """A key as the archiver's sealer."""
+
+    key: seal.Key
+
+    @property
+    def fingerprint(self) -> str:
+        """The key's."""
+        return self.key.fingerprint
+
+    def seal(self, raw: bytes) -> bytes:
+        """`raw`, sealed as one small object."""
+        return seal.seal(self.key, raw)
+
+
+@dataclass(kw_only=True)
+class Agent:
+    """The parts of a worker; `parts` run as threads. Others add routes to `door` and parts before `run`."""
+
+    config: AgentConfig
+    memory: Memory
+    alerts: Alerts
+    archiver: Archiver
+    shippers: tuple[Shipper, ...]
+    heartbeat: Heartbeat
+    door: Door
+    parts: dict[str, Part] = field(default_factory=dict)
+
+    def status(self) -> dict[str, JsonValue]:
+        """All that is known now, as JSON. LSNs are integers, instants RFC 3339."""
+        pulse = self.heartbeat.pulse
+        archived = self.memory.newest()
+        return {
+            "site": self.config.site,
+            "resource": self.config.resource,
+            "pid": os.getpid(),
+            "role": pulse.role if pulse else "unknown",
+            "timeline": pulse.timeline if pulse else None,
+            "flushed_lsn": pulse.flushed_lsn if pulse else None,
+            "postgres": self.heartbeat.status(),
+            "archived": archived.model_dump(mode="json") if archived else None,
+            "stored_ahead": self.archiver.stored_ahead,
+            "shipped": {each.site: each.status() for each in self.shippers},
+            "ready_count": self.archiver.ready(),
+            "disk": {**disk} if (disk := self._disk()) is not None else None,
+            "alerts": self.alerts.standing(),
+        }
+
+    def watch(self, stop: threading.Event) -> None:
+        """Warn long before the disk of pg_wal is full, and when archiving does not keep up."""
+        while not stop.wait(1.0):
+            disk = self._disk()
+            if disk is not None:
+                low = disk["free_bytes"] < max(_LOW_BYTES, _LOW_FRACTION * disk["total_bytes"])
+                self._told(
+                    "disk", low, f"pg_wal's file system has {disk['free_bytes'] / 1024**3:.1f} GiB left",
+                    "make room or let archiving drain; a full pg_wal stops the server",
+                )  # fmt: skip
+            ready = self.archiver.ready()
+            self._told(
+                "backlog", ready > self.config.ready_limit, f"{ready} WAL files wait to be archived",
+                "see whether the local site's S3 is up and fast enough; exposure grows",
+            )  # fmt: skip
+
+    def _told(self, subject: str, stands: bool, fact: str, hint: str) -> None:
+        if stands:
+            self.alerts.tell(subject, fact, hint)
+        else:
+            self.alerts.over(subject)
+
+    def _disk(self) -> dict[str, int] | None:
+        try:
+            usage = shutil.disk_usage(self.config.data_dir / "pg_wal")
+        except OSError:
+            return None  # no data directory (yet): the heartbeat's alert says that Postgres is not there
+        return {"total_bytes": usage.total, "free_bytes": usage.free}
+
+
+def build(config: AgentConfig) -> Agent:
+    """Put the worker together; nothing is asked of Postgres or S3 yet. Raises BadInput, Refused or Failed."""
+    system = wal_file.system_id(config.data_dir) if (config.data_dir / "global" / "pg_control").exists() else ""
+    memory, alerts = Memory(config.state_dir, system=system), Alerts(config.state_dir)
+    local = config.local.open(20.0)
+    places = [each for each in (config.remote, *config.others) if each is not None]
+    shippers: list[Shipper] = []
+
+    def offer(key: str, body: bytes, metadata: Mapping[str, str]) -> None:
+        for each in shippers:
+            each.offer(key, body, metadata)
+
+    archiver = Archiver(
+        store=local,
+        data_dir=config.data_dir,
+        memory=memory,
+        alerts=alerts,
+        offer=offer,
+        sealer=KeySealer(seal.load(config.key)) if config.key else None,
+        ahead=config.ahead,
+    )
+    shippers += [
+        Shipper(
+            site=place.site,
+            here=local,
+            there=place.open(10.0),
+            memory=memory,
+            alerts=alerts,
+            segment_bytes=archiver.segment_bytes,
+            reconcile_seconds=config.reconcile_seconds,
+            base_seconds=config.base_seconds,
+        )
+        for place in places
+    ]
+    agent = Agent(
+        config=config,
+        memory=memory,
+        alerts=alerts,
+        archiver=archiver,
+        shippers=tuple(shippers),
+        heartbeat=Heartbeat(config.dsn, alerts=alerts, beats=config.heartbeat, every_seconds=config.heartbeat_seconds),
+        door=Door(config.address, config.port),
+    )
+    agent.door.add("GET", "/status", lambda _query, _body: agent.status())
+    agent.door.add("GET", "/health", lambda _query, _body: {"ok": True, "pid": os.getpid()})
+    for shipper in shippers:
+        agent.parts[f"ship-{shipper.site}"] = shipper.run_wal
+        agent.parts[f"base-{shipper.site}"] = shipper.run_base
+    agent.parts |= {"heartbeat": agent.heartbeat.run, "watch": agent.watch}
+    return agent
+
+
+def run(agent: Agent, *, parent: int) -> int:
+    """Run until SIGTERM, the parent's death (both 0) or the end of a part by an unexpected error (1)."""
+    stop, broken = threading.Event(), threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+
+    def guarded(part: Part) -> None:
+        try:
+            part(stop)
+        except Exception:  # noqa: BLE001 -- told in full, then the whole worker ends
+            sys.stderr.write(traceback.format_exc())
+            broken.set()
+
+    socket = listen(agent.config.socket, agent.archiver.archive)
+    threads = [threading.Thread(target=guarded, args=(part,), name=name) for name, part in agent.parts.items()]
+    servers = (agent.door, socket)
+    for thread in threads:
+        thread.daemon = True
+        thread.start()
+    for server in servers:
+        threading.Thread(target=server.serve_forever, args=(0.2,), daemon=True).start()
+    while not stop.wait(0.25) and not broken.is_set() and os.getppid() == parent:
+        pass
+    stop.set()
+    for server in servers:
+        server.shutdown()
+    for shipper in agent.shippers:
+        shipper.wake()
+    deadline = time.monotonic() + 3.0
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    agent.config.socket.unlink(missing_ok=True)
+    return 1 if broken.is_set() else 0
+
+
+def main(argv: list[str]) -> int:
+    """`python -m tasks.postgres.agent CONFIG PARENT_PID`: the worker. Exit codes as DrError's."""
+    try:
+        code = run(build(load(Path(argv[1]))), parent=int(argv[2]))
+    except DrError as error:
+        sys.stderr.write(f"{error}\n")
+        code = error.exit_code
+    sys.stderr.flush()
+    os._exit(code)  # what still waits for an answer of S3 or Postgres has nothing that could be lost
+
+
+if __name__ == "__main__":
+    main(sys.argv)

@@ -1,0 +1,269 @@
+"""The agent on a real Postgres and a real S3 server: what Postgres calls archived is in the bucket, come what may."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import zstandard
+
+import tasks
+from deployments.lab.scratch_cluster import Cluster, cluster, s3_server
+from recovery.catalog import S3Endpoint
+from recovery.errors import Failed
+from recovery.wal import name_of
+from tasks.postgres import wal, wal_file
+from tasks.s3_store import S3Store, open_store
+
+CLIENT = Path(tasks.__file__).parent / "postgres" / "archive_client.py"
+ROOT = Path(tasks.__file__).parents[1]
+
+
+def eventually(holds: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < deadline, f"{what} did not come true within {seconds} s"
+        time.sleep(0.03)
+    return found
+
+
+class World:
+    """Postgres, a bucket for each site, and the agent's configuration."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.endpoint: S3Endpoint = stack.enter_context(s3_server(folder / "s3"))
+        self.stores: dict[str, S3Store] = {}
+        for site in ("east", "west"):
+            self.stores[site] = open_store(self.endpoint, f"backups-{site}", region="us-east-1", patience_seconds=5)
+            self.stores[site]._client.create_bucket(Bucket=f"backups-{site}")
+        private = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="agent-")))
+        private.chmod(0o755)
+        self.socket = private / "a.sock"
+        words = ["python3", "-I", "-S", str(CLIENT), str(self.socket)]
+        settings = {"archive_mode": "on", "archive_command": f"{shlex.join(words)} %p", "archive_timeout": "0"}
+        self.pg: Cluster = stack.enter_context(cluster(folder / "pg", settings=settings))
+        digest = hashlib.sha256(str(folder).encode()).digest()
+        self.address = f"127.{64 + digest[0] % 128}.{digest[1]}.{2 + digest[2] % 250}"
+        self.file = folder / "agent.json"
+        self.state = folder / "agent"
+        self.log = folder / "agent.log"
+        self.file.write_text(json.dumps(self.config()))
+        self.process: subprocess.Popen[bytes] | None = None
+        stack.callback(self.end)
+
+    def place(self, site: str) -> dict[str, Any]:
+        return {"site": site, "bucket": f"backups-{site}", **self.endpoint.model_dump()}
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "site": "east",
+            "resource": "orders-db",
+            "dsn": self.pg.dsn,
+            "data_dir": str(self.pg.data_dir),
+            "bin_dir": str(self.pg.bin_dir),
+            "socket": str(self.socket),
+            "address": self.address,
+            "port": 8471,
+            "local": self.place("east"),
+            "remote": self.place("west"),
+            "heartbeat_seconds": 0.1,
+            "base_seconds": 0.3,
+        }
+
+    def begin(self) -> None:
+        with self.log.open("ab") as sink:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "deployments.cli.main", "agent", "run", "--config", str(self.file)],
+                cwd=ROOT,
+                stdout=sink,
+                stderr=sink,
+            )
+        self.pid()
+
+    def end(self) -> int:
+        if self.process is None:
+            return 0
+        self.process.terminate()
+        code = self.process.wait(20)
+        self.process = None
+        return code
+
+    def get(self, path: str = "/status") -> dict[str, Any]:
+        with urllib.request.urlopen(f"http://{self.address}:8471{path}", timeout=5) as answer:
+            return dict(json.load(answer))
+
+    def maybe(self, path: str = "/status") -> dict[str, Any]:
+        try:
+            return self.get(path)
+        except OSError:
+            return {}
+
+    def pid(self) -> int:
+        return int(eventually(lambda: self.maybe("/health").get("pid"), f"the agent's door\n{self.log.read_text()}"))
+
+    def sql(self, *statements: str) -> None:
+        with psycopg.connect(self.pg.dsn, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def write(self, segments: int) -> list[str]:
+        """Fill and leave that many segments; gives their names."""
+        names = []
+        with psycopg.connect(self.pg.dsn, autocommit=True) as connection:
+            connection.execute("create table if not exists filler (id bigint generated always as identity, t text)")
+            for _ in range(segments):
+                connection.execute("insert into filler (t) select md5(i::text) from generate_series(1, 300) i")
+                row = connection.execute("select pg_walfile_name(pg_switch_wal())").fetchone()
+                assert row is not None
+                names.append(str(row[0]))
+        return names
+
+    def waiting(self) -> int:
+        return len(list((self.pg.data_dir / "pg_wal" / "archive_status").glob("*.ready")))
+
+    def held(self, site: str) -> set[str]:
+        return {each.key.rpartition("/")[2].removesuffix(".zst") for each in self.stores[site].list("wal/")}
+
+    def system(self) -> str:
+        return wal_file.system_id(self.pg.data_dir)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with ExitStack() as stack:
+        yield World(tmp_path_factory.mktemp("agent"), stack)
+
+
+@pytest.fixture
+def running(world: World) -> World:
+    if world.process is None:
+        world.begin()
+    return world
+
+
+def test_every_segment_is_archived_byte_identical_and_shipped_on(running: World) -> None:
+    names = running.write(4)
+    eventually(lambda: running.waiting() == 0, "an empty backlog")
+    assert set(names) <= running.held("east")
+    for name in names:
+        found = running.stores["east"].get(f"wal/{running.system()}/{name[:8]}/{name}.zst")
+        assert found is not None
+        local = running.pg.data_dir / "pg_wal" / name
+        if local.exists():
+            assert zstandard.ZstdDecompressor().decompress(found[0]) == local.read_bytes()
+    eventually(lambda: set(names) <= running.held("west"), "the other site's copy")
+    said = eventually(lambda: (s := running.get())["shipped"]["west"]["segment"] == names[-1] and s, "status")
+    assert said["role"] == "primary"
+    assert said["archived"]["segment"] == names[-1]
+    assert said["archived"]["lsn"] <= said["flushed_lsn"]
+    assert said["ready_count"] == 0
+
+
+def test_the_heartbeat_beats_and_status_tells(running: World) -> None:
+    first = eventually(lambda: (running.get()["postgres"] or {}).get("beat_at"), "a beat")
+    eventually(lambda: running.get()["postgres"]["beat_at"] > first, "the next beat")
+    with psycopg.connect(running.pg.dsn) as connection:
+        row = connection.execute("select count(*), max(lsn) <= pg_current_wal_lsn() from standfast.beat").fetchone()
+    assert row is not None
+    assert row[0] >= 2
+    assert row[1]
+
+
+def test_a_killed_worker_comes_back_and_nothing_is_lost(running: World) -> None:
+    before = running.pid()
+    names = running.write(2)
+    os.kill(before, signal.SIGKILL)
+    names += running.write(4)
+    eventually(lambda: running.maybe("/health").get("pid", before) != before, "a new worker")
+    eventually(lambda: running.waiting() == 0, "an empty backlog")
+    eventually(lambda: set(names) <= running.held("west"), "the other site's copy")
+    assert set(names) <= running.held("east")
+    archive = wal.list_archive(running.stores["east"], running.system())
+    assert archive.gaps() == ()
+    eventually(lambda: wal.list_archive(running.stores["west"], running.system()) == archive, "equal archives")
+
+
+def test_a_backlog_is_stored_ahead(world: World) -> None:
+    world.end()
+    names = world.write(7)
+    assert world.waiting() >= 7
+    world.begin()
+    eventually(lambda: world.waiting() == 0, "an empty backlog", 60)
+    assert set(names) <= world.held("east")
+    assert world.get()["stored_ahead"] > 0
+
+
+def test_a_stopped_agent_keeps_wal_and_says_what_to_do(world: World) -> None:
+    world.end()
+    ran = subprocess.run(
+        ["python3", "-I", "-S", str(CLIENT), str(world.socket), "x"], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 1
+    assert "hint: start it" in ran.stderr
+    assert ran.stderr.count("\n") == 1
+
+
+def test_other_content_under_the_same_name_is_refused_and_postgres_keeps_the_segment(running: World) -> None:
+    with psycopg.connect(running.pg.dsn, autocommit=True) as connection:
+        row = connection.execute("select pg_walfile_name(pg_current_wal_lsn())").fetchone()
+    assert row is not None
+    name = str(row[0])
+    key = f"wal/{running.system()}/{name[:8]}/{name}.zst"
+    running.stores["east"].put(key, b"planted", {"sha256": "0" * 64, "size": "7"})
+    running.write(1)
+    eventually(lambda: "other content" in str(running.get()["alerts"]), "the alert")
+    assert (running.pg.data_dir / "pg_wal" / name).exists()
+    assert "other content" in running.pg.log.read_text()
+    assert b"other content" in (running.state / "alerts.jsonl").read_bytes()
+    found = running.stores["east"].get(key)
+    assert found is not None
+    assert found[0] == b"planted"
+    for store in running.stores.values():
+        store.delete(key)
+    eventually(lambda: running.waiting() == 0, "an empty backlog", 90)
+
+
+def test_what_was_archived_comes_back_verified(running: World, tmp_path: Path) -> None:
+    names = running.write(2)
+    eventually(lambda: running.waiting() == 0, "an empty backlog", 90)
+    store, system = running.stores["east"], running.system()
+    assert wal.fetch(store, system, names, tmp_path) == 2 * 16 * 1024 * 1024
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(names)
+    number = int(names[-1][16:], 16)
+    assert number * 2**24 < wal.last_lsn(running.pg.bin_dir, tmp_path / names[-1]) <= (number + 1) * 2**24
+    at = wal.last_commit(running.pg.bin_dir, [tmp_path / each for each in names])
+    assert at is not None
+    assert 0 <= time.time() - at.timestamp() < 120
+    missing = name_of(1, number + 1000)
+    with pytest.raises(Failed, match=f"{missing} is not in the archive"):
+        wal.fetch(store, system, [*names, missing], tmp_path)
+
+
+def test_sigterm_ends_both_cleanly(running: World) -> None:
+    worker = running.pid()
+    assert running.end() == 0
+    assert not Path(f"/proc/{worker}").exists()
+    assert not running.socket.exists()
+
+
+def test_the_worker_dies_with_its_supervisor(running: World) -> None:
+    worker = running.pid()
+    assert running.process is not None
+    running.process.kill()
+    running.process.wait()
+    running.process = None
+    eventually(lambda: not Path(f"/proc/{worker}").exists(), "the worker's end", 5)
