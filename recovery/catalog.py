@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from recovery.objective import Objective
+from recovery.operations import Operations
 from recovery.policy import BackupPolicy, ProofPolicy
 from recovery.step import Name
 from recovery.value import Value
@@ -100,3 +101,4 @@ class Catalog(Value):
     proofs: dict[Name, ProofPolicy]
     services: dict[Name, Service]
     resources: dict[Name, Resource]
+    operations: Operations = Operations()

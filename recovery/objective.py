@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, PlainSerializer
 
@@ -45,3 +45,4 @@ class Objective(Value):
     rpo: Duration
     rto: Duration
     proof_age: Duration = timedelta(days=1)
+    strategy: Literal["hot-standby", "warm-backup", "infrastructure-as-code", "cold-backup"] | None = None
