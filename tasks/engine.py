@@ -16,13 +16,12 @@ from recovery.drive import Finish, Halt
 from recovery.errors import Failed
 from recovery.evidence import Record
 from recovery.journal import RUN_BEGUN, outcome
-from recovery.lease import Terms
 from recovery.plan import Plan
 from recovery.value import canonical
 from tasks.home import Home
 from tasks.journal import Journal, read_records
 from tasks.kind import Verbs
-from tasks.leases import Holding, Leases
+from tasks.leases import Holding, Leases, Terms
 from tasks.ledger import Ledger
 from tasks.loop import Door, Event, Loop, plainly
 from tasks.store import AlreadyThere
@@ -53,7 +52,7 @@ class Act:
     tell: Callable[[Event], None] = lambda event: None  # noqa: ARG005 -- nobody watches
 
     def run(self, plan: Plan, verbs: Verbs, *, lease: str, conclude: Conclude) -> tuple[Record, ...]:
-        """Act on the plan, or go on with it; a finished one only gives its records. Raises Refused while another acts."""
+        """Act on the plan, or go on with it; a finished one only gives its records. Refused while another acts."""
         ledger = self.home.ledger()
         keep_plan(ledger, plan)
         if outcome(read_records(ledger, plan.run)) is not None:
@@ -95,9 +94,8 @@ class Act:
 
     def leases(self) -> Leases:
         """The leases at the ledger's home, in a bucket without object lock."""
-        where = self.home.catalog.ledger
-        terms = Terms(seconds=LEASE_SECONDS, clock_bound=CLOCK_BOUND)
-        return Leases(self.home.lease_store(where.leases), terms)
+        terms = Terms(clock=self.home.now, seconds=LEASE_SECONDS, clock_bound=CLOCK_BOUND)
+        return Leases(self.home.lease_store(), terms)
 
     @contextmanager
     def holding(self, lease: str, run: str) -> Iterator[Holding]:

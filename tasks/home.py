@@ -18,8 +18,10 @@ from recovery.errors import BadInput
 
 if TYPE_CHECKING:
     from tasks.ledger import Ledger
+    from tasks.postgres.seal import Keys
     from tasks.s3_store import S3Store
     from tasks.signatures import Signer
+    from tasks.store import Store
 
 
 def clock() -> datetime:
@@ -84,14 +86,34 @@ class Home:
         store = self.store(where.home, where.bucket)
         return S3Ledger(store, f"s3://{where.bucket} at {where.home}")
 
+    def lease_store(self) -> Store:
+        """Where leases live: at the ledger's home, in a bucket of their own without object lock."""
+        from tasks.dir_store import DirStore  # noqa: PLC0415 -- as above
+
+        where = self.catalog.ledger
+        if where.home.startswith("directory:"):
+            return DirStore((self.folder / where.home.removeprefix("directory:")).resolve() / "leases")
+        return self.store(where.home, where.leases)
+
     def signer(self) -> Signer:
         """The engine's key. Raises BadInput when there is none yet."""
-        from tasks.signatures import signer  # noqa: PLC0415 -- cryptography only where something is signed
+        from tasks.keys import ENGINE, signer  # noqa: PLC0415 -- cryptography only where something is signed
 
-        path = self.folder / "keys" / "engine.ed25519"
-        if not path.is_file():
-            raise BadInput("the engine has no key yet", hint="make one: dr keys make engine --role engine")
-        return signer("engine", path.read_bytes())
+        return signer(self.folder / "keys", ENGINE)
+
+    def keys(self, resource: str) -> Keys:
+        """The keys that open a resource's backups, by fingerprint: the current one first, then those before it."""
+        from tasks.postgres.seal import keyring  # noqa: PLC0415 -- as above
+
+        reference = self.catalog.backups[self.resource(resource).backup].encryption
+        if reference is None:
+            return {}
+        scheme, _, path = reference.partition(":")
+        if scheme != "file":
+            return keyring([reference])
+        current = self.folder / path
+        retired = sorted(current.parent.glob(f"{current.stem}.*{current.suffix}"))
+        return keyring(f"file:{each}" for each in (current, *retired))
 
 
 def open_home(folder: Path, *, now: Callable[[], datetime] = clock) -> Home:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -29,7 +30,7 @@ from recovery.step import Step
 from recovery.value import rfc3339
 from tasks.host import Host
 from tasks.kind import Facts, Scene, Verb
-from tasks.postgres import looking, scratch, unpack, wal
+from tasks.postgres import looking, scratch, unpack, unpack_chain, wal
 from tasks.postgres.checks import context as judged
 from tasks.postgres.checks import table
 from tasks.postgres.scratch import Scratch
@@ -114,12 +115,12 @@ class Fetch:
     def _fetch(self, found: Scratch, point: Point, chain: tuple[Backup, ...], scene: Scene) -> Facts:
         ground = self.ground
         names = [*point.segments, *(f"{timeline:08X}.history" for timeline in point.histories)]
-        with wal.ahead(ground.store, point.system_id, names, found.spool, keys=ground.keys) as prefetched:
-            restored = unpack.restore(
-                ground.store, chain, found.data, keys=ground.keys, bin_dir=found.bin_dir, host=ground.host,
-                progress=lambda share: scene.say("data", share),
-            )  # fmt: skip
-            prefetched.result()
+        with ThreadPoolExecutor(1) as beside:
+            fetching = beside.submit(
+                wal.fetch, ground.store, point.system_id, names, found.spool, keys=ground.keys, threads=2
+            )
+            restored = _data(ground, chain, found.data, scene)
+            fetching.result()
         return {
             "size_bytes": restored.size_bytes,
             "data_seconds": restored.seconds,
@@ -142,6 +143,18 @@ class Fetch:
             "expires_at": rfc3339(scene.now() + timedelta(seconds=self.ground.policy.scratch_keep.total_seconds())),
         }
         (found.folder / "owner.json").write_text(json.dumps(owner))
+
+
+def _data(ground: Ground, chain: tuple[Backup, ...], into: Path, scene: Scene) -> unpack.Restored:
+    def progress(done: int, total: int) -> None:
+        scene.say("data", done / total if total else None)
+
+    if len(chain) == 1:
+        return unpack.restore(ground.store, chain[0], into, keys=ground.keys, host=ground.host, progress=progress)
+    full, incremental = chain
+    return unpack_chain.restore_chain(
+        ground.store, full, incremental, into, keys=ground.keys, host=ground.host, progress=progress
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,91 @@
+"""`dr backup`: take what is due (or what is asked for), take a mark, explain a backup for a person without Standfast."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from deployments.cli.output import HomeOption, JsonOption, emit, existing_home
+from recovery.errors import BadInput
+
+
+def backup(
+    resource: Annotated[str, typer.Argument(metavar="RESOURCE")],
+    full: Annotated[bool, typer.Option("--full", help="A full backup now, due or not.")] = False,
+    incremental: Annotated[bool, typer.Option("--incremental", help="An incremental now, due or not.")] = False,
+    mark: Annotated[bool, typer.Option("--mark", help="Take a mark on the standby instead.")] = False,
+    explain: Annotated[
+        str | None, typer.Option("--explain", metavar="BACKUP", help="Print how to restore it by hand.")
+    ] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take the backup that is due; with nothing due it does nothing and says why."""
+    from tasks.home import open_home  # noqa: PLC0415 -- start-up stays quick
+
+    if sum((full, incremental, mark, explain is not None)) > 1:
+        raise BadInput(
+            "more than one thing was asked for", hint="choose one of --full, --incremental, --mark, --explain"
+        )
+    opened = open_home(existing_home(home))
+    opened.resource(resource)
+    if explain is not None:
+        _explain(opened, resource, explain, as_json)
+    elif mark:
+        _mark(opened, resource, as_json)
+    else:
+        _take(opened, resource, "full" if full else "incremental" if incremental else "due", as_json)
+
+
+def _take(home: object, resource: str, which: str, as_json: bool) -> None:
+    from typing import cast  # noqa: PLC0415
+
+    from deployments.cli.progress import watching  # noqa: PLC0415
+    from recovery.plan import NothingToDo  # noqa: PLC0415
+    from tasks import backing  # noqa: PLC0415
+    from tasks.engine import Act  # noqa: PLC0415
+    from tasks.home import Home  # noqa: PLC0415
+
+    opened = cast(Home, home)
+    plan = backing.plan_backup(opened, resource, cast(backing.Which, which))
+    if isinstance(plan, NothingToDo):
+        why = plan.why
+        emit(as_json, {"outcome": "already", "why": why}, lambda: f"nothing to do: {why}")
+        return
+    with watching(f"backup {resource} · {plan.arguments['kind']}") as tell:
+        taken = backing.take(Act(home=opened, tell=tell), plan)
+    ratio = taken.size_bytes / max(1, taken.stored_bytes)
+    emit(
+        as_json,
+        {"outcome": "changed", **taken.model_dump(mode="json")},
+        lambda: (
+            f"{taken.id} at {taken.site}: {taken.size_bytes / 1e6:.1f} MB in {taken.seconds:.1f} s, "
+            f"stored {taken.stored_bytes / 1e6:.1f} MB (1:{ratio:.1f})"
+        ),
+    )
+
+
+def _mark(home: object, resource: str, as_json: bool) -> None:
+    from typing import cast  # noqa: PLC0415
+
+    from recovery.point import lsn_text  # noqa: PLC0415
+    from tasks import backing  # noqa: PLC0415
+    from tasks.home import Home  # noqa: PLC0415
+
+    key, timeline, lsn = backing.take_mark(cast(Home, home), resource)
+    emit(
+        as_json,
+        {"outcome": "changed", "key": key, "timeline": timeline, "lsn": lsn_text(lsn)},
+        lambda: f"mark at LSN {lsn_text(lsn)} on timeline {timeline}",
+    )
+
+
+def _explain(home: object, resource: str, wanted: str, as_json: bool) -> None:
+    from typing import cast  # noqa: PLC0415
+
+    from tasks.explaining import explain  # noqa: PLC0415
+    from tasks.home import Home  # noqa: PLC0415
+
+    text = explain(cast(Home, home), resource, wanted)
+    emit(as_json, {"resource": resource, "backup": wanted, "text": text}, lambda: typer.echo(text))

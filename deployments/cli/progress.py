@@ -1,0 +1,75 @@
+"""Live progress for people, on stderr: each step with its state and share on a terminal, plain lines elsewhere.
+
+Separate because every acting command shows a run in the same way and none of them knows what a terminal is.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from deployments.cli.output import aside
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from tasks.loop import Event
+
+_SIGNS = {"begun": "[cyan]…[/]", "moved": "[cyan]…[/]", "ended": "[green]✓[/]", "failed": "[red]✗[/]"}
+
+
+@contextmanager
+def watching(title: str, *, quiet: bool = False) -> Iterator[Callable[[Event], None]]:
+    """A watcher for a loop's events. `quiet` shows nothing (`--json` into a pipe still shows plain lines on stderr)."""
+    if quiet:
+        yield lambda event: None  # noqa: ARG005 -- nobody watches
+    elif sys.stderr.isatty():
+        with _bars() as progress:
+            progress.console.print(f"[bold]{title}[/]")
+            yield _Bars(progress).tell
+    else:
+        sys.stderr.write(f"{title}\n")
+        yield _line
+
+
+def _line(event: Event) -> None:
+    if event.word != "moved":
+        sys.stderr.write(f"  {event.step}: {event.word}{' ' if event.text else ''}{event.text}\n")
+        sys.stderr.flush()
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415 -- only on a terminal
+
+    columns = (
+        TextColumn("  {task.fields[sign]} {task.description:<10}"),
+        BarColumn(bar_width=24),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+    with Progress(*columns, console=aside(), refresh_per_second=8) as progress:
+        yield progress
+
+
+class _Bars:
+    """One bar a step."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._ids: dict[str, TaskID] = {}
+
+    def tell(self, event: Event) -> None:
+        """Show one event."""
+        if event.step not in self._ids:
+            self._ids[event.step] = self._progress.add_task(event.step, total=None, sign="", text="")
+        bar = self._ids[event.step]
+        done = event.word in ("ended", "failed")
+        share = 1.0 if done else event.share
+        total = 1.0 if done or share is not None else None
+        text = event.text.replace("[", "\\[")
+        self._progress.update(bar, total=total, completed=share or 0, sign=_SIGNS[event.word], text=text)
+        if done:
+            self._progress.stop_task(bar)

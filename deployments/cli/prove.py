@@ -1,0 +1,132 @@
+"""`dr prove`: restore into scratch, check, measure, discard; the document is computed from the evidence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deployments.cli.output import HomeOption, JsonOption, emit, existing_home, word
+from recovery.errors import BadInput
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from recovery.proof import Proof
+    from tasks.home import Home
+    from tasks.proving import Wanted
+
+CODES = {"met": 0, "missed": 1, "unproven": 3}
+
+
+def prove(
+    resources: Annotated[
+        list[str] | None, typer.Argument(metavar="[RESOURCE…]", help="All when none is named.")
+    ] = None,
+    as_of: Annotated[str | None, typer.Option("--as-of", metavar="T", help="A moment, with its zone.")] = None,
+    mark: Annotated[bool, typer.Option("--mark", help="The newest mark only: content equality.")] = False,
+    latest: Annotated[bool, typer.Option("--latest", help="The latest moment only: RPO.")] = False,
+    random: Annotated[bool, typer.Option("--random", help="A random moment within the window.")] = False,
+    mutate: Annotated[
+        str | None, typer.Option("--mutate", metavar="FAULT", help="Plant one fault; 'random' picks.")
+    ] = None,
+    level: Annotated[str, typer.Option("--level", help="daily or deep.")] = "daily",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Prove that resources can be restored: the newest mark and the latest moment, unless one is asked for."""
+    from deployments.cli.progress import watching  # noqa: PLC0415 -- start-up stays quick
+    from tasks.engine import Act  # noqa: PLC0415
+    from tasks.home import open_home  # noqa: PLC0415
+    from tasks.proving import prove as prove_one  # noqa: PLC0415
+
+    opened = open_home(existing_home(home))
+    proofs: list[Proof] = []
+    for wanted in _wanted(opened, resources, as_of, (mark, latest, random), mutate, level):
+        title = f"prove {wanted.resource} · {wanted.sort}" + (f" · {wanted.mutate}" if wanted.mutate else "")
+        with watching(title) as tell:
+            proofs.append(prove_one(Act(home=opened, tell=tell), wanted))
+    emit(as_json, {"proofs": [each.model_dump(mode="json") for each in proofs]}, lambda: _drawn(proofs))
+    codes = {code_of(each) for each in proofs}
+    raise typer.Exit(next((code for code in (1, 3) if code in codes), 0))
+
+
+def code_of(proof: Proof) -> int:
+    """0 met, 1 missed, 3 unproven; of a planted fault: 0 when it was detected, 1 when it was not."""
+    if proof.planted is not None:
+        return 0 if proof.planted.detected else 1
+    return CODES[proof.verdict.value]
+
+
+def _wanted(
+    home: Home, resources: list[str] | None, as_of: str | None, sorts: tuple[bool, bool, bool], mutate: str | None,
+    level: str,
+) -> list[Wanted]:  # fmt: skip
+    from secrets import SystemRandom  # noqa: PLC0415
+
+    from deployments.cli.instants import instant  # noqa: PLC0415
+    from tasks.proving import Sort, Wanted  # noqa: PLC0415
+
+    mark, latest, random = sorts
+    if sum((mark, latest, random, as_of is not None)) > 1:
+        raise BadInput("more than one moment was asked for", hint="choose one of --as-of, --mark, --latest, --random")
+    if level not in ("daily", "deep"):
+        raise BadInput(f"{level!r} is not a level", hint="choose daily or deep")
+    chosen: list[Sort] = ["mark", "latest"]
+    if as_of is not None:
+        chosen = ["time"]
+    elif mark or latest or random:
+        chosen = ["mark" if mark else "latest" if latest else "random"]
+    elif mutate:
+        chosen = ["mark"]
+    at = instant(as_of, now=home.now()) if as_of is not None else None
+    names = resources or sorted(home.catalog.resources)
+    for name in names:
+        home.resource(name)
+    fault = _fault(mutate) if mutate else None
+    return [
+        Wanted(resource=name, sort=sort, at=at, share=SystemRandom().random(), mutate=fault, level=level)
+        for name in names
+        for sort in chosen
+    ]
+
+
+def _fault(name: str) -> str:
+    from secrets import SystemRandom  # noqa: PLC0415
+
+    from tasks.postgres import faults  # noqa: PLC0415
+
+    known = faults.names()
+    if name == "random":
+        return SystemRandom().choice(sorted(known))
+    if name not in known:
+        raise BadInput(f"there is no fault {name!r}", hint=f"one of: random, {', '.join(sorted(known))}")
+    return name
+
+
+def _drawn(proofs: list[Proof]) -> RenderableType:
+    from rich.console import Group  # noqa: PLC0415
+
+    return Group(*(_one(each) for each in proofs))
+
+
+def _one(proof: Proof) -> RenderableType:
+    from rich.console import Group  # noqa: PLC0415
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    head = f"\n[bold]{escape(proof.resource)}[/] · {proof.sort} · {word(proof.verdict.value)}"
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("point", escape(proof.point or "none"))
+    facts.add_row("target", escape(proof.target or "none"))
+    facts.add_row("RPO", "—" if proof.rpo_seconds is None else f"{proof.rpo_seconds:.2f} s")
+    phases = " · ".join(f"{each.name} {each.seconds:.1f}" for each in proof.phases)
+    facts.add_row("RTO", f"{proof.rto_seconds:.1f} s ({phases})" if phases else "—")
+    if proof.planted is not None:
+        seen = word("passed") + " detected" if proof.planted.detected else word("failed") + " not detected"
+        facts.add_row("planted", f"{escape(proof.planted.what)}: {seen}")
+    table = Table(box=None, padding=(0, 2), show_header=False)
+    for check in proof.checks:
+        table.add_row(word(check.outcome.value), escape(check.name), escape(check.fact))
+    hints = [f"  [red]•[/] {escape(each.fact)}\n    hint: {escape(each.hint)}" for each in proof.findings[:10]]
+    return Group(head, facts, table, *hints)

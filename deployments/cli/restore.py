@@ -1,0 +1,40 @@
+"""`dr restore`: restore a resource to a moment, into a folder of its own. It never goes over its source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deployments.cli.output import HomeOption, JsonOption, emit, existing_home
+
+
+def restore(
+    resource: Annotated[str, typer.Argument(metavar="RESOURCE")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="A new or an empty folder.")],
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", metavar="T", help="A moment, with its zone; default: latest.")
+    ] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Restore to a moment, or to the latest one, into DIR: promoted there, stopped cleanly, archiving off."""
+    from deployments.cli.instants import instant  # noqa: PLC0415 -- start-up stays quick
+    from deployments.cli.progress import watching  # noqa: PLC0415
+    from tasks import proving  # noqa: PLC0415
+    from tasks.engine import Act  # noqa: PLC0415
+    from tasks.home import open_home  # noqa: PLC0415
+
+    opened = open_home(existing_home(home))
+    at = instant(as_of, now=opened.now()) if as_of is not None else None
+    plan = proving.plan_restore(opened, resource, at, to)
+    point = plan.pinned["point"]
+    with watching(f"restore {resource} into {to}") as tell:
+        done = proving.restore(Act(home=opened, tell=tell), plan)
+    data = to.absolute() / "data"
+    emit(
+        as_json,
+        {"outcome": "changed", "data_dir": str(data), "point": point, **done},
+        lambda: f"restored into {data} in {done['rto_seconds']:.1f} s; start it with: pg_ctl -D '{data}' start",
+    )

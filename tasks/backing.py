@@ -1,0 +1,217 @@
+"""Backing up a resource: what is due, from which server, into which bucket; and marks, retention, leftovers.
+
+Separate from the verb: this is the one way that `dr`, Prefect and the schedules come to a backup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Literal
+
+from pydantic import JsonValue
+
+from recovery import due, planners, retention
+from recovery.drive import Halt
+from recovery.errors import Failed, NoPoint, Unproven
+from recovery.evidence import Record
+from recovery.plan import NothingToDo, Plan
+from recovery.point import Backup
+from recovery.policy import BackupPolicy
+from recovery.value import Value
+from tasks.engine import Act, Said
+from tasks.home import Home
+from tasks.host import LocalHost
+from tasks.kind import Verbs
+from tasks.postgres import leftovers, looking, mark, taking
+
+Which = Literal["due", "full", "incremental"]
+LEFTOVER_AGE = timedelta(hours=12)
+
+
+class Taken(Value):
+    """What a backup run did."""
+
+    resource: str
+    id: str
+    kind: str
+    site: str
+    size_bytes: int
+    stored_bytes: int
+    seconds: float
+
+
+def plan_backup(home: Home, name: str, which: Which) -> Plan | NothingToDo:
+    """Decide what to take. `due`: by the schedules; a kept slot needs nothing. Raises when no server can give it."""
+    resource = home.resource(name)
+    policy = home.catalog.backups[resource.backup]
+    servers = looking.members(resource)
+    site = looking.primary_of(servers)
+    if site is None:
+        why = "; ".join(f"{each.site}: {each.why or 'in recovery'}" for each in servers)
+        raise Failed(
+            f"no primary of {name} answers ({why})", hint="'dr status' shows the servers; see whether they run"
+        )
+    system_id = next(each.place.system_id for each in servers if each.place is not None and each.site == site)
+    mine = [each for each in looking.backups(home.backups(name, site)) if each.system_id == system_id]
+    now = home.now()
+    kind, slot, why = _kind(policy, mine, which, now)
+    if kind is None:
+        return NothingToDo(why=why)
+    fulls = [each for each in mine if each.kind == "full"]
+    if kind == "incremental" and not fulls:
+        kind, slot = "full", None
+    return planners.backup(
+        service=home.service_of(name),
+        resource=name,
+        site=site,
+        kind=kind,
+        parent=fulls[-1].id if kind == "incremental" else None,
+        slot=slot,
+        now=now,
+    )
+
+
+def _kind(
+    policy: BackupPolicy, mine: list[Backup], which: Which, now: datetime
+) -> tuple[Literal["full", "incremental"] | None, datetime | None, str]:
+    if which != "due":
+        return which, None, ""
+    fulls = [each.begun_at for each in mine if each.kind == "full"]
+    full = due.decide(policy.full.schedule, fulls, now=now)
+    if isinstance(full, due.Due):
+        return "full", full.slot, ""
+    if policy.incremental is None:
+        return None, None, full.why
+    incremental = due.decide(policy.incremental.schedule, [each.begun_at for each in mine], now=now)
+    if isinstance(incremental, due.Due):
+        return "incremental", incremental.slot, ""
+    return None, None, incremental.why
+
+
+def take(act: Act, plan: Plan) -> Taken:
+    """Act on a backup's plan. Raises what stopped it."""
+    ended: list[Halt | None] = []
+    name, site = str(plan.arguments["resource"]), str(plan.pinned["site"])
+
+    def conclude(records: tuple[Record, ...], halt: Halt | None) -> Said:
+        ended.append(halt)
+        done = next((r for r in reversed(records) if r.kind == "step.ended"), None)
+        result = done.facts.get("result") if done is not None else None
+        facts: dict[str, JsonValue] = dict(result) if isinstance(result, dict) else {}
+        facts |= {"site": site, "slot": plan.pinned.get("slot"), "why": halt.why if halt else ""}
+        measures = dict(done.measures) if done is not None else {}
+        return Said(kind="backup", facts=facts, measures=measures, outcome="missed" if halt else "met")
+
+    lease = f"{name}-backup"
+    act.discard_unfinished(lease, plan.run, lambda old: verbs_of(act.home, old))
+    records = act.run(plan, verbs_of(act.home, plan), lease=lease, conclude=conclude)
+    if ended and (halt := ended[0]) is not None:
+        raise Unproven(halt.why, hint=halt.hint) if halt.unproven else Failed(halt.why, hint=halt.hint)
+    said = next(record for record in reversed(records) if record.kind == "backup")
+    return _taken(name, said.facts, said.measures)
+
+
+def _taken(name: str, facts: Mapping[str, JsonValue], measures: Mapping[str, float]) -> Taken:
+    return Taken.model_validate(
+        {
+            "resource": name,
+            **{key: facts[key] for key in ("id", "kind", "site", "size_bytes", "stored_bytes")},
+            "seconds": measures.get("seconds", 0.0),
+        }
+    )
+
+
+def verbs_of(home: Home, plan: Plan) -> Verbs:
+    """The verbs of backing up, bound to the plan's resource and site."""
+    name, site = str(plan.arguments["resource"]), str(plan.pinned["site"])
+    resource = home.resource(name)
+    keys = home.keys(name)
+    return taking.verbs(
+        taking.Take(
+            resource=name,
+            member=resource.members[site],
+            store=home.backups(name, site),
+            host=LocalHost(),
+            key=next(iter(keys.values()), None),
+            level=home.catalog.backups[resource.backup].compression_level,
+            clock=home.now,
+        )
+    )
+
+
+def take_mark(home: Home, name: str, *, patience_seconds: float = 600) -> tuple[str, int, int]:
+    """Take a mark on a standby and keep it in the standby's site's bucket and the copies. Gives key, timeline, LSN.
+
+    Raises NoPoint when no standby answers: a resource without a standby has no mark (TRUTH.md).
+    """
+    resource = home.resource(name)
+    standing = [each for each in looking.members(resource) if each.place is not None and each.place.in_recovery]
+    if not standing:
+        raise NoPoint(f"no standby of {name} answers, so no mark can be taken", hint="see 'dr status' for the servers")
+    made = mark.take(resource.members[standing[0].site].dsn, now=home.now(), patience_seconds=patience_seconds)
+    key = ""
+    for site in dict.fromkeys((standing[0].site, *home.catalog.backups[resource.backup].copies)):
+        key = mark.store_mark(home.backups(name, site), made)
+    return key, made.timeline, made.lsn
+
+
+class Swept(Value):
+    """What a sweep removed at one site, and what it kept and why."""
+
+    site: str
+    removed: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+def sweep(home: Home, name: str, *, proven: frozenset[str], really: bool) -> tuple[Swept, ...]:
+    """Retention and leftovers, per site. `really` false only says what would be done."""
+    resource = home.resource(name)
+    policy = home.catalog.backups[resource.backup]
+    return tuple(
+        _sweep_site(home, name, site, policy, proven, really)
+        for site in dict.fromkeys((*policy.copies, *resource.members))
+    )
+
+
+def _sweep_site(home: Home, name: str, site: str, policy: BackupPolicy, proven: frozenset[str], really: bool) -> Swept:
+    store = home.backups(name, site)
+    now = home.now()
+    removed: list[str] = []
+    found = looking.backups(store)
+    verdicts = retention.judge_backups(found, policy, proven=proven, now=now)
+    expired = {each.name for each in verdicts if isinstance(each, retention.Expired)}
+    kept = [f"{each.name}: {each.why}" for each in verdicts if isinstance(each, retention.Kept)]
+    for backup in found:
+        if backup.id in expired:
+            removed.append(f"{backup.id}")
+            if really:
+                _remove_backup(store, backup)
+    removed += _sweep_wal(store, [each for each in found if each.id not in expired], really)
+    stale = leftovers.leftovers(store, now=now, older_than=LEFTOVER_AGE)
+    removed += [each.what for each in stale]
+    if really:
+        leftovers.sweep_leftovers(store, now=now, older_than=LEFTOVER_AGE)
+    return Swept(site=site, removed=tuple(removed), kept=tuple(kept))
+
+
+def _remove_backup(store: leftovers.Sweepable, backup: Backup) -> None:
+    """The commit marker goes first: half a deletion is no backup, and the sweep finds the rest."""
+    where = f"base/{backup.system_id}/{backup.id}"
+    store.delete(f"{where}/backup.json")
+    for each in list(store.list(f"{where}/")):
+        store.delete(each.key)
+
+
+def _sweep_wal(store: leftovers.Sweepable, kept: list[Backup], really: bool) -> list[str]:
+    removed = []
+    for system_id in {each.system_id for each in kept}:
+        mine = [each for each in kept if each.system_id == system_id]
+        keys = {each.key.rpartition("/")[2].removesuffix(".zst"): each.key for each in store.list(f"wal/{system_id}/")}
+        verdicts = retention.judge_wal(sorted(keys), mine, segment_bytes=mine[0].segment_bytes)
+        for each in verdicts:
+            if isinstance(each, retention.Expired):
+                removed.append(each.name)
+                if really:
+                    store.delete(keys[each.name])
+    return removed
