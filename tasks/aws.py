@@ -19,7 +19,7 @@ from recovery.errors import BadInput
 T = TypeVar("T")
 Meaning = Literal["absent", "exists", "conflict", "retry", "denied", "no bucket", "other"]
 
-_ABSENT = {"NoSuchKey", "404", "NotFound", "NoSuchVersion"}
+_ABSENT = {"NoSuchKey", "NoSuchUpload", "404", "NotFound", "NoSuchVersion"}
 _EXISTS = {"PreconditionFailed", "412"}
 _CONFLICT = {"ConditionalRequestConflict", "OperationAborted", "409"}
 _DENIED = {

@@ -115,7 +115,9 @@ class S3Store:
 
     def delete(self, key: str) -> None:
         """See Store.delete."""
-        self._persist(f"removing {key}", lambda: self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key))
+        self._persist(
+            f"removing {key}", lambda: self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+        )
 
     def read(self, key: str, begin: int, length: int, into: memoryview) -> None:
         """See Store.read. A ranged GET straight into the caller's buffer."""
@@ -153,7 +155,9 @@ class S3Store:
         """Abort a multipart upload; absent is fine."""
         self._persist(
             f"forgetting an upload of {key}",
-            lambda: self._client.abort_multipart_upload(Bucket=self._bucket, Key=self._prefix + key, UploadId=upload_id),
+            lambda: self._client.abort_multipart_upload(
+                Bucket=self._bucket, Key=self._prefix + key, UploadId=upload_id
+            ),
         )
 
     def _body(self, key: str, body: bytes) -> dict[str, Any]:
