@@ -1,7 +1,7 @@
 """Evidence: immutable records of single facts, chained per run and closed by a signed manifest. Pure.
 
-Chains are per run, so that merging two copies of a ledger is a union (PLAN.md). A chain without its manifest is the tail
-of a run that was killed: it reads as `unproven` until the run is ended.
+Chains are per run, so that merging two copies of a ledger is a union (PLAN.md). A chain without its manifest is the
+tail of a run that was killed: it reads as `unproven` until the run is ended.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def chain_troubles(run: str, records: Sequence[tuple[str, Record]], manifest: Ma
 
 
 class Link(Value):
-    """A record as it is stored. `hash` is over the stored bytes, so that a chain outlives every change of the schema."""
+    """A record as it is stored. `hash` is over the stored bytes: a chain outlives every change of the schema."""
 
     key: str
     record: Record

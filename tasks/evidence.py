@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
+from typing import Any
+
 from recovery.errors import BadInput
 from recovery.evidence import Link, Manifest, Trouble, manifest_key, read_link, read_manifest, signed_bytes_of
+from recovery.value import rfc3339
 from recovery.verification import Checked, Report, Signed, judge_run
 from tasks import signatures
 from tasks.endorsements import endorsed
@@ -20,8 +23,8 @@ KEYS = "keys/"
 def verify(ledger: Ledger, *, trusted: Collection[str] | None = None, runs: Collection[str] | None = None) -> Report:
     """The report over all runs, or over the named ones.
 
-    `trusted` are fingerprints of keys that may sign manifests; keys that those vouched for are added. None: nobody said,
-    and a valid signature leaves the run `unproven`.
+    `trusted` are fingerprints of keys that may sign manifests; keys that those vouched for are added. None: nobody
+    said, and a valid signature leaves the run `unproven`.
     """
     public = public_keys(ledger)
     accepted = None if trusted is None else endorsed(ledger, frozenset(trusted), public)
@@ -39,8 +42,25 @@ def run_names(ledger: Ledger) -> Iterator[str]:
             yield name
 
 
+def summary(ledger: Ledger, run: str) -> dict[str, Any]:
+    """One run for a listing: reads its first record and its manifest only, and judges nothing."""
+    keys = tuple(ledger.list(f"runs/{run}/"))
+    first = read_link(keys[0], ledger.get(keys[0]) or b"") if keys else ""
+    closed = ledger.get(manifest_key(run)) if manifest_key(run) in keys else None
+    manifest = read_manifest(run, closed) if closed is not None else None
+    record = first.record if isinstance(first, Link) else None
+    return {
+        "run": run,
+        "records": sum(key != manifest_key(run) for key in keys),
+        "begin": rfc3339(record.begin) if record is not None else None,
+        "subject": record.subject if record is not None else "",
+        "who": record.who if record is not None else "",
+        "outcome": manifest.outcome if isinstance(manifest, Manifest) else "open" if manifest is None else "unreadable",
+    }
+
+
 def public_keys(ledger: Ledger) -> dict[str, bytes]:
-    """The public keys that the ledger holds, by fingerprint. A document that isn't the key it is named for is left out."""
+    """The public keys that the ledger holds, by fingerprint. What isn't the key it is named for is left out."""
     found: dict[str, bytes] = {}
     for key in ledger.list(KEYS):
         if not key.endswith(".pem"):

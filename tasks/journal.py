@@ -1,7 +1,7 @@
 """The journal: appends a run's facts to its chain in a ledger, from any machine, one owner at a time.
 
-Separate from the ledger, which knows keys and bytes only. A record's place in the chain is its key, and a key is written
-once: two processes that append at the same moment are told apart by the ledger, not by a lock.
+Separate from the ledger, which knows keys and bytes only. A record's place in the chain is its key, and a key is
+written once: two processes that append at the same moment are told apart by the ledger, not by a lock.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from recovery.evidence import (
 )
 from recovery.journal import RUN_ENDED, generation, outcome
 from recovery.value import canonical
+from tasks.endorsements import publish
 from tasks.ledger import Ledger
+from tasks.signatures import Signer
 from tasks.store import AlreadyThere
 
 Sign = Callable[[bytes], Signature]
@@ -97,6 +99,8 @@ class Journal:
             outcome=outcome_,
             ended_at=self._links[-1].record.begin,
         )
+        if isinstance(sign, Signer):
+            publish(self._ledger, sign.public_pem)  # first, so that no manifest is ever without its key
         manifest = draft.model_copy(update={"signature": sign(draft.signed_bytes())})
         try:
             self._ledger.put(key, canonical(manifest))

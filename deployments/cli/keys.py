@@ -1,0 +1,105 @@
+"""`dr keys`: make, list and rotate the engine's, the approvers' and the backups' keys of a home."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deployments.cli.output import HomeOption, JsonOption, aside, emit, home
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tasks.keys import KeyCard
+    from tasks.ledger import Ledger
+
+app = typer.Typer(no_args_is_help=True, help="Make, list and rotate keys.")
+
+
+class Role(StrEnum):
+    """What a key is for."""
+
+    APPROVER = "approver"
+    ENGINE = "engine"
+    BACKUP = "backup"
+
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Of the person, of the engine, of the backup key.")]
+
+
+@app.command()
+def make(
+    name: NameArgument,
+    *,
+    role: Annotated[Role, typer.Option("--role", help="What the key is for.")] = Role.APPROVER,
+    home_: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a key in the home, and put its public half into the ledger."""
+    from tasks import keys  # noqa: PLC0415 -- only when the command runs
+
+    folder = home(home_) / "keys"
+    card = keys.make(folder, name, role.value)
+    if card.role != "backup":
+        _publish(home_, folder, name)
+    _show(as_json, (card,))
+
+
+@app.command("list")
+def list_(*, home_: HomeOption = None, as_json: JsonOption = False) -> None:
+    """All keys of the home, present and past. Nothing secret is shown."""
+    from tasks import keys  # noqa: PLC0415 -- as above
+
+    _show(as_json, keys.cards(home(home_) / "keys"))
+
+
+@app.command()
+def rotate(name: NameArgument, *, home_: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Make the key that follows. What the old one signed stays verifiable, what it encrypted stays readable."""
+    from tasks import keys  # noqa: PLC0415 -- as above
+    from tasks.endorsements import Endorsement, endorse, publish  # noqa: PLC0415
+    from tasks.leases import wall_clock  # noqa: PLC0415
+
+    folder = home(home_) / "keys"
+    ledger = _ledger(home_, folder)
+    card, before = keys.rotate(folder, name)
+    if before is not None:
+        publish(ledger, before.public_pem)
+        _publish(home_, folder, name)
+        said = Endorsement(key=card.fingerprint, name=name, role=card.role, at=wall_clock())
+        endorse(ledger, said, before)
+    _show(as_json, tuple(each for each in keys.cards(folder) if each.name == name))
+
+
+def _publish(home_: Path | None, folder: Path, name: str) -> None:
+    from tasks import keys  # noqa: PLC0415 -- as above
+    from tasks.endorsements import publish  # noqa: PLC0415
+
+    publish(_ledger(home_, folder), keys.signer(folder, name).public_pem)
+
+
+def _ledger(home_: Path | None, folder: Path) -> Ledger:
+    from tasks.home import open_home  # noqa: PLC0415 -- as above
+    from tasks.ledger_dir import DirectoryLedger  # noqa: PLC0415
+
+    if (home(home_) / "catalog.yaml").is_file():
+        return open_home(home(home_)).ledger()
+    return DirectoryLedger(folder.parent / "ledger")
+
+
+def _show(as_json: bool, cards: tuple[KeyCard, ...]) -> None:
+    def table() -> Table:
+        from rich.table import Table  # noqa: PLC0415 -- as above
+
+        drawn = Table("name", "role", "fingerprint", "state", "since", box=None, pad_edge=False)
+        for card in cards:
+            state = "past" if card.retired else "current" if card.private else "public only"
+            drawn.add_row(card.name, card.role, card.fingerprint, state, f"{card.changed_at:%Y-%m-%d %H:%M:%S}Z")
+        return drawn
+
+    emit(as_json, {"keys": [card.model_dump(mode="json") for card in cards]}, table)
+    if not as_json and not cards:
+        aside().print("there are no keys yet; make one: dr keys make engine --role engine", markup=False)

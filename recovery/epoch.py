@@ -1,0 +1,42 @@
+"""A service's epoch: how many changes of roles it has completed. Evidence, never configuration. Pure.
+
+Separate because plans, approvals and fences all compare it, and a plan made in an older one must be refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic import JsonValue
+
+from recovery.errors import Refused
+from recovery.evidence import Record
+
+CHANGED = "epoch.changed"
+
+
+def epoch(records: Iterable[Record], service: str) -> int:
+    """The epoch that the `epoch.changed` records of a service reach; 0 before the first. Their order doesn't matter:
+    a merge of two copies of the ledger has none."""
+    return max((number for record in records if (number := _number(record, service)) is not None), default=0)
+
+
+def facts_of_change(now: int, **others: JsonValue) -> dict[str, JsonValue]:
+    """The facts of the record that ends an epoch: from `now` to the next."""
+    return {**others, "epoch": now + 1, "before": now}
+
+
+def refuse_older(plan_epoch: int, now: int, service: str) -> None:
+    """Raises Refused when a plan belongs to another epoch than the present one."""
+    if plan_epoch != now:
+        raise Refused(
+            f"the plan was made in epoch {plan_epoch} of {service}, which is in epoch {now}: its roles have changed",
+            hint="make a new plan with 'dr plan' and have that one approved",
+        )
+
+
+def _number(record: Record, service: str) -> int | None:
+    if record.kind != CHANGED or record.subject != service:
+        return None
+    number = record.facts.get("epoch")
+    return number if isinstance(number, int) and not isinstance(number, bool) and number >= 0 else None
