@@ -16,12 +16,13 @@ from recovery.drive import Finish, Halt
 from recovery.errors import Failed
 from recovery.evidence import Record
 from recovery.journal import RUN_BEGUN, outcome
+from recovery.lease import Terms
 from recovery.plan import Plan
 from recovery.value import canonical
 from tasks.home import Home
 from tasks.journal import Journal, read_records
 from tasks.kind import Verbs
-from tasks.leases import Holding, Leases, Terms
+from tasks.leases import Holding, Leases
 from tasks.ledger import Ledger
 from tasks.loop import Door, Event, Loop, plainly
 from tasks.store import AlreadyThere
@@ -94,8 +95,8 @@ class Act:
 
     def leases(self) -> Leases:
         """The leases at the ledger's home, in a bucket without object lock."""
-        terms = Terms(clock=self.home.now, seconds=LEASE_SECONDS, clock_bound=CLOCK_BOUND)
-        return Leases(self.home.lease_store(), terms)
+        terms = Terms(seconds=LEASE_SECONDS, clock_bound=CLOCK_BOUND)
+        return Leases(self.home.lease_store(), terms=terms, clock=self.home.now)
 
     @contextmanager
     def holding(self, lease: str, run: str) -> Iterator[Holding]:

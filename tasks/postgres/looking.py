@@ -13,14 +13,15 @@ import psycopg
 
 from recovery.catalog import Member, PostgresResource
 from recovery.choose import End
-from recovery.errors import Failed, NoPoint
+from recovery.errors import DrError, Failed, NoPoint
 from recovery.point import Backup
-from recovery.wal import Archive, Known
+from recovery.wal import Archive, Known, name_of
 from tasks.postgres import wal
 from tasks.postgres.mark import marks
 from tasks.postgres.place import Place, place
-from tasks.postgres.reading import Deadline, reading
+from tasks.postgres.reading import Deadline, first_line, reading
 from tasks.postgres.seal import Keys
+from tasks.postgres.wal_end import read_end
 from tasks.store import Store
 
 ASK_SECONDS = 5
@@ -53,12 +54,10 @@ def ask(site: str, member: Member) -> Asked:
     try:
         with reading(member.dsn, Deadline(ASK_SECONDS)) as connection:
             return Asked(site=site, place=place(connection))
-    except (psycopg.Error, Failed) as error:
-        return Asked(site=site, place=None, why=str(error).splitlines()[0])
-    except Exception as error:
-        if hasattr(error, "fact"):
-            return Asked(site=site, place=None, why=error.fact)
-        raise
+    except DrError as trouble:
+        return Asked(site=site, place=None, why=trouble.fact)
+    except psycopg.Error as error:
+        return Asked(site=site, place=None, why=first_line(error))
 
 
 def backups(store: Store) -> tuple[Backup, ...]:
@@ -121,9 +120,9 @@ def end_of(store: Store, archive: Archive, timeline: int, *, bin_dir: Path, keys
             number = stretch.last - back
             if number < stretch.first:
                 break
-            name = wal.name_of(timeline, number, archive.segment_bytes)
+            name = name_of(timeline, number, archive.segment_bytes)
             wal.fetch(store, archive.system_id, [name], Path(folder), keys=keys)
-            read = wal.read_end(bin_dir, Path(folder) / name)
+            read = read_end(bin_dir, Path(folder) / name, archive.segment_bytes)
             found = found or read
             if read is not None and read.at is not None and found is not None:
                 return found.but(at=read.at)

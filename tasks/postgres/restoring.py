@@ -28,9 +28,10 @@ from recovery.point import Backup
 from recovery.policy import ProofPolicy
 from recovery.step import Step
 from recovery.value import rfc3339
+from recovery.wal import Segment, parse
 from tasks.host import Host
 from tasks.kind import Facts, Scene, Verb
-from tasks.postgres import looking, scratch, unpack, unpack_chain, wal
+from tasks.postgres import looking, scratch, unpack, unpack_chain, wal, wal_end
 from tasks.postgres.checks import context as judged
 from tasks.postgres.checks import table
 from tasks.postgres.scratch import Scratch
@@ -134,7 +135,7 @@ class Fetch:
                 f"{found.folder} is not empty; a restore never overwrites anything",
                 hint="name a new or an empty folder with --to",
             )
-        found.folder.mkdir(parents=True, exist_ok=True)
+        found.spool.mkdir(parents=True, exist_ok=True)
         owner = {
             "run": scene.plan.run,
             "resource": scene.plan.arguments["resource"],
@@ -304,7 +305,7 @@ def context_of(ground: Ground, found: Scratch, scene: Scene, *, isolated: bool) 
     """The facts that the checks judge by."""
     point, chain = ground.point(scene), ground.backups(scene)
     key = scene.plan.pinned.get("mark")
-    ends = wal.number_of(point.segments[-1], chain[0].segment_bytes) + 1 if point.segments else 0
+    files = [found.spool / name for name in point.segments]
     return judged.CheckContext(
         dsn=found.dsn() if found.pid() is not None else "",
         backup=chain[-1],
@@ -314,15 +315,23 @@ def context_of(ground: Ground, found: Scratch, scene: Scene, *, isolated: bool) 
         bin_dir=found.bin_dir,
         log=found.log,
         mark=ground.read_mark(str(key)) if key else None,
-        boundary=wal.boundary_of(found.bin_dir, found.spool, point) if point.target.kind == "time" else None,
+        boundary=wal_end.boundary(found.bin_dir, files, point.target.at)
+        if point.target.at and point.target.kind == "time"
+        else None,
         assertions=ground.resource.assertions,
         level=judged.Level(str(scene.plan.arguments.get("level", "daily"))),
         network_isolated=isolated,
         heartbeat=ground.resource.heartbeat,
         wal_dir=found.spool,
-        wal_end=ends * chain[0].segment_bytes,
+        wal_end=_end_of(point, chain[0].segment_bytes),
         unlisted=("postgresql.auto.conf", "recovery.signal"),
     )
+
+
+def _end_of(point: Point, segment_bytes: int) -> int:
+    """The end of the last WAL file that was fetched."""
+    last = parse(point.segments[-1], segment_bytes)
+    return (last.number + 1) * segment_bytes if isinstance(last, Segment) else 0
 
 
 def _check_target(target: Target) -> judged.Target:

@@ -1,0 +1,74 @@
+"""What WAL files say of commits: the end of an archive, and the commits on both sides of a moment. By pg_waldump.
+
+Separate from wal.py, which moves files: here their content decides what a target means.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from recovery.choose import End
+from recovery.errors import Failed
+from recovery.point import lsn_number
+from recovery.wal import Segment, parse
+from tasks.host import LocalHost
+from tasks.postgres.checks.context import Boundary, Commit
+
+_ENV = {"LC_ALL": "C", "TZ": "UTC", "PGTZ": "UTC"}
+_RECORD = re.compile(r"lsn: ([0-9A-F]+/[0-9A-F]+), prev")
+_COMMIT = re.compile(
+    r"tx:\s*(\d+), lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: COMMIT(?:_PREPARED)? (?:\S+: )?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) UTC"
+)
+PATIENCE_SECONDS = 120.0
+
+
+def read_end(bin_dir: Path, file: Path, segment_bytes: int) -> End | None:
+    """The last record that begins in the file, the last commit, and the file's end; None when no record begins in it."""
+    out = _dump(bin_dir, file)
+    begins = _RECORD.findall(out)
+    if not begins:
+        return None
+    seen = commits(out)
+    name = parse(file.name, segment_bytes)
+    number = name.number if isinstance(name, Segment) else 0
+    return End(
+        lsn=(number + 1) * segment_bytes, record_lsn=lsn_number(begins[-1]), at=max((c.at for c in seen), default=None)
+    )
+
+
+def commits(out: str) -> tuple[Commit, ...]:
+    """The commits of pg_waldump's output, in the order of the WAL."""
+    return tuple(Commit(xid=int(xid), lsn=lsn_number(lsn), at=_instant(at)) for xid, lsn, at in _COMMIT.findall(out))
+
+
+def boundary(bin_dir: Path, files: Sequence[Path], at: datetime) -> Boundary:
+    """The last commit before recovery to `at` stops, and the first after. `files` in the order of the WAL.
+
+    Read from the end backwards, up to the first file that has a commit on the near side: what lies before is older.
+    """
+    tail: list[Commit] = []
+    for file in reversed(files):
+        found = commits(_dump(bin_dir, file))
+        tail = [*found, *tail]
+        if any(each.at <= at for each in found):
+            break
+    first = next((number for number, each in enumerate(tail) if each.at > at), None)
+    before = tail if first is None else tail[:first]
+    return Boundary(last_before=before[-1] if before else None, first_after=tail[first] if first is not None else None)
+
+
+def _instant(text: str) -> datetime:
+    return datetime.strptime(text, "%Y-%m-%d %H:%M:%S.%f").replace(tzinfo=UTC)
+
+
+def _dump(bin_dir: Path, file: Path) -> str:
+    ran = LocalHost().run([str(bin_dir / "pg_waldump"), str(file)], env=_ENV, patience_seconds=PATIENCE_SECONDS)
+    if not ran.out and ran.code != 0 and "could not find a valid record" not in ran.err:
+        raise Failed(
+            f"{file.name} cannot be read: {ran.err.strip()[:200]}",
+            hint="bin_dir may be of another major version than the WAL, or the file is damaged",
+        )
+    return ran.out
