@@ -216,7 +216,8 @@ def _promises(catalog: Catalog, name: str, resource: PostgresResource) -> Iterat
     objective = catalog.objectives.get(resource.objective)
     policy, proof = catalog.backups.get(resource.backup), catalog.proofs.get(resource.proof)
     rpo_path, policy_path = ("objectives", resource.objective, "rpo"), ("backups", resource.backup)
-    rests_on: tuple[Path, ...] = (("resources", name),)
+    of_resource: Path = ("resources", name)
+    rests_on: tuple[Path, ...] = ((*of_resource, "objective"), (*of_resource, "backup"), (*of_resource, "proof"))
     if objective is not None and policy is not None:
         step, where, what = _loss_step(policy)
         if step is not None and step > objective.rpo:
@@ -225,7 +226,7 @@ def _promises(catalog: Catalog, name: str, resource: PostgresResource) -> Iterat
                 fact=f"{what} up to {duration_text(step)} apart, slower than the RPO of `{name}`"
                 f" ({duration_text(objective.rpo)})",
                 hint="make it more frequent, keep WAL (`wal.keep`), or promise a longer RPO",
-                rests_on=(rpo_path, policy_path, *rests_on),
+                rests_on=(rpo_path, (*policy_path, "wal", "keep"), *rests_on),
             )
     if proof is None:
         return
