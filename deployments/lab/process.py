@@ -122,7 +122,8 @@ class Processes:
                 if process.pid in known or process.pid == os.getpid() or os.getsid(process.pid) != process.pid:
                     continue
                 marks = process.environ()
-                if marks.get(HOME_MARK) == str(self.lab) and process.status() != psutil.STATUS_ZOMBIE:
+                ours = marks.get(HOME_MARK) == str(self.lab) and process.status() != psutil.STATUS_ZOMBIE
+                if ours and not any(parent.pid in known for parent in process.parents()):
                     yield marks.get(NAME_MARK, ""), process
 
     def reap(self) -> list[str]:

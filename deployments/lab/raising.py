@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
-from deployments.lab import catalog, layout
+from deployments.lab import breaking, catalog, layout
 from deployments.lab.agent import part as agent
 from deployments.lab.app import part as app
 from deployments.lab.aws import part as aws
@@ -15,9 +15,10 @@ from deployments.lab.s3 import part as s3
 from deployments.lab.world import World, save
 
 
-def raise_all(world: World) -> None:
-    """Start all parts that don't run. Raises the first part's Failed, after the others came to rest."""
+def raise_all(world: World) -> World:
+    """Start all parts that don't run; gives the world with its ports. Raises the first part's Failed at the end."""
     world.processes.reap()
+    breaking.forget(world)
     world = world.model_copy(update={"s3_base_ports": s3.prepare(world)})
     save(world)
     catalog.render(world)
@@ -33,12 +34,14 @@ def raise_all(world: World) -> None:
         *(lambda site=site: app.start(world, site) for site in sites if "app" not in world.without),
         *(lambda site=site: agent.start(world, site) for site in sites if "agent" not in world.without),
     )
+    return world
 
 
 def stop_all(world: World) -> list[str]:
     """Stop all parts, users first; gives the names of those that ran."""
     processes = world.processes
     processes.reap()
+    breaking.forget(world)
     running = [name for name in processes.names() if processes.alive(name)]
     processes.end("load", patience_seconds=5)
     _together(*(lambda site=site: agent.stop(world, site) for site in layout.SITES))

@@ -133,8 +133,7 @@ def up(home: Path, *, standbys: int = 1, without: frozenset[str] = frozenset()) 
         raise BadInput(f"the lab cannot be without {', '.join(sorted(unknown))}", hint="aws, app and agent may miss")
     with _one_at_a_time(home.absolute()):
         world = _found_or_new(home.absolute(), standbys=standbys, without=without)
-        raising.raise_all(world)
-    return world
+        return raising.raise_all(world)
 
 
 def down(home: Path, wipe: bool = False) -> list[str]:

@@ -62,7 +62,7 @@ def start(world: World, site: str) -> Part:
 
 def test(world: World, site: str) -> None:
     """Ask it through its door how it is. Raises Unwell."""
-    code, said = ask(world.url("agent", site), "GET", "/health")
+    code, said = ask(world.url("agent", site), "GET", "/status")
     if code != 200:
         raise Unwell(f"the agent of {site} answers {code} {said!r}")
 

@@ -9,6 +9,7 @@ from deployments.lab.environment import for_python, module
 from deployments.lab.part import Part
 from deployments.lab.process import wait_until
 from deployments.lab.proxy import control
+from deployments.lab.proxy.weather import FINE
 from deployments.lab.world import World
 from recovery.errors import Failed
 
@@ -25,11 +26,12 @@ def start(world: World) -> Part:
         )
     ]
     processes = world.processes
+    # Raising a lab heals it, so the weather of an earlier fault is not kept here; a proxy that dies keeps it itself.
     remembered = json.loads(state_file.read_text()) if state_file.exists() else {}
     if processes.alive(NAME) and remembered.get("links") != links:
         processes.end(NAME)
     if not processes.alive(NAME):
-        state_file.write_text(json.dumps({"links": links, "weather": remembered.get("weather", {})}))
+        state_file.write_text(json.dumps({"links": links, "weather": {}}))
         processes.spawn(NAME, module("deployments.lab.proxy.serve", world.control, state_file), env=for_python())
     wait_until(
         lambda: control.answers(world.control) or _ended(world),
@@ -37,6 +39,7 @@ def start(world: World) -> Part:
         patience_seconds=15,
         hint=f"read {processes.log(NAME)}",
     )
+    control.change(world.control, {f"{each['path']}:{each['role']}": FINE for each in links})
     return Part(name=NAME, pid=processes.pid(NAME) or 0, address=world.block)
 
 

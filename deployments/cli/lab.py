@@ -1,0 +1,159 @@
+"""`dr lab`: raise, look at, break, heal, load and take down the two-site world on this machine."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deployments.cli.output import HomeOption, JsonOption, emit, home
+from recovery.errors import BadInput
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+app = typer.Typer(no_args_is_help=True, help="The two-site world on this machine.")
+
+FaultArgument = Annotated[
+    str, typer.Argument(metavar="FAULT", help="Like postgres:east, site:east, network:east-west.")
+]
+
+
+@app.command()
+def up(
+    given: HomeOption = None,
+    as_json: JsonOption = False,
+    standbys: Annotated[int, typer.Option("--standbys", min=1, max=2, help="Standbys in the west.")] = 1,
+    without: Annotated[list[str] | None, typer.Option("--without", help="Leave out aws, app or agent.")] = None,
+) -> None:
+    """Raise the lab of a home, or repair it; faults that stand are healed. Twice is harmless."""
+    from deployments.lab.status import complete, status  # noqa: PLC0415 -- other commands need none of it
+    from deployments.lab.world import World  # noqa: PLC0415
+    from deployments.lab.world import up as raise_lab  # noqa: PLC0415
+
+    folder, begun = home(given), time.monotonic()
+    try:
+        already = complete(World.load(folder))
+    except BadInput:
+        already = False
+    world = raise_lab(folder, standbys=standbys, without=frozenset(without or ()))
+    told = {
+        "outcome": "already up" if already else "raised",
+        "seconds": round(time.monotonic() - begun, 2),
+        **status(world),
+    }
+    emit(as_json, told, lambda: _drawn(told, f"lab {told['outcome']} in {told['seconds']} s"))
+
+
+@app.command()
+def down(
+    given: HomeOption = None,
+    as_json: JsonOption = False,
+    wipe: Annotated[bool, typer.Option("--wipe", help="Remove the data, too.")] = False,
+) -> None:
+    """Stop the lab cleanly; its data stays for the next `up` unless --wipe is given."""
+    from deployments.lab.world import down as take_down  # noqa: PLC0415
+
+    folder, begun = home(given), time.monotonic()
+    stopped = take_down(folder, wipe=wipe)
+    told = {
+        "home": str(folder),
+        "outcome": "stopped" if stopped else "already down",
+        "stopped": stopped,
+        "data": "removed" if wipe else "kept",
+        "seconds": round(time.monotonic() - begun, 2),
+    }
+    emit(as_json, told, lambda: _line(f"lab {told['outcome']}, {len(stopped)} parts, data {told['data']}"))
+
+
+@app.command("status")
+def show(given: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Where everything is: addresses, ports, pids, folders, standing faults."""
+    from deployments.lab.status import status  # noqa: PLC0415
+    from deployments.lab.world import World  # noqa: PLC0415
+
+    told = status(World.load(home(given)))
+    emit(as_json, told, lambda: _drawn(told, f"lab {told['state']} in {told['home']}"))
+
+
+@app.command("break")
+def break_(
+    fault: FaultArgument,
+    given: HomeOption = None,
+    as_json: JsonOption = False,
+    how: Annotated[
+        str | None, typer.Option("--how", help="kill, stop or blackhole; for a network cut, blackhole or delay.")
+    ] = None,
+    delay_ms: Annotated[float, typer.Option("--delay-ms", help="For --how delay, in each direction.")] = 200.0,
+) -> None:
+    """Inject a fault; it stands until it is healed."""
+    from deployments.lab import breaking, faults  # noqa: PLC0415
+    from deployments.lab.world import World  # noqa: PLC0415
+
+    chosen = faults.parse(fault, how, delay_ms=delay_ms)
+    world = World.load(home(given))
+    breaking.begin(world, chosen)
+    told = {"broken": chosen.model_dump(), "faults": [each.model_dump() for each in breaking.standing(world)]}
+    emit(as_json, told, lambda: _line(f"{chosen.name} is broken ({chosen.how}); dr lab heal {chosen.name} undoes it"))
+
+
+@app.command()
+def heal(
+    fault: Annotated[str, typer.Argument(metavar="[FAULT|all]", help="What to heal.")] = "all",
+    given: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Undo faults: what was killed starts again with its data, what slept wakes, paths carry again."""
+    from deployments.lab import breaking  # noqa: PLC0415
+    from deployments.lab.world import World  # noqa: PLC0415
+
+    world = World.load(home(given))
+    healed = breaking.end(world, fault)
+    told = {"healed": healed, "faults": [each.model_dump() for each in breaking.standing(world)]}
+    emit(as_json, told, lambda: _line(f"healed: {', '.join(healed) or 'nothing stood'}"))
+
+
+@app.command()
+def load(
+    given: HomeOption = None,
+    as_json: JsonOption = False,
+    rate: Annotated[float, typer.Option("--rate", help="Rows a second.")] = 20.0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="Run so long, in the foreground; 0: in the background until --stop.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option("--seed", help="What the rows say depends on it.")] = 1,
+    stop: Annotated[bool, typer.Option("--stop", help="End the workload in the background.")] = False,
+) -> None:
+    """A seeded workload through the application; acknowledged rows go to HOME/lab/load/acknowledged.jsonl."""
+    from deployments.lab import load as workload  # noqa: PLC0415
+    from deployments.lab.world import World  # noqa: PLC0415
+
+    world = World.load(home(given))
+    told: dict[str, Any]
+    if stop:
+        told = {"outcome": "stopped" if workload.end(world) else "none ran"}
+    elif seconds:
+        told = {"outcome": "done", **workload.run(world, rate=rate, seconds=seconds, seed=seed, stop=lambda: False)}
+    else:
+        told = {"outcome": "started", "pid": workload.begin(world, rate=rate, seed=seed)}
+    told |= workload.counts(world)
+    emit(as_json, told, lambda: _line(f"workload {told['outcome']}; last acknowledged: {told['last']}"))
+
+
+def _line(text: str) -> Any:
+    from rich.text import Text  # noqa: PLC0415 -- only when something is shown
+
+    return Text(text)
+
+
+def _drawn(told: dict[str, Any], title: str) -> Table:
+    from rich.table import Table  # noqa: PLC0415 -- as above
+
+    table = Table("place", "part", "state", "reached at", "pid", title=title, title_justify="left")
+    for place, parts in {**told["sites"], "witness": told["witness"]}.items():
+        for part, each in parts.items():
+            table.add_row(place, part, each["state"], f"{each['address']}:{each['port']}", str(each["pid"] or "-"))
+    for fault in told["faults"]:
+        table.add_row("", fault["name"], f"broken ({fault['how']})", "", "")
+    return table

@@ -1,0 +1,93 @@
+"""Break and heal: the acts behind faults.py. What stands is remembered in HOME/lab/faults.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from deployments.lab import faults, layout
+from deployments.lab.agent import part as agent
+from deployments.lab.app import part as app
+from deployments.lab.faults import Fault
+from deployments.lab.postgres import part as postgres
+from deployments.lab.proxy import control
+from deployments.lab.s3 import part as s3
+from deployments.lab.world import World
+from recovery.errors import BadInput
+
+
+def standing(world: World) -> list[Fault]:
+    """The faults that stand, oldest first."""
+    try:
+        return [Fault.model_validate(each) for each in json.loads(_file(world).read_text())]
+    except FileNotFoundError:
+        return []
+
+
+def begin(world: World, fault: Fault) -> None:
+    """Break it; again is harmless, and another `how` replaces the first. Remembered before it is done."""
+    others = [each for each in standing(world) if each.name != fault.name]
+    if len(others) < len(standing(world)):
+        end(world, fault.name)
+    _remember(world, [*others, fault])
+    for name in faults.processes(fault, members=world.members):
+        world.processes.kill(name) if fault.how == "kill" else world.processes.freeze(name)
+    _blow(world)
+
+
+def end(world: World, name: str = "all") -> list[str]:
+    """Heal one fault or all: what was killed starts again with its data. Gives the faults healed. Raises BadInput."""
+    if name != "all" and name not in faults.names():
+        raise BadInput(f"there is no fault {name!r}", hint=f"choose all or one of: {', '.join(faults.names())}")
+    before = standing(world)
+    healed = [fault for fault in before if name in {"all", fault.name}]
+    kept = [fault for fault in before if fault not in healed]
+    struck = {each for fault in kept for each in faults.processes(fault, members=world.members)}
+    # Doors first: a standby or an agent that starts needs its paths.
+    _blow(world, kept)
+    for fault in healed:
+        _revive(world, fault, struck)
+    _remember(world, kept)
+    return [fault.name for fault in healed]
+
+
+def forget(world: World) -> None:
+    """For up and down: wake what sleeps; no fault stands any more."""
+    for name in world.processes.names():
+        world.processes.thaw(name)
+    _file(world).unlink(missing_ok=True)
+
+
+def _revive(world: World, fault: Fault, struck: set[str]) -> None:
+    mine = [name for name in faults.processes(fault, members=world.members) if name not in struck]
+    for name in reversed(mine):  # objects and database before agent and application
+        if fault.how == "stop":
+            world.processes.thaw(name)
+        elif not world.processes.alive(name) and name.rpartition(".")[2] not in world.without:
+            _start(world, name)()
+
+
+def _start(world: World, name: str) -> Callable[[], object]:
+    place, _, part = name.rpartition(".")
+    return {
+        "postgres": lambda: postgres.start(world, place),
+        "s3": lambda: s3.start(world, place),
+        "app": lambda: app.start(world, place),
+        "agent": lambda: agent.start(world, place),
+    }[part]
+
+
+def _blow(world: World, stand: list[Fault] | None = None) -> None:
+    links = layout.links(world.block, standbys=world.standbys, s3_ports=dict.fromkeys(layout.BUCKETS, 1))
+    control.change(world.control, faults.weather(links, standing(world) if stand is None else stand))
+
+
+def _remember(world: World, stand: list[Fault]) -> None:
+    fresh = _file(world).with_suffix(".new")
+    fresh.write_text(json.dumps([each.model_dump() for each in stand]))
+    fresh.replace(_file(world))
+
+
+def _file(world: World) -> Path:
+    return world.lab / "faults.json"
