@@ -80,6 +80,7 @@ class AgentConfig(Value):
     ready_limit: Annotated[int, Field(ge=1)] = 32
     reconcile_seconds: Annotated[float, Field(gt=0)] = 300.0
     base_seconds: Annotated[float, Field(gt=0)] = 20.0
+    store_patience_seconds: Annotated[float, Field(gt=0)] = 20.0
 
 
 def load(path: Path) -> AgentConfig:
@@ -181,7 +182,7 @@ def build(config: AgentConfig) -> Agent:
     """Put the worker together; nothing is asked of Postgres or S3 yet. Raises BadInput, Refused or Failed."""
     system = wal_file.system_id(config.data_dir) if (config.data_dir / "global" / "pg_control").exists() else ""
     memory, alerts = Memory(config.state_dir, system=system), Alerts(config.state_dir)
-    local = config.local.open(20.0)
+    local = config.local.open(config.store_patience_seconds)
     places = [each for each in (config.remote, *config.others) if each is not None]
     shippers: list[Shipper] = []
 
@@ -202,7 +203,7 @@ def build(config: AgentConfig) -> Agent:
         Shipper(
             site=place.site,
             here=local,
-            there=place.open(10.0),
+            there=place.open(config.store_patience_seconds),
             memory=memory,
             alerts=alerts,
             segment_bytes=archiver.segment_bytes,

@@ -53,6 +53,7 @@ class Shipper:
         self._more = threading.Condition()
         self._pending: dict[str, float] = {}
         self._bodies: dict[str, Body] = {}
+        self._refused: set[str] = set()
         self._due = 0.0
         self._trouble: dict[str, str] = {}
 
@@ -97,13 +98,23 @@ class Shipper:
         pause = 0.0
         while not stop.wait(pause):
             try:
-                for folder in unshipped(self._here, self._there):
-                    if not ship_backup(self._here, self._there, folder, go_on=lambda: not stop.is_set()):
-                        return
+                self._ship_backups(stop)
                 pause = self._base_seconds
                 self._well("ship-base")
             except DrError as error:
                 pause = self._ill("ship-base", error, pause)
+
+    def _ship_backups(self, stop: threading.Event) -> None:
+        """All that wait; one that fails holds up no other."""
+        first: DrError | None = None
+        for folder in unshipped(self._here, self._there):
+            try:
+                if not ship_backup(self._here, self._there, folder, go_on=lambda: not stop.is_set()):
+                    return
+            except DrError as error:
+                first = first or error
+        if first is not None:
+            raise first
 
     def wake(self) -> None:
         """End a wait, for example because the agent stops."""
@@ -118,18 +129,15 @@ class Shipper:
                 self._more.wait(1.0)
             batch = list(islice(self._pending, self._threads))
         results = list(pool.map(self._try, batch))
-        for key, error in zip(batch, results, strict=True):
-            if error is None:
-                with self._more:
+        with self._more:
+            for key, error in zip(batch, results, strict=True):
+                if error is None or isinstance(error, Refused):  # trying again can't mend what is refused
                     self._pending.pop(key, None)
+                    (self._refused.discard if error is None else self._refused.add)(key)
         self._advance([key for key, error in zip(batch, results, strict=True) if error is None])
-        first = next((error for error in results if error is not None), None)
-        if first is not None:
-            with self._more:  # behind the others, so that one bad object holds up nothing
-                for key in batch:
-                    if (since := self._pending.pop(key, None)) is not None:
-                        self._pending[key] = since
-            raise first
+        for error in results:
+            if error is not None and not isinstance(error, Refused):
+                raise error
 
     def _try(self, key: str) -> DrError | None:
         with self._more:
@@ -174,7 +182,7 @@ class Shipper:
                         complete = False
                         break
                     self._pending.setdefault(key, time.monotonic())
-        if complete and not self._pending:
+        if complete and not self._pending and not self._refused:
             self._catch_up()
         self._due = time.monotonic() + (self._reconcile_seconds if complete else FIRST_PAUSE_SECONDS)
 
@@ -192,7 +200,9 @@ class Shipper:
         """The position there: the newest shipped segment before which none of its timeline waits."""
         size = self._segment_bytes() if shipped else 0
         with self._more:
-            waiting = [each for key in self._pending if (each := _segment(key, size or 1)) is not None]
+            waiting = [
+                each for key in (*self._pending, *self._refused) if (each := _segment(key, size or 1)) is not None
+            ]
         for each in filter(None, (_segment(key, size) for key in shipped)):
             if not any(one.timeline == each.timeline and one.number < each.number for one in waiting):
                 name = name_of(each.timeline, each.number, size)
@@ -211,12 +221,12 @@ class Shipper:
 
 
 def _missing(mine: Iterator[Stored], theirs: Iterator[Stored]) -> Iterator[str]:
-    """Keys of `mine` that `theirs` lacks; both in key order, a page of each in memory."""
+    """Keys of `mine` that `theirs` lacks or has in another size; both in key order, a page of each in memory."""
     other = next(theirs, None)
     for each in mine:
         while other is not None and other.key < each.key:
             other = next(theirs, None)
-        if other is None or other.key != each.key:
+        if other is None or other.key != each.key or other.size_bytes != each.size_bytes:
             yield each.key
 
 

@@ -7,13 +7,15 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,50 @@ def eventually(holds: Callable[[], Any], what: str, seconds: float = 30.0) -> An
     return found
 
 
+class Gate:
+    """A TCP door to a server that can be shut: then nothing is listened for and what was open is cut."""
+
+    def __init__(self, url: str) -> None:
+        host, _, port = url.removeprefix("http://").partition(":")
+        self.behind = (host, int(port))
+        self.lines: list[socket.socket] = []
+        self.server: socket.socket | None = None
+        self.address = (host, 0)
+        self.open()
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address[0]}:{self.address[1]}"
+
+    def open(self) -> None:
+        self.server = socket.create_server(self.address)
+        self.address = self.server.getsockname()
+        threading.Thread(target=self._accept, args=(self.server,), daemon=True).start()
+
+    def shut(self) -> None:
+        assert self.server is not None
+        for line in (self.server, *self.lines):
+            with suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
+            line.close()
+        self.lines.clear()
+
+    def _accept(self, server: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                near = server.accept()[0]
+                far = socket.create_connection(self.behind)
+                self.lines += [near, far]
+                for one, two in ((near, far), (far, near)):
+                    threading.Thread(target=self._pump, args=(one, two), daemon=True).start()
+
+    def _pump(self, one: socket.socket, two: socket.socket) -> None:
+        with suppress(OSError):
+            while piece := one.recv(65536):
+                two.sendall(piece)
+            two.shutdown(socket.SHUT_WR)
+
+
 class World:
     """Postgres, a bucket for each site, and the agent's configuration."""
 
@@ -50,6 +96,8 @@ class World:
         for site in ("east", "west"):
             self.stores[site] = open_store(self.endpoint, f"backups-{site}", region="us-east-1", patience_seconds=5)
             self.stores[site]._client.create_bucket(Bucket=f"backups-{site}")
+        self.gate = Gate(str(self.endpoint.endpoint_url))
+        stack.callback(self.gate.shut)
         private = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="agent-")))
         private.chmod(0o755)
         self.socket = private / "a.sock"
@@ -78,7 +126,8 @@ class World:
             "socket": str(self.socket),
             "address": self.address,
             "port": 8471,
-            "local": self.place("east"),
+            "local": {**self.place("east"), "endpoint_url": self.gate.url},
+            "store_patience_seconds": 1.0,
             "remote": self.place("west"),
             "heartbeat_seconds": 0.1,
             "base_seconds": 0.3,
@@ -215,6 +264,24 @@ def test_a_stopped_agent_keeps_wal_and_says_what_to_do(world: World) -> None:
     assert ran.returncode == 1
     assert "hint: start it" in ran.stderr
     assert ran.stderr.count("\n") == 1
+
+
+def test_while_s3_is_down_postgres_keeps_its_wal_and_afterwards_all_of_it_is_archived(running: World) -> None:
+    eventually(lambda: running.waiting() == 0, "an empty backlog")
+    before = running.held("east")
+    running.gate.shut()
+    try:
+        names = running.write(3)
+        eventually(lambda: "archive command failed" in running.pg.log.read_text(), "Postgres's complaint")
+        assert running.waiting() >= 3
+        assert running.held("east") == before
+        assert all((running.pg.data_dir / "pg_wal" / name).exists() for name in names)
+        assert "did not serve the request" in running.pg.log.read_text()
+    finally:
+        running.gate.open()
+    eventually(lambda: running.waiting() == 0, "an empty backlog", 90)
+    assert set(names) <= running.held("east")
+    eventually(lambda: set(names) <= running.held("west"), "the other site's copy", 60)
 
 
 def test_other_content_under_the_same_name_is_refused_and_postgres_keeps_the_segment(running: World) -> None:

@@ -1,0 +1,177 @@
+"""The agent's supervisor, configuration, door and heartbeat."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from deployments.lab.scratch_cluster import cluster
+from recovery.errors import BadInput, Failed, Refused
+from tasks.postgres import heartbeat as beats
+from tasks.postgres.agent import AgentConfig, load
+from tasks.postgres.agent_http import Door
+from tasks.postgres.agent_memory import Alerts, Memory, Position, utc_now
+from tasks.postgres.archive_socket import listen
+from tasks.postgres.heartbeat import Heartbeat
+from tasks.postgres.supervise import Pace
+from tests.hands.test_agent_shipper import eventually
+
+
+def test_a_dying_worker_is_started_again_ever_more_slowly_and_for_ever() -> None:
+    pace = Pace()
+    assert [pace.pause_seconds(n) for n in (1, 2, 3, 4, 5, 6, 100)] == [0.2, 0.4, 0.8, 1.6, 3.2, 30.0, 30.0]
+
+
+def config(folder: Path, **more: object) -> Path:
+    path = folder / "agent.json"
+    path.write_text(
+        json.dumps(
+            {
+                "site": "east",
+                "resource": "orders",
+                "dsn": "host=/nowhere",
+                "data_dir": "/nowhere",
+                "bin_dir": "/nowhere",
+                "socket": str(folder / "s"),
+                "local": {"site": "east", "bucket": "b"},
+                **more,
+            }
+        )
+    )
+    return path
+
+
+def test_a_configuration_is_read_and_wrong_keys_are_named(tmp_path: Path) -> None:
+    good = load(config(tmp_path))
+    assert isinstance(good, AgentConfig)
+    assert good.state_dir == tmp_path / "agent"
+    with pytest.raises(BadInput, match=r"colour: Extra inputs.*; port|port.*; .*colour"):
+        load(config(tmp_path, colour="red", port=70000))
+    with pytest.raises(BadInput, match="can't be read"):
+        load(tmp_path / "none.json")
+
+
+def test_the_door_answers_routes_and_turns_errors_into_fact_and_hint() -> None:
+    def refuse(query: object, body: object) -> None:
+        raise Refused("no", hint="ask")
+
+    door = Door("127.0.0.1", 0)
+    try:
+        door.add("GET", "/echo", lambda query, body: {"query": dict(query), "body": body.decode()})
+        door.add("POST", "/no", refuse)
+        door.add("POST", "/bug", lambda query, body: 1 // 0)
+        assert door.answer("GET", "/echo?a=1", b"x") == (200, {"query": {"a": "1"}, "body": "x"})
+        assert door.answer("POST", "/no", b"")[0] == 409
+        assert door.answer("POST", "/bug", b"")[0] == 500
+        status, said = door.answer("GET", "/nothing", b"")
+        assert status == 404
+        assert "GET /echo" in str(said)
+        with pytest.raises(Failed, match="can't be listened on"):
+            Door("127.0.0.1", door.server_address[1])
+    finally:
+        door.server_close()
+
+
+def test_a_living_agents_socket_is_not_taken_a_dead_ones_is(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    first = listen(path, lambda asked: None)
+    try:
+        with pytest.raises(Refused, match="another agent listens"):
+            listen(path, lambda asked: None)
+    finally:
+        first.server_close()
+    second = listen(path, lambda asked: None)
+    second.server_close()
+    with pytest.raises(BadInput, match="longer than"):
+        listen(tmp_path / ("x" * 120), lambda asked: None)
+
+
+def test_positions_survive_and_never_move_back(tmp_path: Path) -> None:
+    memory = Memory(tmp_path)
+    late, early = (Position(segment=f"{n:024X}", lsn=n, at=utc_now()) for n in (9, 5))
+    memory.set_archived(1, late)
+    memory.set_archived(1, early)
+    memory.set_shipped("west", 1, early)
+    again = Memory(tmp_path)
+    assert (again.archived(1), again.shipped("west"), again.shipped("east")) == (late, early, None)
+    (tmp_path / "positions.json").write_text('{"archived": {"1":')
+    assert Memory(tmp_path).archived(1) is None
+    assert (tmp_path / "positions.damaged").exists()
+
+
+def test_an_alert_is_written_once_and_so_is_its_end(tmp_path: Path) -> None:
+    alerts = Alerts(tmp_path)
+    for _ in range(3):
+        alerts.tell("disk", "the disk is full", "make room")
+    alerts.over("disk")
+    alerts.over("disk")
+    lines = [json.loads(line) for line in (tmp_path / "alerts.jsonl").read_text().splitlines()]
+    assert [line["over"] for line in lines] == [False, True]
+    assert alerts.standing() == []
+
+
+@contextmanager
+def beating(dsn: str, alerts: Alerts) -> Iterator[Heartbeat]:
+    stop = threading.Event()
+    one = Heartbeat(dsn, alerts=alerts, every_seconds=0.05)
+    thread = threading.Thread(target=one.run, args=(stop,))
+    thread.start()
+    try:
+        yield one
+    finally:
+        stop.set()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def test_the_heart_beats_on_a_primary_only_looks_on_a_standby_and_outlives_a_stopped_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beats, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(beats, "LONGEST_PAUSE_SECONDS", 0.5)
+    alerts = Alerts(tmp_path / "state")
+    with cluster(tmp_path / "pg", standby=True) as pg:
+        assert pg.standby is not None
+        with beating(pg.dsn, alerts) as primary, beating(pg.standby.dsn, alerts) as standby:
+            eventually(lambda: primary.pulse is not None and primary.pulse.beat_at, "a beat")
+            eventually(lambda: standby.pulse is not None and standby.pulse.replayed_at, "the standby's pulse")
+            assert primary.pulse is not None
+            assert standby.pulse is not None
+            assert (primary.pulse.role, primary.pulse.timeline) == ("primary", 1)
+            assert (standby.pulse.role, standby.pulse.timeline, standby.pulse.beat_at) == ("standby", 1, None)
+            eventually(lambda: standby.pulse.replayed_lsn >= primary.pulse.flushed_lsn - 100000, "replay")
+            os.killpg(pg.pid, signal.SIGSTOP)
+            try:
+                _stop_backends(pg.pid)
+                eventually(alerts.standing, "the alert of a stopped server", 15)
+            finally:
+                _continue(pg.pid)
+            before = time.time()
+            eventually(
+                lambda: primary.pulse.beat_at is not None and primary.pulse.beat_at.timestamp() > before,
+                "the next beat",
+                15,
+            )
+            eventually(lambda: not alerts.standing(), "the alert's end", 15)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _stop_backends(pid: int) -> None:
+    for child in _children(pid):
+        os.kill(child, signal.SIGSTOP)
+
+
+def _continue(pid: int) -> None:
+    for each in (*_children(pid), pid):
+        os.kill(each, signal.SIGCONT)
