@@ -14,7 +14,8 @@ create table garden.bed (
   hue garden.colour not null default 'red',
   area int generated always as (size * 2) stored,
   around int generated always as (length(name) * 4) virtual,
-  constraint size_is_small check (size < 100000)
+  constraint size_is_small check (size < 100000),
+  constraint name_is_long check (length(name) > 2)
 );
 create table garden.plant (
   id serial primary key,

@@ -83,6 +83,8 @@ class CheckContext:
     wal_end: int | None = None
     unlisted: tuple[str, ...] = ()
     preload: tuple[str, ...] = ()
+    config: Path | None = None
+    """The server's configuration file; None for the one in the data directory."""
     patience_seconds: float = 3600
 
     @property

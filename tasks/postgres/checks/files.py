@@ -97,21 +97,28 @@ def _signals(context: CheckContext, name: str) -> list[Finding]:
 
 
 def _settings(context: CheckContext, name: str) -> list[Finding]:
+    main = context.config or context.data_dir / "postgresql.conf"
+    auto = context.data_dir / "postgresql.auto.conf"
     settings: dict[str, set[str]] = {}
-    for file in ("postgresql.conf", "postgresql.auto.conf"):
-        for key, value in settings_in(context.data_dir / file):
+    last: dict[str, tuple[str, str]] = {}
+    for file in (main, auto):
+        for key, value in settings_in(file):
             settings.setdefault(key, set()).add(value)
+            last[key] = (value, file.name)
     found = []
     targets = sorted(key for key in settings if key in _TARGETS and settings[key] != {""})
     if len(targets) > 1:
         fact = f"multiple recovery targets: {' and '.join(targets)}"
-        found.append(
-            Finding(check=name, fact=fact, hint="strip the source's recovery settings from postgresql.auto.conf")
-        )
+        hint = "strip the source's recovery settings from postgresql.auto.conf"
+        found.append(Finding(check=name, fact=fact, hint=hint))
     for moment in settings.get("recovery_target_time", ()):
         if moment and not _OFFSET.search(moment.strip()):
             fact = f"recovery_target_time {moment} has no zone: the server would read it in its own timezone"
             found.append(Finding(check=name, fact=fact, hint="write the target with +00"))
+    archiving, file_name = last.get("archive_mode", ("off", ""))
+    if context.config is not None and archiving != "off":
+        fact = f"archive_mode is {archiving} in {file_name}: the copy would archive, into the source's archive if it can"
+        found.append(Finding(check=name, fact=fact, hint="do not start it: write archive_mode = off behind it"))
     return found
 
 

@@ -13,10 +13,10 @@ from functools import partial
 
 import psycopg
 
-from recovery.check import Check
+from recovery.check import Check, Finding
 from recovery.errors import DrError
 from tasks.postgres.checks import assertions, counters, files, integrity, marked, pages, reached, server
-from tasks.postgres.checks.context import CheckContext, Level, Phase, Probe, unproven
+from tasks.postgres.checks.context import CheckContext, Level, Phase, Probe, failed, unproven
 from tasks.postgres.reading import connections_for, first_line
 
 AGAINST_MARK = "catalog and content"
@@ -99,6 +99,9 @@ def _one(context: CheckContext, probe: Probe) -> Check:
         check = probe.look(context, probe.name)
     except DrError as error:
         check = unproven(probe.name, f"{error.fact}; {error.hint}")
+    except (psycopg.errors.DataCorrupted, psycopg.errors.IndexCorrupted) as error:
+        hint = "the copy is damaged: restore another backup"
+        check = failed(probe.name, [Finding(check=probe.name, fact=first_line(error), hint=hint)])
     except (psycopg.Error, OSError, ValueError, subprocess.SubprocessError) as error:
         check = unproven(probe.name, f"it could not be made: {first_line(error)}")
     return check.model_copy(update={"seconds": round(time.monotonic() - begun, 3)})
