@@ -158,8 +158,7 @@ def _usage(error: typer.TyperException, *, as_json: bool) -> int:
     """A mistyped command line: exit 2. Without any words typer raises the help page as an error; it is help."""
     context = getattr(error, "ctx", None)
     message = error.format_message()
-    if type(error).__name__ == "NoArgsIsHelpError":
-        sys.stderr.write(message + "\n")
+    if type(error).__name__ == "NoArgsIsHelpError":  # shown already, by typer, while it made this error
         return 2
     path = context.command_path if context is not None else "dr"
     fact = message[:1].lower() + message[1:].rstrip(".")
