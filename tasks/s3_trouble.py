@@ -45,7 +45,9 @@ class Place:
                     f"{doing}: {where} did not serve the request within the patience ({said})",
                     hint="see whether the S3 endpoint is up and reachable from this machine, then run it again",
                 )
-        return Failed(f"{doing}: {where} answered {said}", hint="see what the S3 server says about it, then run it again")
+        return Failed(
+            f"{doing}: {where} answered {said}", hint="see what the S3 server says about it, then run it again"
+        )
 
     def short(self, key: str) -> DrError:
         """The object is not as long as the index says, or is gone."""

@@ -137,8 +137,8 @@ def _stream(
                     tar, upload, index, key=key, level=level, stall_seconds=stall_seconds,
                     expected_bytes=expected_bytes, progress=progress,
                 )  # fmt: skip
-        if not {"backup_manifest", "backup_label"} <= packed.kept.keys():
-            raise Failed("pg_basebackup's stream had no manifest or no label", hint="see the server's log of this time")
+        if not index.ended or not {"backup_manifest", "backup_label"} <= packed.kept.keys():
+            raise Failed("pg_basebackup's stream had no end, no manifest or no label", hint="see the server's log of this time")
         upload.complete()
     except AlreadyThere:
         upload.abort()

@@ -77,7 +77,7 @@ class TarIndex:
         if not any(header):
             self.ended = True
             return
-        if sum(header[:148]) + 8 * 32 + sum(header[156:]) != _octal(header[148:156]):
+        if sum(header[:148]) + 8 * 32 + sum(header[156:]) != _octal(header[148:156], otherwise=-1):
             raise Failed(
                 f"the stream of pg_basebackup is no tar at byte {at}",
                 hint="see that bin_dir holds the tools of this server's version",
@@ -108,7 +108,8 @@ def _text(field: bytes) -> str:
     return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
-def _octal(field: bytes) -> int:
+def _octal(field: bytes, *, otherwise: int = 0) -> int:
     if field[0] & 0x80:  # base 256, for sizes from 8 GiB
         return int.from_bytes(field, "big") & ((1 << (8 * len(field) - 1)) - 1)
-    return int(field.strip(b"\0 ") or b"0", 8)
+    digits = field.strip(b"\0 ")
+    return int(digits, 8) if digits and not digits.strip(b"01234567") else otherwise
