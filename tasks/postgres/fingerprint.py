@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -27,7 +28,7 @@ from tasks.postgres.mark_objects import (
     objects_query,
 )
 from tasks.postgres.place import Place, place
-from tasks.postgres.reading import Connection, Deadline, databases, in_parallel, reading
+from tasks.postgres.reading import Connection, Deadline, connections_for, databases, in_parallel, reading
 
 CHUNK_PAGES = 16384
 """A part of a large table that is read by itself: 128 MiB of pages."""
@@ -100,7 +101,9 @@ def fingerprint(dsn: str, *, now: datetime, patience_seconds: float = 3600) -> M
             before = place(connection)
             shared = _objects(connection, OF_THE_CLUSTER) | _settings(connection)
             names = databases(connection)
-        parts = {name: _database(dsn, name, deadline) for name in names}
+        with ThreadPoolExecutor(connections_for(len(names))) as pool:
+            read = pool.map(lambda name: _database(dsn, name, deadline), names)
+            parts = dict(zip(names, read, strict=True))
         with reading(dsn, deadline) as connection:
             _stood_still(before, place(connection))
     except (errors.LockNotAvailable, errors.QueryCanceled) as error:

@@ -150,7 +150,7 @@ def _paused(dsn: str, connection: Connection, deadline: Deadline, pausing: Calla
             raise Unproven("the standby was resumed or promoted while its mark was read", hint="take the mark again")
     finally:
         _resume_surely(dsn, connection)
-    pausing(False)
+        pausing(False)
 
 
 def _wait_until_paused(connection: Connection, deadline: Deadline) -> None:
