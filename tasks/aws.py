@@ -97,7 +97,7 @@ def client(service: str, endpoint: S3Endpoint, *, region: str) -> Any:
 
     who = credentials(endpoint.credentials)
     custom = endpoint.endpoint_url is not None
-    s3 = {"payload_signing_enabled": False, "addressing_style": "path" if custom else "auto"}
+    s3: Any = {"payload_signing_enabled": False, "addressing_style": "path" if custom else "auto"}
     try:
         session = boto3.session.Session(
             aws_access_key_id=who.access_key_id,
@@ -106,7 +106,8 @@ def client(service: str, endpoint: S3Endpoint, *, region: str) -> Any:
             profile_name=who.profile,
             region_name=region,
         )
-        return session.client(
+        make: Any = session.client
+        return make(
             service,
             endpoint_url=endpoint.endpoint_url,
             config=Config(

@@ -108,13 +108,10 @@ class DirStore:
                 while filled < length:
                     got = os.preadv(source.fileno(), [into[filled:length]], begin + filled)
                     if not got:
-                        raise FileNotFoundError
+                        raise self._short(key)
                     filled += got
         except (FileNotFoundError, NotADirectoryError):
-            raise Failed(
-                f"{key} is absent or shorter than it was when it was written ({self._root})",
-                hint="restore from another backup or another site's copy, and have this one repaired",
-            ) from None
+            raise self._short(key) from None
 
     def upload(self, key: str) -> DirUpload:
         """See Store.upload."""
@@ -132,6 +129,12 @@ class DirStore:
         """Remove an upload's parts; absent is fine."""
         del key
         shutil.rmtree(self._making / Path(upload_id).name, ignore_errors=True)
+
+    def _short(self, key: str) -> Failed:
+        return Failed(
+            f"{key} is absent or shorter than it was when it was written ({self._root})",
+            hint="restore from another backup or another site's copy, and have this one repaired",
+        )
 
     def _path(self, key: str) -> Path:
         if not key or key.startswith("/") or any(part in {"", ".", ".."} for part in key.split("/")):

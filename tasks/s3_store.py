@@ -10,18 +10,16 @@ import base64
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from recovery.catalog import S3Endpoint
-from recovery.errors import Failed
 from tasks import aws
-from tasks.s3_trouble import Place, Persistence
+from tasks.s3_trouble import Persistence, Place
 from tasks.s3_upload import S3Upload
 from tasks.store import AlreadyThere, Changed, Stored
 
-T = TypeVar("T")
 _URL_LIFE_SECONDS = 3600
 _URL_REUSE_SECONDS = 900
 
@@ -162,7 +160,9 @@ class S3Store:
 
     def _body(self, key: str, body: bytes) -> dict[str, Any]:
         digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
-        return {"Bucket": self._bucket, "Key": self._prefix + key, "Body": body, "ChecksumSHA256": digest}
+        # The algorithm is named too: a bucket with object lock refuses a put without that header (moto does as the manual says).
+        checksum = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": digest}
+        return {"Bucket": self._bucket, "Key": self._prefix + key, "Body": body, **checksum}
 
     def _holds(self, key: str, body: bytes) -> bool:
         """Whether an earlier try of ours, whose answer was lost, had written it."""
@@ -213,15 +213,7 @@ class S3Store:
         try:
             if answer.status != 206:
                 self._urls.pop(key, None)
-                raise _as_client_error(answer.status, answer.read(2000))
-            if int(answer.headers.get("Content-Length", length)) < length:
-                raise _as_client_error(416, b"<Code>InvalidRange</Code>")  # the object ends within the range
-            filled = 0
-            while filled < length:
-                got = answer.readinto(into[filled:length])
-                if not got:
-                    raise ConnectionError(f"the answer ended {length - filled} bytes early")
-                filled += got
+            _fill(answer, length, into)
         except BaseException:
             answer.close()
             raise
@@ -231,7 +223,7 @@ class S3Store:
 def open_store(
     endpoint: S3Endpoint, bucket: str, prefix: str = "", *, region: str, patience_seconds: float = 30.0
 ) -> S3Store:
-    """The store of a bucket at a site. Nothing is asked of the server yet. Raises BadInput for wrong credentials' form."""
+    """The store of a bucket at a site. Nothing is asked of the server yet. Raises BadInput for wrong credentials."""
     made = aws.client("s3", endpoint, region=region)
     return S3Store(
         made,
@@ -240,6 +232,19 @@ def open_store(
         endpoint=endpoint.endpoint_url or f"AWS {region}",
         patience_seconds=patience_seconds,
     )
+
+
+def _fill(answer: Any, length: int, into: memoryview) -> None:
+    if answer.status != 206:
+        raise _as_client_error(answer.status, answer.read(2000))
+    if int(answer.headers.get("Content-Length", length)) < length:
+        raise _as_client_error(416, b"<Code>InvalidRange</Code>")  # the object ends within the range
+    filled = 0
+    while filled < length:
+        got = answer.readinto(into[filled:length])
+        if not got:
+            raise ConnectionError(f"the answer ended {length - filled} bytes early")
+        filled += got
 
 
 def _stored(key: str, answer: Mapping[str, Any]) -> Stored:

@@ -39,7 +39,7 @@ class S3Upload:
         """See Upload.part."""
         from awscrt.checksums import crc64nvme  # noqa: PLC0415
 
-        solid = body if isinstance(body, (bytes, bytearray)) else bytes(body)
+        solid = _solid(body)
         checksum = base64.b64encode(crc64nvme(solid).to_bytes(8, "big")).decode()
         upload_id = self._begun()
 
@@ -126,3 +126,11 @@ class S3Upload:
                 f"the upload of {self._name} was ended by someone else",
                 hint="see whether a clean-up of unfinished uploads ran meanwhile, then run it again",
             )
+
+
+def _solid(body: bytes | memoryview) -> bytes | bytearray:
+    """What boto3 takes as a body; a view of a whole bytearray is not copied, since parts are large."""
+    if isinstance(body, memoryview):
+        whole = body.obj
+        return whole if isinstance(whole, (bytes, bytearray)) and len(whole) == body.nbytes else bytes(body)
+    return body

@@ -61,7 +61,7 @@ def decoded(body: bytes) -> BaseIndex:
     except (ValueError, KeyError, TypeError) as error:
         raise Failed(
             f"the backup's index can't be read ({type(error).__name__})",
-            hint="restore from another backup or another site's copy, or by the printed instructions, which need no index",
+            hint="restore from another backup or another site's copy, or by the printed instructions",
         ) from None
     first = HEADER_BYTES if salt else 0
     return BaseIndex(

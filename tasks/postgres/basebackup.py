@@ -1,7 +1,7 @@
 """A base backup, full or incremental, from a running server into a bucket; visible only when it is complete.
 
-Separate from the moving of bytes: here is the order of events that makes a killed backup invisible. The folder's name is
-taken by a create-only `begun.json`; then the data, its index, the manifest; last, create-only, the commit marker.
+Separate from the moving of bytes: here is the order of events that makes a killed backup invisible. The folder's name
+is taken by a create-only `begun.json`; then the data, its index, the manifest; last, create-only, the commit marker.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def take(
 ) -> Backup:
     """Take a backup of `member` into `store` and give its marker. An incremental needs the full `parent`.
 
-    Raises BadInput or Refused before anything is begun, Failed afterwards; then no marker exists, and what lies there is
-    swept later. `begun_at` and `ended_at` are by the server's clock.
+    Raises BadInput or Refused before anything is begun, Failed afterwards; then no marker exists, and what lies there
+    is swept later. `begun_at` and `ended_at` are by the server's clock.
     """
     if (kind == "incremental") != (parent is not None):
         raise BadInput(f"a {kind} backup with parent {parent and parent.id}", hint="give a parent to incrementals only")
@@ -108,7 +108,9 @@ def _begin(store: Store, system_id: str, kind: str, now: datetime) -> str:
         except AlreadyThere:
             continue
         return backup_id
-    raise Failed(f"99 backups named {stem} were begun already", hint="see what begins so many, and this machine's clock")
+    raise Failed(
+        f"99 backups named {stem} were begun already", hint="see what begins so many, and this machine's clock"
+    )
 
 
 def _stream(
@@ -137,8 +139,7 @@ def _stream(
                     tar, upload, index, key=key, level=level, stall_seconds=stall_seconds,
                     expected_bytes=expected_bytes, progress=progress,
                 )  # fmt: skip
-        if not index.ended or not {"backup_manifest", "backup_label"} <= packed.kept.keys():
-            raise Failed("pg_basebackup's stream had no end, no manifest or no label", hint="see the server's log of this time")
+        _refuse_torn(packed, ended=index.ended)
         upload.complete()
     except AlreadyThere:
         upload.abort()
@@ -147,6 +148,13 @@ def _stream(
         _abort(upload)
         raise
     return packed
+
+
+def _refuse_torn(packed: Packed, *, ended: bool) -> None:
+    if not ended or not {"backup_manifest", "backup_label"} <= packed.kept.keys():
+        raise Failed(
+            "pg_basebackup's stream had no end, no manifest or no label", hint="see the server's log of this time"
+        )
 
 
 def _abort(upload: Any) -> None:

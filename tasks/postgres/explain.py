@@ -59,8 +59,7 @@ def text(
         *([_key(sealed)] if sealed else []),
         *(_fetch(one, store) for one in chain),
         _combine(chain, bin_dir),
-        f"# 3. What Postgres itself wrote down about the files must hold.\n"
-        f"{shlex.quote(bin_dir + '/pg_verifybackup')} --no-parse-wal --exit-on-error data\n",
+        _verify(bin_dir),
         _wal(backup, store, sealed=bool(sealed)),
         _settings(backup, target),
         _start(bin_dir),
@@ -108,6 +107,11 @@ def _combine(chain: list[Backup], bin_dir: str) -> str:
     return f"{tool} full incremental -o data\nchmod 700 data\nrm -r full incremental\n"
 
 
+def _verify(bin_dir: str) -> str:
+    tool = shlex.quote(f"{bin_dir}/pg_verifybackup")
+    return f"# 3. What Postgres wrote down about the files must hold.\n{tool} --no-parse-wal --exit-on-error data\n"
+
+
 def _wal(backup: Backup, store: Store, *, sealed: bool) -> str:
     unseal = (
         'for f in $(find archive -name "*.zst"); do\n'
@@ -134,7 +138,7 @@ def _settings(backup: Backup, target: datetime | None) -> str:
         "sed -i -E '/^(recovery_|restore_command|archive_|primary_|standby_|promote_)/d' data/postgresql.auto.conf\n"
         "cat >> data/postgresql.auto.conf <<END\n"
         "archive_mode = 'off'\n"
-        f"restore_command = 'cp \"$PWD/wal/%f\" \"%p\"'\n"
+        f'restore_command = \'cp "$PWD/wal/%f" "%p"\'\n'
         f"recovery_target_timeline = '{backup.timeline}'\n"
         f"{goal}"
         f"recovery_target_action = '{'pause' if target else 'promote'}'\n"
@@ -147,7 +151,7 @@ def _start(bin_dir: str) -> str:
     return (
         "# 6. Start it by hand when you are ready, apart from the network that the old one served:\n"
         f"#   {bin_dir}/pg_ctl -D data -l recovery.log -w start\n"
-        "# Then read recovery.log: it must say `recovery stopping` at the target (with a target), else `archive recovery\n"
+        "# Then read recovery.log: it must say `recovery stopping` at the target, or without one `archive recovery\n"
         "# complete`. A paused server answers reads only; `select pg_wal_replay_resume()` makes it a primary.\n"
         "# Never remove backup_label to make it start.\n"
     )

@@ -91,7 +91,7 @@ class _Sink:
             )
         while len(self.flying) >= _UPLOADS:
             self.flying.popleft().result()
-        body, self.part = self.part, bytearray()
+        body, self.part = memoryview(self.part), bytearray()
         self.flying.append(self.pool.submit(self.upload.part, self.number, body))
         self.number += 1
 
@@ -123,7 +123,7 @@ def pack(
             if sealed_by:
                 sink.write(sealed_by.header)
             for number, frame in enumerate(_frames(source, stall_seconds)):
-                index.feed(frame)
+                index.feed(memoryview(frame))
                 waiting.append(packers.submit(work, number, frame))
                 while len(waiting) > 2 * threads or (waiting and waiting[0].done()):
                     _take(waiting, frames, sink)
@@ -133,8 +133,10 @@ def pack(
                 _take(waiting, frames, sink)
             sink.close()
         finally:
-            for future in (*waiting, *sink.flying):
-                future.cancel()
+            for packing in waiting:
+                packing.cancel()
+            for sending in sink.flying:
+                sending.cancel()
     if progress:
         progress(index.position, index.position)
     return Packed(

@@ -69,7 +69,8 @@ def load(reference: str) -> Key:
     secret = _decoded(raw)
     if secret is None:
         raise BadInput(
-            f"{reference} holds no key of 32 bytes", hint="make one with: openssl rand -hex 32, and keep a copy elsewhere"
+            f"{reference} holds no key of 32 bytes",
+            hint="make one with: openssl rand -hex 32, and keep a copy elsewhere",
         )
     return Key(secret)
 

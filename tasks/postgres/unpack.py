@@ -67,7 +67,7 @@ def restore(
 ) -> Restored:
     """Restore a full backup into `into` (made when missing, refused when not empty).
 
-    Raises BadInput before anything is written, Failed for damage, a lost store or a full disk; then `into` is not usable.
+    Raises BadInput before anything is written, Failed for damage, a lost store or a full disk; then `into` is useless.
     """
     if backup.kind != "full":
         raise BadInput(f"{backup.id} is incremental", hint=f"restore it together with its full, {backup.parent}")
@@ -348,5 +348,3 @@ class told:  # noqa: N801 -- a context manager reads as a word
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 hint = "free space there, or restore to another disk"
             raise Failed(f"writing into {self._into} failed: {error.strerror}", hint=hint) from None
-
-

@@ -156,7 +156,7 @@ def _patch(path: Path, one: Overlay, read: Callable[[int, int], memoryview]) -> 
     handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
     try:
         before = os.fstat(handle).st_size
-        after = max((cut_blocks, *(block + 1 for block in blocks))) * BLOCK_BYTES
+        after: int = max((cut_blocks, *(block + 1 for block in blocks))) * BLOCK_BYTES
         if not count and before == after:
             return None
         os.ftruncate(handle, min(before - before % BLOCK_BYTES, cut_blocks * BLOCK_BYTES))
@@ -193,9 +193,7 @@ def _strip_label(into: Path) -> None:
     label.write_text("".join(line for line in lines if not line.startswith("INCREMENTAL FROM ")))
 
 
-def _write_manifest(
-    into: Path, fulls: bytes, changed: Mapping[str, int | None], spread: Callable[..., Any]
-) -> None:
+def _write_manifest(into: Path, fulls: bytes, changed: Mapping[str, int | None], spread: Callable[..., Any]) -> None:
     """The incremental's manifest with the combined files in place of its INCREMENTAL ones, sealed by its checksum."""
     path = into / "backup_manifest"
     told_ = json.loads(path.read_bytes())

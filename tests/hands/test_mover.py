@@ -292,7 +292,7 @@ def test_a_backup_that_was_swept_while_it_ran_does_not_commit(scene: Scene, tmp_
     root = tmp_path / "store"
     later = datetime.now(UTC) + timedelta(hours=2)
     sweep = lambda: basebackup.sweep_leftovers(DirStore(root), now=later, older_than=timedelta(hours=1))  # noqa: E731
-    with pytest.raises(DrError, match="swept|can't be written"):
+    with pytest.raises(DrError, match=r"swept|can't be written"):
         take(scene.member, Broken(root, sweep))
     assert not [one for one in DirStore(root).list("") if one.key.endswith("backup.json")]
 
@@ -309,7 +309,7 @@ def test_a_stopped_server_is_given_up_within_the_stall_patience(scene: Scene, tm
 
         timer = threading.Thread(target=lambda: (wait_for_walsender(scene), freeze()))
         timer.start()
-        with pytest.raises(Failed, match="nothing for 1 s|ended with"):
+        with pytest.raises(Failed, match=r"nothing for 1 s|ended with"):
             take(scene.member, store, stall_seconds=1)
         timer.join()
     finally:

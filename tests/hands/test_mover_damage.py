@@ -10,6 +10,7 @@ import tarfile
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -61,8 +62,8 @@ def packed(store: DirStore, stream: bytes, folder: Path, key: seal.Key | None = 
     store.put(f"base/7/one/{base_index.INDEX}", index)
     at = datetime(2026, 1, 1, tzinfo=UTC)
     return Backup(
-        id="one", resource="r", system_id="7", timeline=1, kind="full", begin_lsn=1, end_lsn=2, begun_at=at, ended_at=at,
-        server_version=180000, size_bytes=done.raw_bytes, stored_bytes=done.stored_bytes,
+        id="one", resource="r", system_id="7", timeline=1, kind="full", begin_lsn=1, end_lsn=2, begun_at=at,
+        ended_at=at, server_version=180000, size_bytes=done.raw_bytes, stored_bytes=done.stored_bytes,
         objects={name: done.sha256, base_index.INDEX: sha256(index).hexdigest()},
         encrypted_with=key.fingerprint if key else None,
     )  # fmt: skip
@@ -189,7 +190,7 @@ def test_a_target_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:
     for target in (out / "mine", tmp_path / "link"):
         with pytest.raises(BadInput, match="not an empty folder"):
             unpack.restore(store, backup, target)
-    assert os.listdir(out) == ["mine"]
+    assert [one.name for one in out.iterdir()] == ["mine"]
 
 
 class Full(LocalHost):
@@ -240,7 +241,7 @@ def test_a_stream_cut_anywhere_is_indexed_the_same(cuts: list[int]) -> None:
     whole, torn = tar_index("backup_manifest"), tar_index("backup_manifest")
     whole.feed(STREAM)
     edges = [0, *sorted(cuts), len(STREAM)]
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         torn.feed(STREAM[begin:end])
     assert torn.members == whole.members
     assert torn.kept == whole.kept == {"backup_manifest": bytearray(b"m" * 1500)}

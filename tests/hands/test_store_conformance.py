@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -182,13 +181,13 @@ def test_a_damaged_body_is_refused_by_a_server_that_checks(backend: tuple[str, A
     from botocore.exceptions import ClientError  # noqa: PLC0415
 
     told = {**store._body(key, b"content"), "Body": b"contenu"}
-    with pytest.raises(ClientError, match="BadDigest|Checksum"):
+    with pytest.raises(ClientError, match=r"BadDigest|Checksum"):
         store._client.put_object(**told)
     assert store.head(key) is None
     made = store._client.create_multipart_upload(
         Bucket=store._bucket, Key=f"damaged/{key}", ChecksumAlgorithm="CRC64NVME", ChecksumType="FULL_OBJECT"
     )
     where = {"Bucket": store._bucket, "Key": f"damaged/{key}", "UploadId": made["UploadId"]}
-    with pytest.raises(ClientError, match="BadDigest|Checksum"):
+    with pytest.raises(ClientError, match=r"BadDigest|Checksum"):
         store._client.upload_part(**where, PartNumber=1, Body=b"contenu", ChecksumCRC64NVME="AAAAAAAAAAA=")
     store._client.abort_multipart_upload(**where)

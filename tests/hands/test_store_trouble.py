@@ -28,7 +28,9 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
         yield open_store(endpoint, "bucket", region="eu-central-1", patience_seconds=3), faults
 
 
-@pytest.mark.parametrize("fault", ["503 SlowDown", "500 InternalError", "503 ServiceUnavailable", "409 OperationAborted"])
+@pytest.mark.parametrize(
+    "fault", ["503 SlowDown", "500 InternalError", "503 ServiceUnavailable", "409 OperationAborted"]
+)
 def test_a_storm_that_passes_is_waited_out(scene: Scene, fault: str) -> None:
     store, faults = scene
     faults.script = [fault] * 4
