@@ -1,7 +1,7 @@
 """The seeded workload: rows through the sample platform's HTTP, each acknowledgement written down.
 
-Run as `python -m deployments.lab.load HOME RATE SECONDS SEED` (SECONDS 0: until SIGTERM). What is in
-HOME/lab/load/acknowledged.jsonl is what RPO is compared with: a row is in it when, and only when, the platform said that it is committed.
+Run as `python -m deployments.lab.load HOME RATE SECONDS SEED` (SECONDS 0: until SIGTERM). A row is in
+HOME/lab/load/acknowledged.jsonl when, and only when, the platform said that it is committed: RPO is compared with it.
 """
 
 from __future__ import annotations

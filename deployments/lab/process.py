@@ -156,17 +156,27 @@ def _kill(tree: list[psutil.Process]) -> None:
     for process in tree:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    _, alive = psutil.wait_procs(tree, timeout=10)
-    for process in alive:
-        with suppress(psutil.NoSuchProcess):
-            if process.status() != psutil.STATUS_ZOMBIE:
-                raise Failed(f"process {process.pid} does not die", hint="is its disk hanging? see dmesg")
+    for process in tree:
+        wait_until(
+            lambda process=process: _gone(process),  # type: ignore[misc]  # mypy takes the default for an argument
+            what=f"the end of process {process.pid}",
+            patience_seconds=10,
+            hint="is its disk hanging? see dmesg",
+        )
+
+
+def _gone(process: psutil.Process) -> bool:
+    with suppress(ChildProcessError):
+        os.waitpid(process.pid, os.WNOHANG)
+    with suppress(psutil.NoSuchProcess):
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    return True
 
 
 def wait_until(holds: Callable[[], bool], *, what: str, patience_seconds: float, hint: str) -> None:
-    """Poll `holds()` every 30 ms until it is true. Raises Failed past the patience."""
+    """Poll `holds()` every 20 ms until it is true. Raises Failed past the patience."""
     deadline = time.monotonic() + patience_seconds
     while not holds():
         if time.monotonic() > deadline:
             raise Failed(f"{what} did not come about within {patience_seconds:g} s", hint=hint)
-        time.sleep(0.03)
+        time.sleep(0.02)

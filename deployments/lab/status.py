@@ -53,6 +53,8 @@ def _site(world: World, site: str) -> dict[str, Any]:
     if "aws" not in world.without:
         url = world.url("aws", site)
         told["aws"] = {**_part(world, "aws", site, "aws"), "endpoint_url": url, "region": world.region(site)}
+        if any(each.kind in {"aws", "site"} and each.place == site for each in breaking.standing(world)):
+            told["aws"]["state"] = "door closed"
     if "app" not in world.without:
         told["app"] = {**_part(world, f"{site}.app", site, "app"), "url": world.url("app", site)}
     if "agent" not in world.without:

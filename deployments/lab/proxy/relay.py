@@ -66,6 +66,7 @@ class Relay:
         except asyncio.CancelledError:
             _hang_up(writer, reset=self.weather.resets)
         except OSError:
+            # The real server is not there: the client, already accepted, learns it by a reset.
             _hang_up(writer, reset=True)
         finally:
             self._open.discard(serving)
@@ -78,17 +79,19 @@ class Relay:
         real = await asyncio.wait_for(
             asyncio.open_connection(self.link.to_address, self.link.to_port, limit=CHUNK), CONNECT_PATIENCE_SECONDS
         )
+        broken = False
         try:
             async with asyncio.TaskGroup() as ways:
                 ways.create_task(self._carry("forth", reader, real[1]))
                 ways.create_task(self._carry("back", real[0], writer))
         except* _Strike:
-            _hang_up(writer, reset="reset" in {self.weather.forth.mode, self.weather.back.mode})
+            pass  # the hanging up below is all that a strike is
         except* OSError:
-            _hang_up(writer, reset=True)
+            broken = True
         finally:
-            _hang_up(real[1], reset=False)
-            _hang_up(writer, reset=False)
+            reset = broken or "reset" in {self.weather.forth.mode, self.weather.back.mode}
+            _hang_up(real[1], reset=reset)
+            _hang_up(writer, reset=reset)
 
     async def _carry(self, way: Way, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         held: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(QUEUED_CHUNKS)

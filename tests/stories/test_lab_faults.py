@@ -1,0 +1,77 @@
+"""Faults as values: names, ways, and the weather that several of them make together."""
+
+from __future__ import annotations
+
+import pytest
+
+from deployments.lab import faults, layout
+from deployments.lab.proxy.weather import both
+from recovery.errors import BadInput
+
+LINKS = list(layout.links("127.99.9", standbys=2, s3_ports=dict.fromkeys(layout.BUCKETS, 1)))
+ALL = {link.name for link in LINKS}
+
+
+def struck(*names_and_ways: tuple[str, str]) -> dict[str, object]:
+    weather = faults.weather(LINKS, [faults.parse(name, how) for name, how in names_and_ways])
+    return {name: each for name, each in weather.items() if each != both("pass")}
+
+
+def test_every_path_has_an_address_of_its_own_and_no_two_doors_are_one():
+    doors = [(link.address, link.port) for link in LINKS]
+    assert len(doors) == len(set(doors))
+    assert "engine-witness:postgres" not in ALL
+    assert "engine-west:postgres-2" in ALL
+
+
+@pytest.mark.parametrize("name", ["postgres:north", "disk:east", "", "network:east-north", "postgres"])
+def test_a_fault_that_does_not_exist_is_refused_with_the_list(name: str):
+    with pytest.raises(BadInput) as refusal:
+        faults.parse(name, None)
+    assert "site:east" in refusal.value.hint
+    assert refusal.value.exit_code == 2
+
+
+@pytest.mark.parametrize(("name", "how"), [("postgres:east", "cut"), ("network:east-west", "kill"), ("witness", "x")])
+def test_a_way_that_makes_no_sense_is_refused(name: str, how: str):
+    with pytest.raises(BadInput, match="cannot be broken by"):
+        faults.parse(name, how)
+
+
+@pytest.mark.parametrize("delay_ms", [0, -1, 1e9])
+def test_a_senseless_delay_is_refused(delay_ms: float):
+    with pytest.raises(BadInput, match="makes no sense"):
+        faults.parse("network:east-west", "delay", delay_ms=delay_ms)
+
+
+def test_a_network_fault_strikes_both_directions_and_all_roles_of_that_pair():
+    hit = struck(("network:east-west", "cut"))
+    assert {name.partition(":")[0] for name in hit} == {"east-west", "west-east"}
+    assert set(hit.values()) == {both("cut")}
+
+
+def test_killing_the_emulator_of_a_site_closes_its_doors_only():
+    assert struck(("aws:east", "kill")) == {"engine-east:aws": both("cut"), "west-east:aws": both("cut")}
+    assert faults.processes(faults.parse("aws:east", "kill"), members=["east", "west"]) == []
+
+
+def test_losing_a_site_takes_its_database_objects_application_agent_and_control_plane():
+    lost = faults.parse("site:west", None)
+    assert set(faults.processes(lost, members=["east", "west", "west-2"])) == {
+        "west.postgres", "west-2.postgres", "west.s3", "west.app", "west.agent",
+    }  # fmt: skip
+    assert set(struck(("site:west", "kill"))) == {"engine-west:aws", "east-west:aws"}
+
+
+def test_a_black_hole_around_a_site_swallows_what_enters_and_what_leaves():
+    assert set(struck(("site:west", "blackhole"))) == {name for name in ALL if "west" in name.partition(":")[0]}
+
+
+def test_of_two_faults_on_a_door_the_worse_wins_and_healing_one_leaves_the_other():
+    assert struck(("network:engine-east", "cut"), ("s3:east", "blackhole"))["engine-east:s3"] == both("blackhole")
+    assert set(struck(("s3:east", "blackhole"))) == {"engine-east:s3", "west-east:s3"}
+
+
+def test_every_fault_that_is_offered_can_be_parsed():
+    for name in faults.names():
+        assert faults.parse(name, None).name == name
