@@ -6,7 +6,7 @@ here by persons and keys, and whatever is missing is said in full, since a refus
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Literal, Self
@@ -140,23 +140,25 @@ def admitted(
     *,
     spent: Mapping[str, str],
     now: datetime,
+    cancelled: Collection[str] = (),
     standing: Sequence[GivenStanding] = (),
 ) -> Admitted | Missing:
     """Whether enough persons consent to the plan and each of them to each hazard.
 
     `spent` maps an approval's id to the run that spent it: that run may resume by it, no other may start.
+    `cancelled` are the ids of approvals, also standing ones, that were taken back.
     A standing approval that applies admits by itself.
     """
     refused: list[str] = []
     for each in standing:
-        trouble = _standing_trouble(each, asked, policy, now)
+        trouble = _standing_trouble(each, asked, policy, cancelled, now)
         if trouble is None:
             by = tuple(sorted(_standing_names(each, policy)))
             return Admitted(by=by, spends=(), standing=each.approval.id)
         refused.append(f"the standing approval {each.approval.id[:8]} {trouble}")
     counted: dict[str, str] = {}
     for one in given:
-        trouble = _trouble(one, asked, policy, spent, now)
+        trouble = _trouble(one, asked, policy, spent, cancelled, now)
         if trouble is None:
             counted.setdefault(policy.listed[_key(one.approval)], one.approval.id)
         else:
@@ -177,7 +179,14 @@ def _lacking(names: set[str], n_of_m: int) -> str | None:
     return f"{persons} of {wanted} approvals{form}"
 
 
-def _trouble(one: Given, asked: Asked, policy: ConsentPolicy, spent: Mapping[str, str], now: datetime) -> str | None:
+def _trouble(
+    one: Given,
+    asked: Asked,
+    policy: ConsentPolicy,
+    spent: Mapping[str, str],
+    cancelled: Collection[str],
+    now: datetime,
+) -> str | None:
     approval = one.approval
     key = _key(approval)
     run = spent.get(approval.id)
@@ -187,19 +196,24 @@ def _trouble(one: Given, asked: Asked, policy: ConsentPolicy, spent: Mapping[str
         (policy.listed.get(key) != approval.who, "is signed with somebody else's key"),
         (approval.digest != asked.digest, f"is for another plan ({approval.digest[:8]})"),
         (approval.epoch != asked.epoch, f"is for epoch {approval.epoch}; the service is in epoch {asked.epoch}"),
+        (approval.id in cancelled, "was cancelled"),
         (run is not None and run != asked.digest, f"was spent by run {(run or '')[:8]}"),
-        (now >= approval.expires_at, f"expired at {rfc3339(approval.expires_at)}"),
+        # The expiry bounds the start: a run that spent it in time may be resumed, since half a change is no safe place.
+        (run is None and now >= approval.expires_at, f"expired at {rfc3339(approval.expires_at)}"),
         _variant(approval.variant, asked.mode),
         _hazards(asked.hazards, approval.accepted),
     )
 
 
-def _standing_trouble(one: GivenStanding, asked: Asked, policy: ConsentPolicy, now: datetime) -> str | None:
+def _standing_trouble(
+    one: GivenStanding, asked: Asked, policy: ConsentPolicy, cancelled: Collection[str], now: datetime
+) -> str | None:
     approval = one.approval
     failing = asked.failing_seconds or {}
     unmet = [probe for probe, least in approval.conditions.items() if not failing.get(probe, 0.0) >= least]
     lacking = _lacking(_standing_names(one, policy) - {FORM}, policy.n_of_m)
     return _first(
+        (approval.id in cancelled, "was cancelled"),
         (approval.runbook != asked.runbook, f"is for the runbook {approval.runbook}"),
         (approval.service != asked.service, f"is for the service {approval.service}"),
         (lacking is not None, f"carries {lacking}"),

@@ -6,7 +6,6 @@ Separate from the journal because it must work on a ledger that is damaged, and 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-
 from typing import Any
 
 from recovery.errors import BadInput

@@ -25,8 +25,8 @@ Everything here was copied from the evidence ledger at {place}. Nothing needs St
     sha256sum -c SHA256SUMS     # every file of this pack is as it was exported
     sh verify.sh                # every chain is whole and every manifest is signed (uses sha256sum, openssl, sed)
 
-- `runs/RUN/NNNNNNNN.json`: the records of one run, one fact each, with begin, end, who, facts and measures. `previous` is
-  the SHA-256 of the file before it, so a change, a gap or a reordering breaks the chain.
+- `runs/RUN/NNNNNNNN.json`: the records of one run, one fact each, with begin, end, who, facts and measures. `previous`
+  is the SHA-256 of the file before it, so a change, a gap or a reordering breaks the chain.
 - `runs/RUN/manifest.json`: how many records, the hash of the last, the outcome; `manifest.bin` is what was signed,
   `manifest.sig` the ed25519 signature. To check one by hand, with the key that `signature.key` names:
   `openssl pkeyutl -verify -pubin -inkey keys/KEY.pem -rawin -in runs/RUN/manifest.bin -sigfile runs/RUN/manifest.sig`
@@ -38,13 +38,13 @@ Everything here was copied from the evidence ledger at {place}. Nothing needs St
 
 | control | what it asks | where to look |
 |---|---|---|
-| SOC 2 A1.2 | backups and recovery infrastructure are in place, monitored | records of kind `backup`, `mark`, `missed` |
-| SOC 2 A1.3 | recovery plan procedures are tested | records of kind `proof`; `measures` hold RPO and RTO |
+| SOC 2 A1.2 | backups and recovery infrastructure are in place, monitored | kinds `backup`, `mark`, `missed` |
+| SOC 2 A1.3 | recovery plan procedures are tested | kind `proof`; `measures` hold RPO and RTO |
 | ISO/IEC 27001:2022 A.8.13 | backup copies are kept and regularly tested | kinds `backup` and `proof` |
-| ISO/IEC 27001:2022 A.5.30 | readiness for continuity is planned, implemented, maintained, tested | `proof`, drills, `plans/` |
-| NIST SP 800-53 CP-4 | the contingency plan is tested, results reviewed | runs of drills and proofs, `step.failed` |
+| ISO/IEC 27001:2022 A.5.30 | readiness for continuity is planned, maintained, tested | `proof`, drills, `plans/` |
+| NIST SP 800-53 CP-4 | the contingency plan is tested | runs of drills and proofs, `step.failed` |
 | NIST SP 800-53 CP-9 | backups are made, protected and tested | kinds `backup`, `mark`, `proof` |
-| NIST SP 800-53 CP-10 | recovery to a known state within the objectives | `proof` and `epoch.changed`, with their measures |
+| NIST SP 800-53 CP-10 | recovery to a known state, within objectives | `proof` and `epoch.changed` |
 """
 
 VERIFY = r"""#!/bin/sh
