@@ -145,7 +145,7 @@ def down(home: Path, wipe: bool = False) -> list[str]:
 
     world = World.load(home)
     with _one_at_a_time(world.home):
-        stopped = raising.stop_all(world)
+        stopped = raising.drop_all(world) if wipe else raising.stop_all(world)
         if world.runtime != world.lab / "r":
             shutil.rmtree(world.runtime, ignore_errors=True)
         shutil.rmtree(world.lab / "r", ignore_errors=True)

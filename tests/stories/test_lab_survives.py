@@ -50,12 +50,19 @@ def test_a_starter_killed_at_any_point_is_repaired_by_the_next_up(tmp_path: Path
         World.load(home)
 
 
+def streams_on_a_port_of_its_own(world: World) -> bool:
+    with psycopg.connect(world.dsn("west-2")) as sql:
+        said = sql.execute("select pg_is_in_recovery(), status from pg_stat_wal_receiver").fetchone()
+        return said == (True, "streaming") and sql.info.port == layout.PORTS["postgres-2"]
+
+
 def test_two_labs_stand_side_by_side_and_data_outlives_down_and_up(tmp_path: Path):
     one = up(tmp_path / "one", without=LIGHT)
     try:
-        other = up(tmp_path / "other", without=LIGHT)
+        other = up(tmp_path / "other", standbys=2, without=LIGHT)
         try:
             assert one.block != other.block
+            assert streams_on_a_port_of_its_own(other)
             assert not set(one.s3_base_ports.values()) & set(other.s3_base_ports.values())
             app.ask(one.url("app", "east"), "POST", "/rows", b'{"seq": 5, "payload": "kept"}')
             client(one.s3("witness")).put_object(Bucket=layout.EVIDENCE, Key="kept", Body=b"kept")
@@ -75,18 +82,6 @@ def test_two_labs_stand_side_by_side_and_data_outlives_down_and_up(tmp_path: Pat
             down(other.home, wipe=True)
     finally:
         down(one.home, wipe=True)
-
-
-def test_a_second_standby_streams_and_has_its_own_port(tmp_path: Path):
-    world = up(tmp_path / "h", standbys=2, without=LIGHT)
-    try:
-        with psycopg.connect(world.dsn("west-2")) as sql:
-            assert sql.execute("select pg_is_in_recovery(), status from pg_stat_wal_receiver").fetchone() == (
-                True, "streaming",
-            )  # fmt: skip
-            assert sql.info.port == layout.PORTS["postgres-2"]
-    finally:
-        down(world.home, wipe=True)
 
 
 def test_what_cannot_miss_is_refused(tmp_path: Path):
