@@ -5,6 +5,7 @@ They speak verbs and facts, not products: a step names `take`, `fetch`, `recover
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import JsonValue
@@ -12,8 +13,22 @@ from pydantic import JsonValue
 from recovery.choose import Point
 from recovery.plan import Plan
 from recovery.step import Step
+from recovery.value import Value
 
 VERSION = "1"
+
+
+PLANTED_BEFORE = {"backup-copy": "fetch", "wal-copy": "verify", "files": "verify", "sql": "check"}
+"""By the stage of a fault, the step before which it is planted."""
+
+_BY_HAND = "print the exact commands with 'dr backup RESOURCE --explain BACKUP'"
+
+
+class Mutation(Value):
+    """A fault to plant, and its stage."""
+
+    name: str
+    stage: str
 
 
 def prove(
@@ -24,7 +39,7 @@ def prove(
     point: Point,
     sort: str,
     now: datetime,
-    mutate: str | None = None,
+    mutate: Mutation | None = None,
     mark: str | None = None,
     level: str = "daily",
     epoch: int = 0,
@@ -35,24 +50,26 @@ def prove(
     TIMELINE/LSN (decimal) of the mark to compare with.
     """
     pinned: dict[str, JsonValue] = {"point": point.model_dump(mode="json"), "site": site, "mark": mark}
-    planted: dict[str, JsonValue] = {"mutate": mutate} if mutate else {}
-    plant = (
-        (
-            Step(
-                id="plant",
-                verb="plant",
-                resource=resource,
-                arguments=planted,
-                needs=("recover",),
-                until="discard",
-                patience_seconds=300,
-                tries=1,
-            ),
+    fault: dict[str, JsonValue] = {"mutate": mutate.name, "stage": mutate.stage} if mutate else {}
+    steps = [
+        _step("fetch", resource, patience_hours=4, tries=1 if mutate else 2, manual=_BY_HAND),
+        _step("verify", resource, patience_hours=1),
+        _step("recover", resource, patience_hours=4),
+        _step("check", resource, patience_hours=4, arguments={"level": level}),
+    ]
+    if mutate:
+        at = next(number for number, step in enumerate(steps) if step.id == PLANTED_BEFORE[mutate.stage])
+        steps.insert(at, _step("plant", resource, patience_hours=1, arguments=fault))
+    steps.append(
+        Step(
+            id="discard",
+            verb="discard",
+            resource=resource,
+            always=True,
+            patience_seconds=300,
+            manual="stop the scratch server, then remove its folder",
         )
-        if mutate
-        else ()
     )
-    checked_after = "plant" if mutate else "recover"
     return Plan(
         purpose="prove",
         runbook="prove",
@@ -60,59 +77,38 @@ def prove(
         service=service,
         epoch=epoch,
         asked_at=now,
-        arguments={"resource": resource, "sort": sort, "level": level, **planted},
+        arguments={"resource": resource, "sort": sort, "level": level, **fault},
         pinned=pinned,
-        steps=(
-            Step(
-                id="fetch",
-                verb="fetch",
-                resource=resource,
-                arguments=planted,
-                until="discard",
-                patience_seconds=4 * 3600,
-                tries=2,
-                manual="print the exact commands with 'dr backup RESOURCE --explain BACKUP'",
-            ),
-            Step(
-                id="verify",
-                verb="verify",
-                resource=resource,
-                needs=("fetch",),
-                until="discard",
-                patience_seconds=3600,
-                tries=1,
-            ),
-            Step(
-                id="recover",
-                verb="recover",
-                resource=resource,
-                needs=("verify",),
-                until="discard",
-                patience_seconds=4 * 3600,
-                tries=1,
-            ),
-            *plant,
-            Step(
-                id="check",
-                verb="check",
-                resource=resource,
-                arguments={"level": level},
-                needs=(checked_after,),
-                until="discard",
-                patience_seconds=4 * 3600,
-                tries=1,
-            ),
-            Step(
-                id="discard",
-                verb="discard",
-                resource=resource,
-                needs=("check",),
-                always=True,
-                patience_seconds=300,
-                tries=3,
-                manual="stop the scratch server, then remove its folder",
-            ),
-        ),
+        steps=_one_after_the_other(steps, until="discard"),
+    )
+
+
+def _step(
+    verb: str,
+    resource: str,
+    *,
+    patience_hours: float,
+    tries: int = 1,
+    manual: str = "",
+    arguments: dict[str, JsonValue] | None = None,
+) -> Step:
+    return Step(
+        id=verb,
+        verb=verb,
+        resource=resource,
+        arguments=arguments or {},
+        patience_seconds=patience_hours * 3600,
+        tries=tries,
+        manual=manual,
+    )
+
+
+def _one_after_the_other(steps: Sequence[Step], *, until: str) -> tuple[Step, ...]:
+    """Each needs the one before it; all but the last stay true until the last begins."""
+    needs = [(), *((step.id,) for step in steps)]
+    return tuple(
+        step.but(needs=before, until=None if step.id == until else until)
+        for step, before in zip(steps, needs, strict=False)
     )
 
 
@@ -127,45 +123,14 @@ def restore(*, service: str, resource: str, site: str, point: Point, into: str, 
         asked_at=now,
         arguments={"resource": resource, "into": into},
         pinned={"point": point.model_dump(mode="json"), "site": site, "mark": None},
-        steps=(
-            Step(
-                id="fetch",
-                verb="fetch",
-                resource=resource,
-                arguments={"into": into},
-                until="settle",
-                patience_seconds=4 * 3600,
-                tries=1,
-            ),
-            Step(
-                id="verify",
-                verb="verify",
-                resource=resource,
-                arguments={"into": into},
-                needs=("fetch",),
-                until="settle",
-                patience_seconds=3600,
-                tries=1,
-            ),
-            Step(
-                id="recover",
-                verb="recover",
-                resource=resource,
-                arguments={"into": into},
-                needs=("verify",),
-                until="settle",
-                patience_seconds=4 * 3600,
-                tries=1,
-            ),
-            Step(
-                id="settle",
-                verb="settle",
-                resource=resource,
-                arguments={"into": into},
-                needs=("recover",),
-                patience_seconds=600,
-                tries=1,
-            ),
+        steps=_one_after_the_other(
+            [
+                _step("fetch", resource, patience_hours=4, manual=_BY_HAND),
+                _step("verify", resource, patience_hours=1),
+                _step("recover", resource, patience_hours=4),
+                _step("settle", resource, patience_hours=1),
+            ],
+            until="settle",
         ),
     )
 

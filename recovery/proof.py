@@ -17,17 +17,10 @@ from recovery.evidence import Record
 from recovery.measure import Phase, Span, partition, rpo_seconds
 from recovery.objective import Objective
 from recovery.plan import Plan
+from recovery.planted import Planted, judged
 from recovery.value import Instant, Value, in_utc
 
 COUNTED = ("fetch", "verify", "recover", "plant", "check")
-
-
-class Planted(Value):
-    """The fault that was planted and whether a finding named it."""
-
-    name: str
-    what: str
-    detected: bool
 
 
 class Proof(Value):
@@ -77,7 +70,7 @@ def proof(
     if halt is None:
         checks += _promises(plan, objective, rpo, rto)
     leftovers = tuple(str(each) for each in _list(_result(ended, "discard"), "leftovers"))
-    planted = _result(ended, "check").get("planted")
+    findings = tuple(finding for check in checks for finding in check.findings)
     return Proof(
         resource=str(plan.arguments["resource"]),
         kind=kind,
@@ -92,9 +85,9 @@ def proof(
         rto_seconds=rto,
         phases=phases,
         checks=tuple(checks),
-        findings=tuple(finding for check in checks for finding in check.findings),
+        findings=findings,
         leftovers=leftovers,
-        planted=Planted.model_validate(planted) if planted else None,
+        planted=_planted(plan, _result(ended, "plant"), findings),
     )
 
 
@@ -118,6 +111,16 @@ def not_made(*, resource: str, kind: str, sort: str, fact: str, hint: str, now: 
         findings=(finding,),
         leftovers=(),
     )
+
+
+def _planted(plan: Plan, told: dict[str, JsonValue], findings: Sequence[Finding]) -> Planted | None:
+    """The judged fault of a proof's own test. One that could not be planted was not detected either."""
+    name = plan.arguments.get("mutate")
+    if not name:
+        return None
+    if not told:
+        return Planted(name=str(name), what=f"{name} could not be planted")
+    return judged(Planted.model_validate(told), findings)
 
 
 def _verdict(checks: Sequence[Check], leftovers: Sequence[str]) -> Verdict:

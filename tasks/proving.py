@@ -28,7 +28,9 @@ from tasks.home import Home
 from tasks.host import LocalHost
 from tasks.kind import Verbs
 from tasks.postgres import looking, mark, restoring
+from tasks.postgres.faults import catalogue
 from tasks.postgres.looking import Points
+from tasks.postgres.planting import Plant
 
 Sort = Literal["mark", "latest", "time", "random"]
 
@@ -62,7 +64,9 @@ def plan_proof(home: Home, wanted: Wanted) -> Plan:
         point=point,
         sort=wanted.sort,
         now=now,
-        mutate=wanted.mutate,
+        mutate=planners.Mutation(name=wanted.mutate, stage=catalogue.of(wanted.mutate).stage.value)
+        if wanted.mutate
+        else None,
         mark=pinned,
         level=wanted.level,
     )
@@ -157,7 +161,8 @@ def _as_error(halt: Halt) -> DrError:
 
 def verbs_of(home: Home, plan: Plan) -> Verbs:
     """The verbs that a proof's or a restore's steps name, bound to the plan's resource and site."""
-    return restoring.verbs(ground_of(home, str(plan.arguments["resource"]), str(plan.pinned["site"])))
+    ground = ground_of(home, str(plan.arguments["resource"]), str(plan.pinned["site"]))
+    return {**restoring.verbs(ground), "plant": Plant(ground=ground)}
 
 
 def ground_of(home: Home, name: str, site: str) -> restoring.Ground:

@@ -94,9 +94,9 @@ def _wanted(
 def _fault(name: str) -> str:
     from secrets import SystemRandom  # noqa: PLC0415
 
-    from tasks.postgres import faults  # noqa: PLC0415
+    from tasks.postgres.faults import catalogue  # noqa: PLC0415
 
-    known = faults.names()
+    known = catalogue.names()
     if name == "random":
         return SystemRandom().choice(sorted(known))
     if name not in known:

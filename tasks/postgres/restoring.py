@@ -29,11 +29,13 @@ from recovery.policy import ProofPolicy
 from recovery.step import Step
 from recovery.value import rfc3339
 from recovery.wal import Segment, parse
+from tasks.dir_store import DirStore
 from tasks.host import Host
 from tasks.kind import Facts, Scene, Verb
-from tasks.postgres import looking, scratch, unpack, unpack_chain, wal, wal_end
+from tasks.postgres import looking, scratch, unpack, unpack_chain, wal
+from tasks.postgres.checks import bucket, commits, table
 from tasks.postgres.checks import context as judged
-from tasks.postgres.checks import table
+from tasks.postgres.faults.fault import Stage
 from tasks.postgres.scratch import Scratch
 from tasks.postgres.seal import Keys
 from tasks.store import Store
@@ -68,16 +70,26 @@ class Ground:
 
     def all_of(self, scene: Scene) -> tuple[Path, ...]:
         """What exists of this run's attempts."""
-        pattern = f"{self._name(scene)}-{scene.plan.purpose}-{scene.plan.digest[:8]}-fetch-*"
+        pattern = f"{self._name(scene)}-{scene.plan.purpose}-{scene.plan.digest[:8]}-*"
         return tuple(sorted(self.folder.glob(pattern)))
 
     def point(self, scene: Scene) -> Point:
         """The point that the plan pinned."""
         return Point.model_validate(scene.plan.pinned["point"])
 
+    def source(self, scene: Scene) -> Store:
+        """Where the backups are read from: the bucket, or this run's broken copy of it."""
+        copy = self.copy_of(scene)
+        return DirStore(copy) if copy.exists() else self.store
+
+    def copy_of(self, scene: Scene) -> Path:
+        """Where a copy of the backups lies when a fault is planted in it."""
+        name = attempt_name(self._name(scene), scene.plan.purpose, scene.plan.digest, "plant", 1)
+        return self.folder / name / "copy"
+
     def backups(self, scene: Scene) -> tuple[Backup, ...]:
         """The pinned backups, as their commit markers say. Raises Failed when one is no longer there."""
-        by_id = {each.id: each for each in looking.backups(self.store)}
+        by_id = {each.id: each for each in looking.backups(self.source(scene))}
         missing = [name for name in self.point(scene).backups if name not in by_id]
         if missing:
             raise Failed(
@@ -110,6 +122,7 @@ class Fetch:
         self._begin(found, scene)
         point, chain = self.ground.point(scene), self.ground.backups(scene)
         fetched = self._fetch(found, point, chain, scene)
+        scratch.configure(found, point.target, point.timeline, durable=scene.plan.purpose == "restore")
         (found.folder / "fetched").write_text(json.dumps(fetched))
         return fetched
 
@@ -120,7 +133,10 @@ class Fetch:
             fetching = beside.submit(
                 wal.fetch, ground.store, point.system_id, names, found.spool, keys=ground.keys, threads=2
             )
-            restored = _data(ground, chain, found.data, scene)
+            try:
+                restored = _data(ground, chain, found.data, scene)
+            except Failed as trouble:
+                raise _diagnosed(ground.source(scene), chain, trouble) from None
             fetching.result()
         return {
             "size_bytes": restored.size_bytes,
@@ -146,15 +162,26 @@ class Fetch:
         (found.folder / "owner.json").write_text(json.dumps(owner))
 
 
+def _diagnosed(store: Store, chain: tuple[Backup, ...], trouble: Failed) -> Failed:
+    """A restore that broke says which object of which backup is not what its marker says, when that is why."""
+    for backup in chain:
+        check = bucket.backup_objects(store, backup)
+        if check.findings:
+            return Failed(f"{check.findings[0].fact} ({trouble.fact})", hint=check.findings[0].hint)
+    return trouble
+
+
 def _data(ground: Ground, chain: tuple[Backup, ...], into: Path, scene: Scene) -> unpack.Restored:
     def progress(done: int, total: int) -> None:
         scene.say("data", done / total if total else None)
 
     if len(chain) == 1:
-        return unpack.restore(ground.store, chain[0], into, keys=ground.keys, host=ground.host, progress=progress)
+        return unpack.restore(
+            ground.source(scene), chain[0], into, keys=ground.keys, host=ground.host, progress=progress
+        )
     full, incremental = chain
     return unpack_chain.restore_chain(
-        ground.store, full, incremental, into, keys=ground.keys, host=ground.host, progress=progress
+        ground.source(scene), full, incremental, into, keys=ground.keys, host=ground.host, progress=progress
     )
 
 
@@ -174,9 +201,9 @@ class Verify:
     def perform(self, move: Move, scene: Scene) -> Facts:  # noqa: ARG002 -- the port's shape
         """See Verb.perform."""
         found = self.ground.current(scene)
-        point = self.ground.point(scene)
-        scratch.configure(found, point.target, point.timeline, durable=scene.plan.purpose == "restore")
-        made = table.before_start(context_of(self.ground, found, scene, isolated=False))
+        source = self.ground.source(scene)
+        made = [bucket.backup_objects(source, backup) for backup in self.ground.backups(scene)[-1:]]
+        made += table.before_start(context_of(self.ground, found, scene, isolated=False))
         return {"folder": found.folder.name, "checks": [check.model_dump(mode="json") for check in made]}
 
 
@@ -305,7 +332,6 @@ def context_of(ground: Ground, found: Scratch, scene: Scene, *, isolated: bool) 
     """The facts that the checks judge by."""
     point, chain = ground.point(scene), ground.backups(scene)
     key = scene.plan.pinned.get("mark")
-    files = [found.spool / name for name in point.segments]
     return judged.CheckContext(
         dsn=found.dsn() if found.pid() is not None else "",
         backup=chain[-1],
@@ -315,16 +341,28 @@ def context_of(ground: Ground, found: Scratch, scene: Scene, *, isolated: bool) 
         bin_dir=found.bin_dir,
         log=found.log,
         mark=ground.read_mark(str(key)) if key else None,
-        boundary=wal_end.boundary(found.bin_dir, files, point.target.at)
-        if point.target.at and point.target.kind == "time"
-        else None,
+        boundary=_boundary(found, point, chain[0].begin_lsn),
         assertions=ground.resource.assertions,
         level=judged.Level(str(scene.plan.arguments.get("level", "daily"))),
         network_isolated=isolated,
+        promoted=scene.plan.arguments.get("stage") == Stage.SQL.value,
         heartbeat=ground.resource.heartbeat,
         wal_dir=found.spool,
         wal_end=_end_of(point, chain[0].segment_bytes),
         unlisted=("postgresql.auto.conf", "recovery.signal"),
+        config=found.folder / "postgresql.conf",
+    )
+
+
+def _boundary(found: Scratch, point: Point, begin_lsn: int) -> judged.Boundary | None:
+    if point.target.kind != "time" or point.target.at is None:
+        return None
+    return commits.boundary(
+        wal_dir=found.spool,
+        bin_dir=found.bin_dir,
+        timeline=point.timeline,
+        begin_lsn=begin_lsn,
+        at=point.target.at,
     )
 
 

@@ -1,4 +1,4 @@
-"""What WAL files say of commits: the end of an archive, and the commits on both sides of a moment. By pg_waldump.
+"""The end of an archive: its last record and its last commit, by pg_waldump.
 
 Separate from wal.py, which moves files: here their content decides what a target means.
 """
@@ -6,7 +6,6 @@ Separate from wal.py, which moves files: here their content decides what a targe
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,13 +14,10 @@ from recovery.errors import Failed
 from recovery.point import lsn_number
 from recovery.wal import Segment, parse
 from tasks.host import LocalHost
-from tasks.postgres.checks.context import Boundary, Commit
 
 _ENV = {"LC_ALL": "C", "TZ": "UTC", "PGTZ": "UTC"}
 _RECORD = re.compile(r"lsn: ([0-9A-F]+/[0-9A-F]+), prev")
-_COMMIT = re.compile(
-    r"tx:\s*(\d+), lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: COMMIT(?:_PREPARED)? (?:\S+: )?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) UTC"
-)
+_COMMITTED = re.compile(r"desc: COMMIT(?:_PREPARED)? (?:\S+: )?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) UTC")
 PATIENCE_SECONDS = 120.0
 
 
@@ -31,33 +27,10 @@ def read_end(bin_dir: Path, file: Path, segment_bytes: int) -> End | None:
     begins = _RECORD.findall(out)
     if not begins:
         return None
-    seen = commits(out)
+    seen = [_instant(at) for at in _COMMITTED.findall(out)]
     name = parse(file.name, segment_bytes)
     number = name.number if isinstance(name, Segment) else 0
-    return End(
-        lsn=(number + 1) * segment_bytes, record_lsn=lsn_number(begins[-1]), at=max((c.at for c in seen), default=None)
-    )
-
-
-def commits(out: str) -> tuple[Commit, ...]:
-    """The commits of pg_waldump's output, in the order of the WAL."""
-    return tuple(Commit(xid=int(xid), lsn=lsn_number(lsn), at=_instant(at)) for xid, lsn, at in _COMMIT.findall(out))
-
-
-def boundary(bin_dir: Path, files: Sequence[Path], at: datetime) -> Boundary:
-    """The last commit before recovery to `at` stops, and the first after. `files` in the order of the WAL.
-
-    Read from the end backwards, up to the first file that has a commit on the near side: what lies before is older.
-    """
-    tail: list[Commit] = []
-    for file in reversed(files):
-        found = commits(_dump(bin_dir, file))
-        tail = [*found, *tail]
-        if any(each.at <= at for each in found):
-            break
-    first = next((number for number, each in enumerate(tail) if each.at > at), None)
-    before = tail if first is None else tail[:first]
-    return Boundary(last_before=before[-1] if before else None, first_after=tail[first] if first is not None else None)
+    return End(lsn=(number + 1) * segment_bytes, record_lsn=lsn_number(begins[-1]), at=max(seen, default=None))
 
 
 def _instant(text: str) -> datetime:

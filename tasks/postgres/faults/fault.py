@@ -5,7 +5,6 @@ Separate because every stage shares it. A fault is detected only by a finding th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,14 +12,15 @@ from enum import StrEnum
 from pathlib import Path
 from random import Random
 
-from recovery.check import Finding, Severity
+from recovery import planted as planted_words
+from recovery.check import Finding
 from recovery.errors import Unproven
 from recovery.point import SEGMENT_BYTES, Backup
 from tasks.store import Store
 
 
 class Stage(StrEnum):
-    """When a fault is planted: in a copy of the backup's objects, in the fetched WAL, in the restored files, in the data."""
+    """When a fault is planted: in a copy of the backup, in the fetched WAL, in the restored files, in the data."""
 
     BACKUP_COPY = "backup-copy"
     WAL_COPY = "wal-copy"
@@ -96,8 +96,8 @@ class Fault:
 
     def detected(self, findings: Iterable[Finding], planted: Planted) -> bool:
         """Whether a failure names what was planted; failing for another reason is not enough."""
-        facts = [finding.fact for finding in findings if finding.severity is Severity.FAILURE]
-        return any(names(fact, word) for fact in facts for word in planted.expects)
+        told = planted_words.Planted(name=self.name, what=planted.what, expects=planted.expects)
+        return planted_words.judged(told, findings).detected
 
 
 class NotPlantable(Unproven):
@@ -107,8 +107,3 @@ class NotPlantable(Unproven):
 def not_plantable(what: str) -> NotPlantable:
     """The error for a copy without any `what`."""
     return NotPlantable(f"the copy has no {what}", hint="choose another fault; this one cannot be planted here")
-
-
-def names(fact: str, word: str) -> bool:
-    """Whether a fact holds a name as a whole: `public.rows` is not named by `public.rows_old`."""
-    return re.search(rf"(?<![\w.$-]){re.escape(word)}(?![\w$]|\.\w)", fact) is not None
