@@ -160,7 +160,7 @@ class S3Store:
 
     def _body(self, key: str, body: bytes) -> dict[str, Any]:
         digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
-        # The algorithm is named too: a bucket with object lock refuses a put without that header (moto does as the manual says).
+        # Named too: S3 refuses a put without that header to a bucket with object lock.
         checksum = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": digest}
         return {"Bucket": self._bucket, "Key": self._prefix + key, "Body": body, **checksum}
 

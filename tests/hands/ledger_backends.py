@@ -1,10 +1,10 @@
-"""The places that a ledger is tested on, and what each of them tells the truth about. Data, read by the tests.
+"""The places that a ledger is tested on, and what each of them tells the truth about. Data that tests read.
 
 All of them: a key is created once, compare-and-put has one winner, keys are listed in the order of their text. Beyond
-that, moto lets a COMPLIANCE retention be shortened, which S3 refuses: a test of that on moto would test moto. The embedded
-server refuses it, as S3 does, but takes a put to a locked bucket without the checksum header that S3 asks for, and it
-compares StartAfter folder by folder: StartAfter=a/b hides a/b/c, StartAfter=a/b/c gives a-b/1, which sorts before it. The
-engine therefore lists after a key only within one folder.
+that, moto lets a COMPLIANCE retention be shortened, which S3 refuses: a test of that on moto would test moto. The
+embedded server refuses it, as S3 does, but takes a put to a locked bucket without the checksum header that S3 asks for,
+and compares StartAfter folder by folder: StartAfter=a/b hides a/b/c, StartAfter=a/b/c gives a-b/1, which sorts before
+it. The engine therefore lists after a key only within one folder.
 """
 
 from __future__ import annotations
@@ -65,6 +65,11 @@ class Backend:
             return DirStore(self.folder / name)
         self.client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
         return open_store(self.endpoint, name, region=REGION, patience_seconds=10)
+
+
+def telling(claim: str) -> list[str]:
+    """The backends that tell the truth about it."""
+    return sorted(name for name, claims in TRUE_OF.items() if claim in claims)
 
 
 @contextmanager

@@ -236,9 +236,10 @@ def test_an_object_that_is_no_lease_is_not_overwritten(local: DirStore) -> None:
 
 def test_the_owner_that_was_killed_on_this_machine_is_not_waited_for(local: DirStore, tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from tasks.dir_store import DirStore; from tasks.leases import Leases;"
-        "from recovery.lease import Terms;"
-        "Leases(DirStore(Path(sys.argv[1])), Terms()).take('shop', 'run-one'); print('held', flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from tasks.dir_store import DirStore;"
+        "from recovery.lease import Terms; from tasks.leases import Leases;"
+        "Leases(DirStore(Path(sys.argv[1])), Terms()).take('shop', 'run-one');"
+        "print('held', flush=True); time.sleep(60)"
     )
     child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "leases")], stdout=subprocess.PIPE)
     try:

@@ -1,4 +1,4 @@
-"""Ledgers keep what was written once, on every backend; the journal chains it; verification finds what was done to it."""
+"""Ledgers keep what was written once, on every backend; the journal chains it; verification finds what was done."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from ledger_backends import TRUE_OF, Backend, running
+from ledger_backends import TRUE_OF, Backend, running, telling
 
 from deployments.cli.main import run as dr
 from recovery.check import Outcome
@@ -147,9 +147,8 @@ def test_two_processes_at_one_run_share_one_whole_chain(ledger: Ledger) -> None:
     assert not verify(ledger).runs[0].troubles
 
 
+@pytest.mark.parametrize("backend", telling("locked against deletion"), indirect=True)
 def test_a_record_in_a_locked_bucket_cannot_be_deleted(backend: Backend) -> None:
-    if "locked against deletion" not in TRUE_OF[backend.name]:
-        pytest.skip(f"{backend.name} has no object lock")
     name = fresh()
     backend.ledger(name).put("runs/x/1.json", b"one")
     version = backend.client.list_object_versions(Bucket=name)["Versions"][0]["VersionId"]
@@ -157,9 +156,8 @@ def test_a_record_in_a_locked_bucket_cannot_be_deleted(backend: Backend) -> None
         backend.client.delete_object(Bucket=name, Key="runs/x/1.json", VersionId=version)
 
 
+@pytest.mark.parametrize("backend", telling("lock cannot be shortened"), indirect=True)
 def test_a_records_lock_cannot_be_shortened(backend: Backend) -> None:
-    if "lock cannot be shortened" not in TRUE_OF[backend.name]:
-        pytest.skip(f"{backend.name} does not tell the truth about it")
     name = fresh()
     backend.ledger(name).put("runs/x/1.json", b"one")
     until = datetime.now(UTC) + timedelta(hours=1)
