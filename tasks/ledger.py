@@ -1,4 +1,4 @@
-"""The ledger's port, and the journal that appends a run's chain to it. Adapters: a directory, an S3 bucket.
+"""The ledger's port. Adapters: a directory, a bucket, a home with its mirrors; the journal appends to any of them.
 
 The ledger is append-only: there is no replace and no delete.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Protocol
-
 
 
 class Ledger(Protocol):
