@@ -21,6 +21,7 @@ from deployments.lab.environment import for_python
 from deployments.lab.part import Unwell
 from deployments.lab.postgres import part as postgres
 from deployments.lab.process import HOME_MARK, wait_until
+from deployments.lab.proxy import part as proxy
 from deployments.lab.s3 import part as s3
 from deployments.lab.status import complete, status
 from deployments.lab.world import World, down, up
@@ -68,6 +69,7 @@ def row(world: World, seq: int) -> int:
 
 
 def test_every_part_passes_its_self_test_and_status_says_where_it_is(world: World):
+    proxy.test(world)
     for place in layout.BUCKETS:
         s3.test(world, place)
     for site in layout.SITES:

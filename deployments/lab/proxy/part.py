@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
+from contextlib import suppress
 
 from deployments.lab import layout
 from deployments.lab.environment import for_python, module
-from deployments.lab.part import Part
+from deployments.lab.part import Part, Unwell
 from deployments.lab.process import wait_until
 from deployments.lab.proxy import control
-from deployments.lab.proxy.weather import FINE
+from deployments.lab.proxy.weather import FINE, both
 from deployments.lab.world import World
 from recovery.errors import Failed
 
@@ -47,6 +49,20 @@ def _ended(world: World) -> bool:
     if world.processes.alive(NAME):
         return False
     raise Failed("the proxy ended at its start", hint=f"read {world.processes.log(NAME)}")
+
+
+def test(world: World) -> None:
+    """Cut one door, see it refuse, give it its weather back, see it carry. Raises Unwell."""
+    name, door = "engine-witness:s3", (world.address(layout.WITNESS), layout.PORTS["s3"])
+    before = control.weather(world.control)[name]
+    control.change(world.control, {name: both("cut")})
+    try:
+        with suppress(ConnectionRefusedError), socket.create_connection(door, timeout=5):
+            raise Unwell("a door that was cut accepted a connection")
+    finally:
+        control.change(world.control, {name: before})
+    if before == FINE:
+        socket.create_connection(door, timeout=5).close()
 
 
 def stop(world: World) -> None:
