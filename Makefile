@@ -22,7 +22,7 @@ demo: setup                ## two sites, backups, a proof to an exact moment, a 
 	@$(PY) -m deployments.lab.demo $(ARGS)
 
 serve: setup               ## a Prefect server and worker with our deployments, beside the lab
-	@$(PY) -m deployments.lab.serve $(ARGS)
+	@$(PY) -m deployments.serve $(ARGS)
 
 test: setup lint           ## everything that CI runs
 	$(PY) -m pytest -n 2 --cov=recovery --cov-branch --cov-fail-under=100 $(ARGS)

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from recovery import due, planners, retention
 from recovery.drive import Halt
-from recovery.errors import Failed, NoPoint, Unproven
+from recovery.errors import BadInput, Failed, NoPoint, Unproven
 from recovery.evidence import Record
 from recovery.plan import NothingToDo, Plan
 from recovery.point import Backup
@@ -23,6 +23,7 @@ from tasks.engine import Act, Said
 from tasks.home import Home
 from tasks.host import LocalHost
 from tasks.kind import Verbs
+from tasks.postgres import explain as explaining
 from tasks.postgres import leftovers, looking, mark, taking
 
 Which = Literal["due", "full", "incremental"]
@@ -215,3 +216,21 @@ def _sweep_wal(store: leftovers.Sweepable, kept: list[Backup], really: bool) -> 
                 if really:
                     store.delete(keys[each.name])
     return removed
+
+
+def explain(home: Home, name: str, wanted: str) -> str:
+    """How a person restores that backup with stock tools only. Raises BadInput with the ids that there are."""
+    resource = home.resource(name)
+    policy = home.catalog.backups[resource.backup]
+    known: set[str] = set()
+    for site in dict.fromkeys((*policy.copies, *resource.members)):
+        store = home.backups(name, site)
+        by_id = {each.id: each for each in looking.backups(store)}
+        known.update(by_id)
+        if wanted in by_id:
+            backup = by_id[wanted]
+            full = by_id[backup.parent] if backup.parent is not None else None
+            return explaining.text(backup, store, full=full, bin_dir=next(iter(resource.members.values())).bin_dir)
+    raise BadInput(
+        f"there is no backup {wanted!r} of {name}", hint=f"there are: {', '.join(sorted(known)) or 'none yet'}"
+    )

@@ -91,7 +91,7 @@ class Loop:
     def _scene(self, records: tuple[Record, ...], past: History) -> Scene:
         return Scene(
             plan=self.plan,
-            results=results(records),
+            results={step: found for step, found in results(records).items() if isinstance(found, dict)},
             attempts={step.id: past.of(step.id).begun for step in self.plan.steps},
             now=self.now,
             say=lambda text, share: None,  # noqa: ARG005 -- an observation says nothing

@@ -84,8 +84,7 @@ def _mark(home: object, resource: str, as_json: bool) -> None:
 def _explain(home: object, resource: str, wanted: str, as_json: bool) -> None:
     from typing import cast  # noqa: PLC0415
 
-    from tasks.explaining import explain  # noqa: PLC0415
-
+    from tasks.backing import explain  # noqa: PLC0415
     from tasks.home import Home  # noqa: PLC0415
 
     text = explain(cast(Home, home), resource, wanted)

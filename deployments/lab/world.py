@@ -133,7 +133,17 @@ def up(home: Path, *, standbys: int = 1, without: frozenset[str] = frozenset()) 
         raise BadInput(f"the lab cannot be without {', '.join(sorted(unknown))}", hint="aws, app and agent may miss")
     with _one_at_a_time(home.absolute()):
         world = _found_or_new(home.absolute(), standbys=standbys, without=without)
-        return raising.raise_all(world)
+        raised = raising.raise_all(world)
+        _engine_key(raised.home)
+        return raised
+
+
+def _engine_key(home: Path) -> None:
+    """Runs end with a signed manifest, so a home needs the engine's key; the lab makes one once."""
+    from tasks import keys  # noqa: PLC0415 -- cryptography is slow to import and needed only here
+
+    if not (home / "keys" / f"{keys.ENGINE}.ed25519").exists():
+        keys.make(home / "keys", keys.ENGINE, "engine")
 
 
 def down(home: Path, wipe: bool = False) -> list[str]:

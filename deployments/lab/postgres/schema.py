@@ -48,6 +48,8 @@ create table rows (
   payload text not null,
   at timestamptz not null default clock_timestamp()
 );
+alter table accounts enable row level security;
+create policy everyone_reads on accounts using (true);
 create unlogged table sessions (token text primary key, account_id bigint, seen_at timestamptz not null);
 create table changes (
   id bigint generated always as identity primary key, order_id bigint not null, was text, became text
