@@ -1,0 +1,259 @@
+"""`dr points`: what each resource can be restored to, by site and timeline; gaps named by file; what was proven last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deployments.cli.output import HomeOption, JsonOption, emit, existing_home
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from rich.console import RenderableType
+
+    from recovery.point import Backup
+    from recovery.proof import Proof
+    from recovery.timeline import Timeline
+    from tasks.home import Home
+    from tasks.watching import Bucket
+
+SHOWN = 12
+
+
+def points(
+    resources: Annotated[
+        list[str] | None, typer.Argument(metavar="[RESOURCE…]", help="All when none is named.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every backup and window, not only the newest.")] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recovery points, marks, windows and their gaps. Exit code 1 when there are gaps, 3 when a bucket is silent."""
+    from tasks.home import open_home  # noqa: PLC0415 -- start-up stays quick
+
+    opened = open_home(existing_home(home))
+    names = resources or sorted(opened.catalog.resources)
+    for name in names:
+        opened.resource(name)
+    ledger, proven = proofs_by_backup(opened)
+    now = opened.now()
+    found = [place for name in names for place in _resource(opened, name, proven, now)]
+    document = {"home": str(opened.folder), "at": _at(now), "ledger": ledger, "points": found}
+    emit(as_json, document, lambda: _drawn(document, every))
+    raise typer.Exit(_code(found))
+
+
+def proofs_by_backup(home: Home) -> tuple[dict[str, str], dict[str, Proof]]:
+    """The ledger's state, and for each backup its newest proof without a planted fault that was met."""
+    from recovery.errors import DrError  # noqa: PLC0415 -- as above
+    from recovery.past import proof_of  # noqa: PLC0415
+    from tasks.scoring import pasts  # noqa: PLC0415
+
+    try:
+        found = pasts(home.ledger())
+    except DrError as trouble:
+        return {"state": "silent", "why": trouble.fact}, {}
+    proven: dict[str, Proof] = {}
+    for proof in (proof_of(each) for each in reversed(found.runs)):
+        if proof is not None and proof.planted is None and proof.verdict.value == "met":
+            proven |= {f"{proof.resource}/{backup}": proof for backup in proof.point.split(" + ")}
+    return {"state": "answers", "place": found.place}, proven
+
+
+def _resource(home: Home, name: str, proven: Mapping[str, Proof], now: datetime) -> list[dict[str, Any]]:
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 -- as above
+
+    from tasks import watching  # noqa: PLC0415
+    from tasks.postgres import looking  # noqa: PLC0415
+
+    resource = home.resource(name)
+    servers = looking.members(resource)
+    sites = watching.places(home, name)
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        buckets = pool.map(lambda site: watching.bucket(home, name, site, servers, marked=False), sites)
+        return [_place(name, each, proven, now) for each in buckets]
+
+
+def _place(name: str, bucket: Bucket, proven: Mapping[str, Proof], now: datetime) -> dict[str, Any]:
+    from recovery.timeline import moments, timelines  # noqa: PLC0415 -- as above
+
+    head: dict[str, Any] = {"resource": name, "site": bucket.site, "why": bucket.why or bucket.end_why}
+    found = bucket.points
+    if found is None:
+        return {**head, "state": "silent", "backups": [], "timelines": []}
+    end = found.end
+    lines = timelines(found.archive, found.backups, found.marks, known=moments(found.known, end))
+    return {
+        **head,
+        "state": "answers",
+        "system_id": found.system_id,
+        "timeline": found.timeline,
+        "segment_bytes": found.archive.segment_bytes,
+        "archive_end": None if end is None else {"lsn": _lsn(end.lsn), "record_lsn": _lsn(end.record_lsn), "at": _at(end.at)},
+        "strange": list(found.archive.strange),
+        "backups": [_backup(each, proven.get(f"{name}/{each.id}"), now) for each in found.backups],
+        "timelines": [_timeline(each) for each in lines],
+    }  # fmt: skip
+
+
+def _backup(backup: Backup, proof: Proof | None, now: datetime) -> dict[str, Any]:
+    return {
+        "id": backup.id,
+        "kind": backup.kind,
+        "parent": backup.parent,
+        "timeline": backup.timeline,
+        "begun_at": _at(backup.begun_at),
+        "ended_at": _at(backup.ended_at),
+        "age_seconds": (now - backup.ended_at).total_seconds(),
+        "taken_seconds": (backup.ended_at - backup.begun_at).total_seconds(),
+        "begin_lsn": _lsn(backup.begin_lsn),
+        "end_lsn": _lsn(backup.end_lsn),
+        "size_bytes": backup.size_bytes,
+        "stored_bytes": backup.stored_bytes,
+        "encrypted_with": backup.encrypted_with,
+        "hold": "held" if backup.hold else "none",
+        "proven": None
+        if proof is None
+        else {
+            "at": _at(proof.ended_at),
+            "sort": proof.sort,
+            "run": proof.run,
+            "age_seconds": (now - proof.ended_at).total_seconds(),
+        },
+    }
+
+
+def _timeline(line: Timeline) -> dict[str, Any]:
+    return {
+        "timeline": line.timeline,
+        "why": line.why,
+        "first_lsn": _lsn(line.first_lsn),
+        "last_lsn": _lsn(line.last_lsn),
+        "windows": [
+            {
+                "backup": each.backup,
+                "from_at": _at(each.from_at),
+                "to_at": _at(each.to_at),
+                "from_lsn": _lsn(each.from_lsn),
+                "to_lsn": _lsn(each.to_lsn),
+                "stops": each.stops,
+                "missing": each.missing,
+            }
+            for each in line.windows
+        ],
+        "gaps": [
+            {**each.model_dump(), "begin_lsn": _lsn(each.begin_lsn), "end_lsn": _lsn(each.end_lsn)}
+            for each in line.gaps
+        ],
+        "marks": [_lsn(each) for each in line.marks],
+    }
+
+
+def _code(found: Sequence[Mapping[str, Any]]) -> int:
+    holes = any(line["gaps"] or any(w["stops"] == "unusable" for w in line["windows"])
+                for place in found for line in place["timelines"])  # fmt: skip
+    return 1 if holes else 3 if any(place["why"] for place in found) else 0
+
+
+def _at(at: datetime | None) -> str | None:
+    from recovery.value import rfc3339  # noqa: PLC0415 -- as above
+
+    return None if at is None else rfc3339(at)
+
+
+def _lsn(lsn: int | None) -> str | None:
+    from recovery.point import lsn_text  # noqa: PLC0415 -- as above
+
+    return None if lsn is None else lsn_text(lsn)
+
+
+def _drawn(document: Mapping[str, Any], every: bool) -> RenderableType:
+    from rich.console import Group  # noqa: PLC0415 -- as above
+
+    parts = [part for place in document["points"] for part in _place_drawn(place, every)]
+    if document["ledger"]["state"] != "answers":
+        parts.append(f"[yellow]the ledger is silent, so nothing says what was proven: {document['ledger']['why']}[/]")
+    return Group(*parts)
+
+
+def _place_drawn(place: Mapping[str, Any], every: bool) -> list[RenderableType]:
+    from rich.markup import escape  # noqa: PLC0415 -- as above
+    from rich.text import Text  # noqa: PLC0415
+
+    title = f"[bold]{escape(place['resource'])}[/] at [bold]{escape(place['site'])}[/]"
+    if place["state"] == "silent":
+        return [f"{title}  [yellow]silent[/]", Text(f"  {place['why']}\n")]
+    drawn: list[RenderableType] = [f"{title}  [dim]timeline {place['timeline']}, system {place['system_id']}[/]"]
+    drawn.append(_backups_drawn(place["backups"], every) if place["backups"] else "  [yellow]no backup yet[/]")
+    for line in place["timelines"]:
+        drawn += _line_drawn(line, place, every)
+    if place["why"]:
+        drawn.append(Text(f"  the archive's end could not be read: {place['why']}", style="yellow"))
+    drawn.append("")
+    return drawn
+
+
+def _backups_drawn(backups: Sequence[Mapping[str, Any]], every: bool) -> RenderableType:
+    from rich.table import Table  # noqa: PLC0415 -- as above
+
+    from deployments.cli.words import ago, short, size, took  # noqa: PLC0415
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=True, show_edge=False, header_style="dim")
+    table.add_column("  backup", no_wrap=True)
+    table.add_column("ended, UTC", no_wrap=True)
+    for name in ("took", "size", "stored"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("last proven", no_wrap=True)
+    shown = backups if every else backups[-SHOWN:]
+    if len(shown) < len(backups):
+        table.add_row(f"  [dim]… {len(backups) - len(shown)} older, see --all[/]")
+    for each in shown:
+        branch = "  └ " if each["parent"] else "  "
+        proven = each["proven"]
+        said = f"[green]{ago(proven['age_seconds'])}[/]" if proven else "[yellow]never[/]"
+        table.add_row(
+            f"{branch}{each['id']}", short(each["ended_at"]), took(each["taken_seconds"]), size(each["size_bytes"]),
+            size(each["stored_bytes"]), said,
+        )  # fmt: skip
+    return table
+
+
+def _line_drawn(line: Mapping[str, Any], place: Mapping[str, Any], every: bool) -> list[RenderableType]:
+    from rich.text import Text  # noqa: PLC0415 -- as above
+
+    from deployments.cli.words import moment  # noqa: PLC0415
+
+    drawn: list[RenderableType] = []
+    if line["timeline"] != place["timeline"]:
+        drawn.append(f"  [dim]timeline {line['timeline']}[/]")
+    usable = [each for each in line["windows"] if each["stops"] != "unusable"]
+    for each in _merged(usable) if not every else usable:
+        until = moment(each["to_at"]) if each["to_at"] else "unknown instant"
+        stops = "" if each["stops"] == "end of archive" else f"  [bold red]stops: {each['missing']} is missing[/]"
+        drawn.append(f"  [green]window[/]  {moment(each['from_at'])} → {until}{stops}")
+        drawn.append(f"          [dim]LSN {each['from_lsn']} → {each['to_lsn']}, from {each['backup']}[/]")
+    for each in line["windows"]:
+        if each["stops"] == "unusable":
+            drawn.append(f"  [bold red]unusable[/]  {each['backup']}: {each['missing']} is missing")
+    for gap in line["gaps"]:
+        files = gap["first"] if gap["files"] == 1 else f"{gap['first']} to {gap['last']} ({gap['files']} files)"
+        drawn.append(f"  [bold red]gap[/]     {files}")
+    marks = line["marks"]
+    if marks:
+        drawn.append(f"  marks   {len(marks)}, newest at LSN {marks[-1]}")
+    elif line["timeline"] == place["timeline"]:
+        drawn.append("  marks   [yellow]none: content stays unproven until 'dr backup RESOURCE --mark'[/]")
+    if line["why"]:
+        drawn.append(Text(f"  {line['why']}", style="yellow"))
+    return drawn
+
+
+def _merged(windows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Windows that end at the same place are one, from the oldest backup on: people ask for moments, not for backups."""
+    first: dict[str, Mapping[str, Any]] = {}
+    for each in windows:
+        first.setdefault(each["to_lsn"], each)
+    return list(first.values())

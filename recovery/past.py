@@ -1,0 +1,75 @@
+"""A run as the ledger tells it in few records: its first, the one in which it says what came of it, its last. Pure.
+
+Separate from the journal, which folds a whole chain to drive it on: here thousands of runs are read at once, for lists,
+status and the scorecard.
+"""
+
+from __future__ import annotations
+
+from pydantic import JsonValue, ValidationError
+
+from recovery.evidence import Record
+from recovery.journal import RUN_ENDED
+from recovery.proof import Proof
+from recovery.value import Instant, Value
+
+
+class Past(Value):
+    """One run. `asked` is what was asked for (a proof's sort, a backup's kind); `outcome` is empty while it is open.
+
+    `said` is the record in which the run says what came of it (`proof`, `backup`, `restore`), None without one.
+    `records` counts its records; `sealed`: `signed` with a manifest, else `open`.
+    """
+
+    run: str
+    purpose: str
+    resource: str
+    asked: str
+    begun_at: Instant
+    ended_at: Instant | None = None
+    outcome: str = ""
+    records: int
+    sealed: str
+    who: str
+    said: Record | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall clock from its first record to its end; None while it is open."""
+        return None if self.ended_at is None else (self.ended_at - self.begun_at).total_seconds()
+
+
+def past(run: str, *, first: Record, said: Record | None, last: Record, records: int, signed: bool) -> Past:
+    """The run from its first record, the last but one, and the last."""
+    ended = last.kind == RUN_ENDED
+    arguments = first.facts.get("arguments")
+    given = arguments if isinstance(arguments, dict) else {}
+    return Past(
+        run=run,
+        purpose=str(first.facts.get("purpose") or first.kind),
+        resource=str(given.get("resource") or first.subject),
+        asked=_asked(given),
+        begun_at=first.begin,
+        ended_at=last.begin if ended else None,
+        outcome=str(last.facts.get("outcome") or "") if ended else "",
+        records=records,
+        sealed="signed" if signed else "open",
+        who=first.who,
+        said=said if said is not None and said.kind in ("proof", "backup", "restore") else None,
+    )
+
+
+def _asked(arguments: dict[str, JsonValue]) -> str:
+    what = str(arguments.get("sort") or arguments.get("kind") or arguments.get("into") or "")
+    planted = arguments.get("mutate")
+    return f"{what}, {planted} planted" if planted else what
+
+
+def proof_of(found: Past) -> Proof | None:
+    """The proof's document, or None when the run holds none that this version can read."""
+    if found.said is None or found.said.kind != "proof":
+        return None
+    try:
+        return Proof.model_validate(found.said.facts)
+    except ValidationError:
+        return None

@@ -1,0 +1,95 @@
+"""What an archive and its backups give, timeline by timeline: windows, gaps by file name, marks. Pure.
+
+Separate from wal.py, which knows one window: here is the whole picture that people and the status read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from recovery.choose import End
+from recovery.errors import NoPoint
+from recovery.point import Backup
+from recovery.value import Value
+from recovery.wal import Archive, Known, Reach, name_of, windows
+
+
+class Hole(Value):
+    """Missing WAL between files that are there: the first and the last missing file, how many, and the LSNs."""
+
+    first: str
+    last: str
+    files: int
+    begin_lsn: int
+    end_lsn: int
+
+
+class Timeline(Value):
+    """One timeline at one place. `why` says why nothing can be followed along it, if so."""
+
+    timeline: int
+    windows: tuple[Reach, ...] = ()
+    gaps: tuple[Hole, ...] = ()
+    marks: tuple[int, ...] = ()
+    first_lsn: int | None = None
+    last_lsn: int | None = None
+    why: str = ""
+
+
+def timelines(
+    archive: Archive,
+    backups: Sequence[Backup],
+    marks: Sequence[tuple[int, int]],
+    *,
+    known: Sequence[Known] = (),
+) -> tuple[Timeline, ...]:
+    """Every timeline that WAL, a history, a backup or a mark tells of, oldest first."""
+    numbers = {
+        *archive.histories,
+        *(each.timeline for each in archive.stretches),
+        *(each.timeline for each in backups),
+        *(number for number, _ in marks),
+    }
+    return tuple(_timeline(number, archive, backups, marks, known) for number in sorted(numbers))
+
+
+def moments(known: Sequence[Known], end: End | None) -> tuple[Known, ...]:
+    """What is known of instants, with the archive's own end: every commit up to its last lies before it."""
+    more = (Known(lsn=end.lsn, at=end.at),) if end is not None and end.at is not None else ()
+    return (*known, *more)
+
+
+def _timeline(
+    number: int,
+    archive: Archive,
+    backups: Sequence[Backup],
+    marks: Sequence[tuple[int, int]],
+    known: Sequence[Known],
+) -> Timeline:
+    size = archive.segment_bytes
+    mine = [each for each in archive.stretches if each.timeline == number]
+    why = ""
+    found: tuple[Reach, ...] = ()
+    try:
+        found = windows(archive, backups, number, known)
+    except NoPoint as trouble:
+        why = trouble.fact
+    return Timeline(
+        timeline=number,
+        windows=found,
+        gaps=tuple(
+            Hole(
+                first=name_of(number, gap.first, size),
+                last=name_of(number, gap.last, size),
+                files=gap.last - gap.first + 1,
+                begin_lsn=gap.first * size,
+                end_lsn=(gap.last + 1) * size,
+            )
+            for gap in archive.gaps()
+            if gap.timeline == number
+        ),
+        marks=tuple(lsn for on, lsn in marks if on == number),
+        first_lsn=min((each.first * size for each in mine), default=None),
+        last_lsn=max(((each.last + 1) * size for each in mine), default=None),
+        why=why,
+    )
