@@ -13,6 +13,7 @@ from typing import Any
 
 from recovery.catalog import Member
 from recovery.check import Check
+from recovery.errors import Failed
 from recovery.policy import BackupPolicy
 from tasks.host import LocalHost
 from tasks.postgres.source import connected
@@ -52,7 +53,15 @@ def server(name: str, member: Member, policy: BackupPolicy) -> Seen:
 
 
 def _ask(connection: Any) -> Any:
-    return connection.execute(_ASK).fetchone()
+    import psycopg  # noqa: PLC0415 -- only where a server is asked
+
+    try:
+        return connection.execute(_ASK).fetchone()
+    except psycopg.Error as error:
+        said = " ".join(str(error).split())
+        raise Failed(
+            f"the server answers, but would not tell its settings: {said}", hint="give the role pg_monitor"
+        ) from None
 
 
 def _clock(name: str, clock: datetime, begin: datetime, end: datetime) -> Check:

@@ -1,0 +1,157 @@
+"""`dr check` sees what is really there: servers, buckets, keys and modes; and says what is not, without stopping."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto.server import ThreadedMotoServer
+
+from deployments.cli import main as dr
+from deployments.cli.check import code
+from deployments.lab.parts import postgres_bin_dir
+from deployments.lab.scratch_cluster import cluster
+from recovery.catalog import S3Endpoint
+from recovery.check import Check, Outcome
+from tasks import aws, preflight
+from tasks.postgres.run_as import RunAs
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Endpoint]:
+    folder = tmp_path_factory.mktemp("s3")
+    told = folder / "credentials.json"
+    told.write_text(json.dumps({"access_key_id": "anybody", "secret_access_key": "anything"}))
+    told.chmod(0o600)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield S3Endpoint(endpoint_url=f"http://{host}:{port}", credentials=f"file:{told}")
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def buckets(endpoint: S3Endpoint) -> None:
+    client = aws.client("s3", endpoint, region="us-east-1")
+    client.create_bucket(Bucket="evidence", ObjectLockEnabledForBucket=True)
+    for name in ("backups", "leases", "plain"):
+        client.create_bucket(Bucket=name)
+
+
+def catalog(endpoint: S3Endpoint, dsn: str) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "name": "preflight",
+        "sites": {"east": {"role": "primary", "region": "us-east-1", "s3": endpoint.model_dump()}},
+        "ledger": {"home": "east", "bucket": "evidence", "leases": "leases"},
+        "objectives": {"critical": {"category": "c", "rpo": "15 min", "rto": "30 min"}},
+        "backups": {
+            "daily": {
+                "full": {"schedule": {"cron": "0 3 * * *"}, "keep": "30 days"},
+                "incremental": {"schedule": {"cron": "30 * * * *"}, "keep": "7 days"},
+                "marks": {"cron": "15 * * * *"},
+                "copies": ["east"],
+            }
+        },
+        "proofs": {"daily": {"schedule": {"cron": "0 5 * * *"}, "site": "east"}},
+        "services": {"core": {"owner": "team", "resources": ["db"]}},
+        "resources": {
+            "db": {
+                "kind": "postgres",
+                "objective": "critical",
+                "backup": "daily",
+                "proof": "daily",
+                "owner": "team",
+                "bucket": "backups",
+                "members": {"east": {"dsn": dsn, "data_dir": "/nowhere", "bin_dir": str(postgres_bin_dir())}},
+            }
+        },
+    }
+
+
+def looked(home: Path, data: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
+    (home / "catalog.yaml").write_text(json.dumps(data))
+    exit_code = dr.run(["check", "--json"])
+    checks = json.loads(capsys.readouterr().out)["checks"]
+    return exit_code, {each["name"]: each for each in checks}
+
+
+@pytest.mark.usefixtures("buckets")
+def test_a_world_that_is_whole_passes_and_each_thing_that_is_not_is_named(
+    home: Path, tmp_path: Path, endpoint: S3Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dr.run(["keys", "make", "engine", "--role", "engine", "--json"]) == 0
+    capsys.readouterr()
+    with cluster(tmp_path / "pg", archive=True) as running:
+        data = catalog(endpoint, running.dsn)
+        exit_code, found = looked(home, data, capsys)
+        failed = {name: each for name, each in found.items() if each["outcome"] == "failed"}
+        assert failed == {}
+        assert exit_code in (0, 3)  # 3: a machine that cannot isolate a scratch server says so
+        assert found["keys backup"]["outcome"] == "not configured"
+        for name in ("east db", "east db clock", "east db tools", "east s3 evidence object lock", "machine disk"):
+            assert found[name]["outcome"] == "passed", found[name]
+
+        data["ledger"] |= {"bucket": "plain", "leases": "evidence"}
+        data["resources"]["db"]["bucket"] = "nowhere"
+        data["resources"]["db"]["members"]["east"]["bin_dir"] = str(tmp_path)
+        (home / "keys" / "engine.ed25519").chmod(0o644)
+        exit_code, found = looked(home, data, capsys)
+    assert exit_code == 1
+    wrong = {name for name, each in found.items() if each["outcome"] == "failed"}
+    assert wrong == {
+        "east s3 nowhere",
+        "east s3 plain versioning",
+        "east s3 plain object lock",
+        "east s3 evidence object lock",
+        "east db tools",
+        "keys modes",
+    }
+    assert all(found[name]["hint"] for name in wrong)
+
+
+def test_what_does_not_answer_fails_and_the_rest_is_still_looked_at(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = tmp_path / "credentials.json"
+    told.write_text('{"access_key_id": "a", "secret_access_key": "hunter2"}')
+    nobody = S3Endpoint(endpoint_url="http://127.0.0.1:9", credentials=f"file:{told}")
+    exit_code, found = looked(home, catalog(nobody, f"host={tmp_path} connect_timeout=2"), capsys)
+    assert exit_code == 1
+    assert found["east s3 backups"]["fact"] == "the endpoint can't be reached"
+    assert found["east db"]["outcome"] == "failed"
+    assert found["machine disk"]["outcome"] == "unproven"
+    assert "hunter2" not in json.dumps(found)
+
+
+def test_a_machine_that_cannot_run_postgres_fails_and_one_without_isolation_is_unproven() -> None:
+    none = preflight.machine(lambda: RunAs(way="none", network=False))
+    assert [each.outcome for each in none][-1] is Outcome.FAILED
+    open_ = preflight.machine(lambda: RunAs(way="direct", network=False))
+    assert [each.outcome for each in open_][-2:] == [Outcome.PASSED, Outcome.UNPROVEN]
+
+
+@pytest.mark.parametrize(
+    ("size", "outcome", "hinted"),
+    [(None, Outcome.UNPROVEN, True), (10**18, Outcome.FAILED, True), (1, Outcome.PASSED, False)],
+)
+def test_the_disk_is_judged_by_the_largest_database(
+    tmp_path: Path, size: int | None, outcome: Outcome, hinted: bool
+) -> None:
+    (found,) = preflight.disk(tmp_path / "scratch", size)
+    assert (found.outcome, bool(found.findings)) == (outcome, hinted)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        ([Outcome.PASSED, Outcome.NOT_CONFIGURED], 0),
+        ([Outcome.PASSED, Outcome.UNPROVEN], 3),
+        ([Outcome.UNPROVEN, Outcome.FAILED], 1),
+    ],
+)
+def test_the_exit_code_is_that_of_the_worst(outcomes: list[Outcome], expected: int) -> None:
+    assert code(Check(name="x", outcome=each, fact="f") for each in outcomes) == expected
