@@ -6,6 +6,7 @@ Separate because an upload has a life of its own: parts from several threads, th
 from __future__ import annotations
 
 import base64
+import io
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -39,8 +40,8 @@ class S3Upload:
         """See Upload.part."""
         from awscrt.checksums import crc64nvme  # noqa: PLC0415
 
-        solid = _solid(body)
-        checksum = base64.b64encode(crc64nvme(solid).to_bytes(8, "big")).decode()
+        view = memoryview(body)
+        checksum = base64.b64encode(crc64nvme(view).to_bytes(8, "big")).decode()
         upload_id = self._begun()
 
         def act() -> None:
@@ -49,11 +50,11 @@ class S3Upload:
                 Key=self._key,
                 UploadId=upload_id,
                 PartNumber=number,
-                Body=solid,
+                Body=_Body(view),
                 ChecksumCRC64NVME=checksum,
             )
             with self._lock:
-                self._parts[number] = (str(answer["ETag"]), checksum, len(solid))
+                self._parts[number] = (str(answer["ETag"]), checksum, len(view))
 
         self._settled(self._persist(f"uploading part {number} of {self._name}", act))
 
@@ -128,9 +129,33 @@ class S3Upload:
             )
 
 
-def _solid(body: bytes | memoryview) -> bytes | bytearray:
-    """What boto3 takes as a body; a view of a whole bytearray is not copied, since parts are large."""
-    if isinstance(body, memoryview):
-        whole = body.obj
-        return whole if isinstance(whole, (bytes, bytearray)) and len(whole) == body.nbytes else bytes(body)
-    return body
+class _Body(io.RawIOBase):
+    """A view as a file for boto3, which would copy a part (tens of MiB) and send it in pieces of 16 KiB."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view, self._at = view, 0
+
+    def read(self, size: int = -1) -> Any:
+        """At least a mebibyte at once, whatever was asked: the sender takes what it gets."""
+        if size < 0:
+            size = len(self._view)
+        piece = self._view[self._at : self._at + max(size, 1 << 20)]
+        self._at += len(piece)
+        return piece
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """See io.IOBase.seek."""
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._view)}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        """See io.IOBase.tell."""
+        return self._at
+
+    def seekable(self) -> bool:
+        """It is: a part is sent again from its beginning."""
+        return True
+
+    def readable(self) -> bool:
+        """It is."""
+        return True

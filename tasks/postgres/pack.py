@@ -54,34 +54,44 @@ class Packed:
 
 
 def part_bytes(number: int) -> int:
-    """The size of part `number`: S3 allows 10 000 parts, so later ones are larger. 16 GB, then up to 590 GB stored."""
-    return 16 * _MIB if number <= 1000 else 64 * _MIB
+    """The size of part `number`: S3 allows 10 000 parts, so later ones are larger; 470 GB stored in all."""
+    return 16 * _MIB if number <= 1000 else 48 * _MIB
 
 
 @dataclass
 class _Sink:
-    """Collects stored frames into parts and uploads these from a few threads, in order of their numbers."""
+    """Collects stored frames into parts and uploads these from a few threads, in order of their numbers.
+
+    The parts' buffers go round: freed ones would linger in the allocator's arenas, one more set per thread.
+    """
 
     upload: Upload
     pool: ThreadPoolExecutor
     digest: hashlib._Hash = field(default_factory=hashlib.sha256)
-    part: bytearray = field(default_factory=bytearray)
+    part: bytearray = field(default_factory=lambda: bytearray(part_bytes(1)))
+    filled: int = 0
     number: int = 1
     size: int = 0
-    flying: deque[Future[None]] = field(default_factory=deque)
+    flying: deque[tuple[Future[None], bytearray]] = field(default_factory=deque)
+    spare: list[bytearray] = field(default_factory=list)
 
     def write(self, stored: bytes) -> None:
         self.digest.update(stored)
         self.size += len(stored)
-        self.part += stored
-        if len(self.part) >= part_bytes(self.number):
-            self._send()
+        rest = memoryview(stored)
+        while rest:
+            room = min(len(self.part) - self.filled, len(rest))
+            self.part[self.filled : self.filled + room] = rest[:room]
+            self.filled += room
+            rest = rest[room:]
+            if self.filled == len(self.part):
+                self._send()
 
     def close(self) -> None:
-        if self.part or self.number == 1:
+        if self.filled or self.number == 1:
             self._send()
         while self.flying:
-            self.flying.popleft().result()
+            self._land()
 
     def _send(self) -> None:
         if self.number > 10_000:
@@ -90,10 +100,19 @@ class _Sink:
                 hint="raise the compression level, or back this cluster up by snapshots",
             )
         while len(self.flying) >= _UPLOADS:
-            self.flying.popleft().result()
-        body, self.part = memoryview(self.part), bytearray()
-        self.flying.append(self.pool.submit(self.upload.part, self.number, body))
+            self._land()
+        body = memoryview(self.part)[: self.filled]
+        self.flying.append((self.pool.submit(self.upload.part, self.number, body), self.part))
         self.number += 1
+        self.filled = 0
+        fitting = [one for one in self.spare if len(one) == part_bytes(self.number)]
+        self.spare.clear()
+        self.part = fitting[0] if fitting else bytearray(part_bytes(self.number))
+
+    def _land(self) -> None:
+        future, body = self.flying.popleft()
+        future.result()
+        self.spare.append(body)
 
 
 def pack(
@@ -116,26 +135,36 @@ def pack(
     sealed_by = sealer(key) if key else None
     work = _Work(level=level, sealer=sealed_by)
     frames: list[Frame] = []
-    waiting: deque[Future[tuple[Frame, bytes]]] = deque()
+    waiting: deque[tuple[Future[tuple[Frame, bytes]], bytearray]] = deque()
+    reader = _Frames(source.fileno(), stall_seconds)
+
+    def take() -> None:
+        future, buffer = waiting.popleft()
+        frame, stored = future.result()
+        reader.spare.append(buffer)
+        frames.append(frame)
+        sink.write(stored)
+
     with ThreadPoolExecutor(threads, "pack") as packers, ThreadPoolExecutor(_UPLOADS, "upload") as senders:
         sink = _Sink(upload, senders)
         try:
             if sealed_by:
                 sink.write(sealed_by.header)
-            for number, frame in enumerate(_frames(source, stall_seconds)):
-                index.feed(memoryview(frame))
-                waiting.append(packers.submit(work, number, frame))
-                while len(waiting) > 2 * threads or (waiting and waiting[0].done()):
-                    _take(waiting, frames, sink)
+            for number, (buffer, size) in enumerate(reader):
+                frame = memoryview(buffer)[:size]
+                index.feed(frame)
+                waiting.append((packers.submit(work, number, frame), buffer))
+                while len(waiting) > 2 * threads or (waiting and waiting[0][0].done()):
+                    take()
                 if progress and number % 8 == 0:
                     progress(index.position, expected_bytes)
             while waiting:
-                _take(waiting, frames, sink)
+                take()
             sink.close()
         finally:
-            for packing in waiting:
+            for packing, _ in waiting:
                 packing.cancel()
-            for sending in sink.flying:
+            for sending, _ in sink.flying:
                 sending.cancel()
     if progress:
         progress(index.position, index.position)
@@ -150,12 +179,6 @@ def pack(
     )
 
 
-def _take(waiting: deque[Future[tuple[Frame, bytes]]], frames: list[Frame], sink: _Sink) -> None:
-    frame, stored = waiting.popleft().result()
-    frames.append(frame)
-    sink.write(stored)
-
-
 @dataclass
 class _Work:
     """Compresses (and seals) one frame; each thread keeps a compressor of its own."""
@@ -164,7 +187,7 @@ class _Work:
     sealer: Sealer | None
     local: threading.local = field(default_factory=threading.local)
 
-    def __call__(self, number: int, raw: bytearray) -> tuple[Frame, bytes]:
+    def __call__(self, number: int, raw: memoryview) -> tuple[Frame, bytes]:
         compressor = getattr(self.local, "compressor", None)
         if compressor is None:
             compressor = zstandard.ZstdCompressor(level=self.level, write_checksum=True, write_content_size=True)
@@ -175,23 +198,23 @@ class _Work:
         return Frame(len(stored), len(raw), crc64nvme(stored)), stored
 
 
-def _frames(source: IO[bytes], stall_seconds: float) -> _Frames:
-    return _Frames(source.fileno(), stall_seconds)
-
-
 class _Frames:
-    """Iterates over the stream in pieces of FRAME_BYTES; the last one is shorter."""
+    """Iterates over the stream in pieces of FRAME_BYTES (buffer, bytes in it); the last one is shorter.
+
+    Buffers that come back into `spare` are filled again.
+    """
 
     def __init__(self, handle: int, stall_seconds: float) -> None:
         self._handle, self._stall_seconds = handle, stall_seconds
+        self.spare: list[bytearray] = []
         self._ready = select.poll()
         self._ready.register(handle, select.POLLIN | select.POLLHUP)
 
     def __iter__(self) -> _Frames:
         return self
 
-    def __next__(self) -> bytearray:
-        frame = bytearray(FRAME_BYTES)
+    def __next__(self) -> tuple[bytearray, int]:
+        frame = self.spare.pop() if self.spare else bytearray(FRAME_BYTES)
         view, filled = memoryview(frame), 0
         while filled < FRAME_BYTES:
             if not self._ready.poll(self._stall_seconds * 1000):
@@ -203,8 +226,6 @@ class _Frames:
             if not got:
                 break
             filled += got
-        view.release()
         if not filled:
             raise StopIteration
-        del frame[filled:]
-        return frame
+        return frame, filled
