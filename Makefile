@@ -33,7 +33,7 @@ lint: setup                ## ruff and mypy
 	$(PY) -m mypy
 
 faults: setup              ## every planted fault, and the table of which were detected
-	@$(PY) -m deployments.lab.fault_table $(ARGS)
+	@$(PY) -m deployments.lab.planted $(ARGS)
 
 storm: setup               ## the same proof again and again, under load: no false alarm
 	@$(PY) -m deployments.lab.storm $(ARGS)
