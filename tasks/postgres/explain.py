@@ -96,7 +96,7 @@ def _fetch(one: Backup, store: Store) -> str:
         f"# {1 if one.kind == 'full' else 2}. {one.kind}: {one.id}\n"
         f"{_copy(store, f'base/{one.system_id}/{one.id}/{name}', name)}\n"
         f"echo '{one.objects[name]}  {name}' | sha256sum -c -\n"
-        f"mkdir {folder}\n{stream} | tar -x -C {folder}\nrm {name}\n"
+        f"mkdir {folder}\n{stream} | tar -x -o -C {folder}\nrm {name}\n"
     )
 
 

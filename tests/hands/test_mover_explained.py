@@ -1,0 +1,127 @@
+"""The printed instructions for a bucket, run by a shell: data from S3, WAL from the archive, recovery to a moment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+import zstandard
+
+from deployments.lab.postgres import server
+from deployments.lab.scratch_cluster import Cluster, cluster
+from recovery.catalog import Member, S3Endpoint
+from recovery.errors import BadInput
+from recovery.point import Backup
+from tasks.host import LocalHost
+from tasks.postgres import basebackup, explain, seal
+from tasks.s3_store import S3Store, open_store
+from tests.hands.store_backends import REGION, endpoint, make_bucket
+
+KEY = seal.Key(bytes(range(32)))
+AWS = """#!{python}
+'''Stands in for the aws command: s3 cp [--endpoint-url URL] [--recursive] s3://BUCKET/KEY TO.'''
+import json, os, pathlib, sys, boto3
+words = sys.argv[1:]
+assert words[:2] == ["s3", "cp"], words
+words = words[2:]
+url = words[words.index("--endpoint-url") + 1]
+deep = "--recursive" in words
+source, to = [one for one in words if one not in ("--endpoint-url", url, "--recursive")]
+bucket, _, key = source.removeprefix("s3://").partition("/")
+told = json.loads(pathlib.Path(os.environ["STAND_IN_CREDENTIALS"]).read_text())
+s3 = boto3.client("s3", endpoint_url=url, region_name="eu-central-1", aws_access_key_id=told["access_key_id"],
+    aws_secret_access_key=told["secret_access_key"])
+found = [key]
+if deep:
+    found = [one["Key"] for one in s3.list_objects_v2(Bucket=bucket, Prefix=key).get("Contents", ())]
+for one in found:
+    path = pathlib.Path(to) / one.removeprefix(key) if deep else pathlib.Path(to)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    s3.download_file(bucket, one, str(path))
+"""
+
+
+def archived(source: Cluster, store: S3Store, backup: Backup, key: seal.Key | None) -> None:
+    """What the agent would have stored: each archived file compressed, sealed when there is a key."""
+    assert source.archive_dir is not None
+    for file in sorted(source.archive_dir.iterdir()):
+        body = zstandard.ZstdCompressor(level=1).compress(file.read_bytes())
+        name = f"wal/{backup.system_id}/{file.name[:8]}/{file.name}.zst"
+        store.put(name, seal.seal(key, body) if key else body)
+
+
+def commands(folder: Path, at: S3Endpoint) -> dict[str, str]:
+    """An environment whose PATH has an `aws` and a `python3` with the cryptography package."""
+    made = folder / "bin"
+    made.mkdir()
+    (made / "aws").write_text(AWS.format(python=sys.executable))
+    (made / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    for one in made.iterdir():
+        one.chmod(0o755)
+    (folder / "key").write_text(KEY.secret.hex())
+    told = at.credentials.removeprefix("file:")
+    path = f"{made}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "STAND_IN_CREDENTIALS": told, "KEYFILE": str(folder / "key")}
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+def test_a_shell_brings_the_database_back_to_the_moment(tmp_path: Path, key: seal.Key | None) -> None:
+    with cluster(tmp_path / "source", archive=True) as source, endpoint("moto", tmp_path) as at:
+        member = Member(dsn=source.dsn, data_dir=str(source.data_dir), bin_dir=str(source.bin_dir))
+        store = open_store(at, make_bucket(at), "orders", region=REGION)
+        with psycopg.connect(source.dsn, autocommit=True) as connection:
+            connection.execute("create table t as select 1 as i")
+            backup = basebackup.take(
+                member,
+                store,
+                host=LocalHost(),
+                resource="orders",
+                kind="full",
+                clock=lambda: datetime.now(UTC),
+                key=key,
+            )
+            connection.execute("insert into t values (2)")
+            row = connection.execute("select clock_timestamp()").fetchone()
+            connection.execute("insert into t values (3)")
+            connection.execute("select pg_switch_wal()")
+        source.stop()
+        archived(source, store, backup, key)
+        assert row is not None
+        told = explain.text(backup, store, target=row[0], bin_dir=str(source.bin_dir))
+        work = tmp_path / "work"
+        work.mkdir()
+        env = commands(tmp_path, at)
+        ran = subprocess.run(["/bin/sh"], input=told, cwd=work, env=env, text=True, capture_output=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+        assert rows(source, work / "data", tmp_path) == [1, 2]
+
+
+def rows(source: Cluster, data: Path, folder: Path) -> list[int]:
+    """Start what was restored, paused at its target, and read the table."""
+    place, log = source.socket_dir, folder / "restored.log"
+    server.configure(data, {"unix_socket_directories": str(place), "listen_addresses": "", "port": "5433"})
+    process = server.start(source.bin_dir, data, log=log)
+    try:
+        server.wait_for_status(data, log=log, alive=lambda: process.poll() is None)
+        with psycopg.connect(f"host={place} port=5433 user=postgres dbname=postgres") as connection:
+            end = datetime.now(UTC).timestamp() + 20
+            while "recovery stopping before" not in log.read_text():
+                assert datetime.now(UTC).timestamp() < end, log.read_text()
+            return [one[0] for one in connection.execute("select i from t order by i").fetchall()]
+    finally:
+        server.stop(process)
+
+
+def test_an_incremental_is_explained_with_its_full_only(tmp_path: Path) -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    alone = Backup(
+        id="x", resource="r", system_id="1", timeline=1, kind="incremental", parent="y", begin_lsn=1, end_lsn=2,
+        begun_at=at, ended_at=at, server_version=180000, size_bytes=1, stored_bytes=1,
+    )  # fmt: skip
+    with pytest.raises(BadInput, match="incremental"):
+        explain.text(alone, S3Store(None, bucket="b"))
