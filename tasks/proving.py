@@ -46,6 +46,11 @@ class Wanted:
     mutate: str | None = None
     level: str = "daily"
 
+    @property
+    def name(self) -> str:
+        """In a word, for lists: resource and sort, or the resource and the planted fault."""
+        return f"{self.resource}-{self.mutate or self.sort}"
+
 
 def plan_proof(home: Home, wanted: Wanted) -> Plan:
     """Look and choose; changes nothing. Raises NoPoint or BadInput with the reason."""

@@ -1,0 +1,23 @@
+"""Moments as people write them: RFC 3339 with a zone, or `15 min ago`. Resolved once, where they enter. Pure.
+
+Separate because the command line and Prefect's forms must understand the same words.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from recovery.errors import BadInput
+from recovery.objective import duration
+from recovery.value import in_utc
+
+
+def instant(text: str, *, now: datetime) -> datetime:
+    """The absolute instant. Raises BadInput for a naive time: without a zone it has no meaning."""
+    try:
+        if text.endswith(" ago"):
+            return now - duration(text.removesuffix(" ago"))
+        return in_utc(datetime.fromisoformat(text))
+    except ValueError as error:
+        fact = str(error) if "zone" in str(error) else f"{text!r} is not a moment"
+        raise BadInput(fact, hint="write it like 2026-11-24T03:00:00Z, or like '15 min ago'") from None

@@ -1,0 +1,209 @@
+"""What was done, as words and pages for a screen: markdown and tables of a proof, a backup, a sweep. No effects.
+
+Separate from Prefect's door so that what a person reads can be tested without a server, and can be shown elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from recovery.check import Check, Outcome, Verdict
+from recovery.proof import Proof
+from tasks.backing import Swept, Taken
+
+SIGNS = {
+    "met": "✅",
+    "missed": "❌",
+    "unproven": "❔",
+    "passed": "✅",
+    "failed": "❌",
+    "not configured": "➖",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    """One artifact: `key` in lower case with dashes; markdown, or rows of a table."""
+
+    key: str
+    title: str
+    markdown: str = ""
+    rows: tuple[dict[str, JsonValue], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Told:
+    """What a run says of itself: whether it held, in one line; its pages; and its documents (JSON)."""
+
+    held: bool
+    text: str
+    pages: tuple[Page, ...] = ()
+    documents: tuple[Mapping[str, JsonValue], ...] = ()
+
+
+def proof(made: Proof) -> Told:
+    """A proof. It held when it is met; with a planted fault, when the fault was detected."""
+    held = made.planted.detected if made.planted else made.verdict is Verdict.MET
+    key = f"proof-{made.resource}-{'planted' if made.planted else made.sort}"
+    text = f"{made.resource} · {made.sort} · {in_a_word(made)}"
+    return Told(
+        held=held,
+        text=text if held else "; ".join([text, *_reasons(made)]),
+        pages=(
+            Page(key=key, title=text, markdown=_proof_page(made)),
+            Page(key=f"{key}-checks", title=f"checks of {text}", rows=tuple(_row(each) for each in made.checks)),
+        ),
+        documents=(made.model_dump(mode="json"),),
+    )
+
+
+def in_a_word(made: Proof) -> str:
+    """The verdict; of a planted fault, whether it was detected."""
+    if made.planted is None:
+        return made.verdict.value
+    return f"planted {made.planted.name}: {'detected' if made.planted.detected else 'not detected'}"
+
+
+def several(told: Sequence[Told], *, key: str, title: str) -> Told:
+    """Many as one: it held when all did."""
+    documents = tuple(document for each in told for document in each.documents)
+    held = bool(told) and all(each.held for each in told)
+    broken = [each.text for each in told if not each.held]
+    rows: tuple[dict[str, JsonValue], ...] = tuple({"held": _sign(each.held), "what": each.text} for each in told)
+    return Told(
+        held=held,
+        text="; ".join(broken or [each.text for each in told]) or "nothing was asked for",
+        pages=(Page(key=key, title=title, rows=rows),),
+        documents=documents,
+    )
+
+
+def joined(told: Sequence[Told]) -> Told:
+    """Many as one, with the pages of each."""
+    return Told(
+        held=all(each.held for each in told),
+        text="; ".join(each.text for each in told) or "nothing was asked for",
+        pages=tuple(page for each in told for page in each.pages),
+        documents=tuple(document for each in told for document in each.documents),
+    )
+
+
+def nothing_to_do(why: str) -> Told:
+    """A run that found its work done."""
+    return Told(held=True, text=f"nothing to do: {why}", documents=({"outcome": "already", "why": why},))
+
+
+def backup(taken: Taken) -> Told:
+    """A backup that was taken."""
+    ratio = taken.size_bytes / max(1, taken.stored_bytes)
+    size, stored = f"{taken.size_bytes / 1e6:.1f} MB", f"{taken.stored_bytes / 1e6:.1f} MB"
+    facts = {
+        "backup": f"`{taken.id}`",
+        "kind": taken.kind,
+        "from": taken.site,
+        "size": size,
+        "stored": f"{stored} (1:{ratio:.1f})",
+        "time": f"{taken.seconds:.1f} s",
+    }
+    text = f"{taken.id} at {taken.site}: {size} in {taken.seconds:.1f} s, stored {stored}"
+    page = Page(key=f"backup-{taken.resource}", title=text, markdown=f"## {taken.resource}: backup\n\n{_grid(facts)}")
+    return Told(
+        held=True, text=text, pages=(page,), documents=({"outcome": "changed", **taken.model_dump(mode="json")},)
+    )
+
+
+def mark(resource: str, key: str, timeline: int, lsn: str) -> Told:
+    """A mark that was taken."""
+    text = f"mark of {resource} at LSN {lsn} on timeline {timeline}"
+    facts = {"mark": f"`{key}`", "LSN": lsn, "timeline": str(timeline)}
+    page = Page(key=f"mark-{resource}", title=text, markdown=f"## {resource}: mark\n\n{_grid(facts)}")
+    document: Mapping[str, JsonValue] = {"outcome": "changed", "key": key, "timeline": timeline, "lsn": lsn}
+    return Told(held=True, text=text, pages=(page,), documents=(document,))
+
+
+def swept(resource: str, sites: Sequence[Swept]) -> Told:
+    """What a sweep removed and kept, site by site."""
+    removed = sum(len(each.removed) for each in sites)
+    rows: list[dict[str, JsonValue]] = []
+    for each in sites:
+        rows += [{"site": each.site, "what": name, "outcome": "removed", "why": "expired"} for name in each.removed]
+        for kept in each.kept:
+            name, _, why = kept.partition(": ")
+            rows.append({"site": each.site, "what": name, "outcome": "kept", "why": why})
+    text = f"{resource}: {removed} removed, {sum(len(each.kept) for each in sites)} backups kept"
+    return Told(
+        held=True,
+        text=text,
+        pages=(Page(key=f"sweep-{resource}", title=text, rows=tuple(rows)),) if rows else (),
+        documents=tuple(each.model_dump(mode="json") for each in sites),
+    )
+
+
+def _proof_page(made: Proof) -> str:
+    rpo = "—" if made.rpo_seconds is None else f"{made.rpo_seconds:.2f} s"
+    facts = {
+        "verdict": f"{SIGNS[made.verdict.value]} **{made.verdict.value}**",
+        "point": f"`{made.point}`" if made.point else "none",
+        "target": f"`{made.target}`" if made.target else "none",
+        "RPO": rpo,
+        "RTO": f"{made.rto_seconds:.1f} s",
+        "run": f"`{made.run[:12]}`" if made.run else "not begun",
+    }
+    if made.planted is not None:
+        seen = f"{_sign(made.planted.detected)} {'detected' if made.planted.detected else '**not detected**'}"
+        facts["planted fault"] = f"{_plain(made.planted.what)}: {seen}"
+    parts = [f"## {made.resource}: {in_a_word(made)}", _grid(facts)]
+    if made.phases:
+        parts += ["### RTO by phase", _table(("phase", "seconds"), [(p.name, f"{p.seconds:.2f}") for p in made.phases])]
+    if made.findings:
+        parts += ["### Findings", *(f"- **{each.check}**: {_plain(each.fact)}  \n  hint: {_plain(each.hint)}"
+                                    for each in made.findings[:50])]  # fmt: skip
+    checks = [(each.name, f"{SIGNS[each.outcome.value]} {_outcome(each)}", _plain(each.fact)) for each in made.checks]
+    parts += ["### Checks", _table(("check", "outcome", "fact"), checks)]
+    if made.leftovers:
+        parts += ["### Left over", *(f"- `{each}`" for each in made.leftovers)]
+    return "\n\n".join(parts)
+
+
+def _outcome(check: Check) -> str:
+    idle = check.outcome is Outcome.UNPROVEN and not check.applies
+    return f"{check.outcome.value} (does not apply here)" if idle else check.outcome.value
+
+
+def _row(check: Check) -> dict[str, JsonValue]:
+    return {
+        "check": check.name,
+        "outcome": f"{SIGNS[check.outcome.value]} {_outcome(check)}",
+        "seconds": round(check.seconds, 3),
+        "fact": check.fact,
+        "findings": len(check.findings),
+    }
+
+
+def _reasons(made: Proof) -> list[str]:
+    """Why it does not hold, in at most three facts."""
+    if made.findings:
+        return [f"{each.check}: {each.fact}" for each in made.findings[:3]]
+    undecided = [each for each in made.checks if each.applies and each.outcome is Outcome.UNPROVEN]
+    return [f"{each.name} unproven: {each.fact}" for each in undecided[:3]]
+
+
+def _sign(held: bool) -> str:
+    return SIGNS["passed" if held else "failed"]
+
+
+def _grid(facts: Mapping[str, str]) -> str:
+    return _table(("", ""), list(facts.items()))
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """Text from data on one line of a table; it is not markup."""
+    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "'")

@@ -1,0 +1,74 @@
+"""What the schedules do day by day with one resource: backups and marks that are due, and the sweep; told in words.
+
+Separate from backing, which takes what it is told to: here a run that comes late finds its slot kept and does nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from recovery import due
+from recovery.check import Verdict
+from recovery.past import proof_of
+from recovery.plan import NothingToDo
+from recovery.point import lsn_text
+from tasks import backing, pages, scoring
+from tasks.asking import Which
+from tasks.engine import Act
+from tasks.home import Home
+from tasks.pages import Told
+from tasks.postgres import looking, mark
+
+
+def back_up(act: Act, resource: str, which: Which) -> Told:
+    """Take what is meant, or nothing when its slot was kept. Raises what stopped it."""
+    match which:
+        case Which.MARK:
+            return _mark(act.home, resource)
+        case Which.MARK_DUE:
+            decided = mark_due(act.home, resource)
+            return pages.nothing_to_do(decided.why) if isinstance(decided, NothingToDo) else _mark(act.home, resource)
+        case Which.DUE | Which.FULL | Which.INCREMENTAL:
+            plan = backing.plan_backup(act.home, resource, which.value)
+            if isinstance(plan, NothingToDo):
+                return pages.nothing_to_do(plan.why)
+            return pages.backup(backing.take(act, plan))
+
+
+def mark_due(home: Home, name: str) -> due.Due | NothingToDo:
+    """Whether the newest slot for marks still waits for its mark."""
+    resource = home.resource(name)
+    policy = home.catalog.backups[resource.backup]
+    taken = []
+    for asked in looking.members(resource):
+        if asked.place is not None and asked.place.in_recovery:
+            newest = mark.newest_mark(home.backups(name, asked.site), system_id=asked.place.system_id)
+            taken += [newest.at] if newest is not None else []
+    return due.decide(policy.marks, taken, now=home.now())
+
+
+def sweep(act: Act, resource: str, *, really: bool) -> Told:
+    """Retention and leftovers of one resource at every site; without `really` only what would be done."""
+    return pages.swept(
+        resource, backing.sweep(act.home, resource, proven=last_proven(act.home, resource), really=really)
+    )
+
+
+def sweep_all(act: Act, resources: Sequence[str], *, really: bool) -> Told:
+    """Sweep one resource after the other; what stops one does not spare the others."""
+    return pages.joined([sweep(act, each, really=really) for each in resources])
+
+
+def last_proven(home: Home, resource: str) -> frozenset[str]:
+    """The backups of the newest proof of each sort that was met: retention never takes the last proven point."""
+    found: dict[str, str] = {}
+    for past in scoring.pasts(home.ledger()).runs:
+        made = proof_of(past) if past.resource == resource else None
+        if made is not None and made.verdict is Verdict.MET and made.planted is None:
+            found.setdefault(made.sort, made.point)
+    return frozenset(name for point in found.values() for name in point.split(" + "))
+
+
+def _mark(home: Home, resource: str) -> Told:
+    key, timeline, lsn = backing.take_mark(home, resource)
+    return pages.mark(resource, key, timeline, lsn_text(lsn))

@@ -1,0 +1,218 @@
+"""Prefect's door to the loop: each move a task run named after its step. The only file here that imports Prefect.
+
+Separate so that the engine, `dr` and break glass never need Prefect. The door adds nothing that decides: no cache, no
+retries, no stored results; the journal is the truth (HOUSE.md, law 4). When the API is gone, the move is made all the
+same and the run says so loudly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from prefect import Task, get_run_logger
+from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import MissingContextError
+from prefect.states import Completed, Failed, State
+
+from recovery.drive import Move
+from recovery.errors import DrError
+from tasks.engine import Act
+from tasks.home import Home
+from tasks.kind import Facts
+from tasks.loop import Event
+from tasks.pages import Page, Told, several
+
+TOLD_EVERY_SHARE = 0.25
+T = TypeVar("T")
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskRuns:
+    """The door. Made inside a flow run; `context` is that run's, and carries it into the loop's threads."""
+
+    context: Context
+    log: Log
+    _states: dict[str, State[Any]] = field(default_factory=dict)
+
+    def __call__(self, move: Move, perform: Callable[[], Facts]) -> Facts:
+        """See tasks.loop.Door."""
+        made = _Made(perform=perform)
+        try:
+            state = self.context.copy().run(self._run, move, made)
+        except Exception as trouble:  # noqa: BLE001 -- whatever Prefect's machinery raises, the move decides, not it
+            self.log.error("Prefect could not follow step %s: %s", move.step.id, _line(trouble))
+        else:
+            self._states[move.step.id] = state
+        return made.facts()
+
+    def _run(self, move: Move, made: _Made) -> State[Any]:
+        """The task run. It is drawn after the steps it needs; only completed ones, or Prefect would not begin it."""
+        task = Task(
+            fn=made.state,
+            name=move.step.id,
+            task_run_name=move.step.id,
+            description=f"{move.step.verb} {move.step.resource}",
+            tags=[move.step.resource],
+            cache_policy=NO_CACHE,
+            persist_result=False,
+            retries=0,
+            log_prints=False,
+        )
+        before = [self._states[need] for need in move.step.needs if need in self._states]
+        state: State[Any] = task(return_state=True, wait_for=[each for each in before if each.is_completed()])
+        return state
+
+
+class _Made:
+    """One call of `perform`, whatever goes on around it: what it gave or raised is kept for the loop."""
+
+    def __init__(self, *, perform: Callable[[], Facts]) -> None:
+        self._perform = perform
+        self._called = False
+        self._facts: Facts = {}
+        self._trouble: BaseException | None = None
+
+    def state(self) -> State[None]:
+        """Call it, as a task's body: its trouble becomes the state's message."""
+        self._call()
+        match self._trouble:
+            case None:
+                return Completed(message=_summary(self._facts))
+            case DrError() as trouble:
+                return Failed(message=str(trouble))
+            case other:
+                raise other
+
+    def facts(self) -> Facts:
+        """What it gave; calls it when Prefect never came to it. Raises what it raised."""
+        self._call()
+        if self._trouble is not None:
+            raise self._trouble
+        return self._facts
+
+    def _call(self) -> None:
+        if self._called:
+            return
+        self._called = True
+        try:
+            self._facts = self._perform()
+        except BaseException as trouble:  # noqa: BLE001 -- kept, and raised again by `facts`
+            self._trouble = trouble
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Teller:
+    """The loop's events as lines of the run's log; of a step's progress every quarter only."""
+
+    log: Log
+    _shares: dict[str, float] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, event: Event) -> None:
+        """See tasks.loop.Loop.tell."""
+        if event.word == "moved" and not self._moved_far(event):
+            return
+        if event.word in ("begun", "ended"):
+            self._shares.pop(event.step, None)
+        word = event.text if event.word == "moved" else f"{event.word} {event.text}".strip()
+        share = "" if event.share is None else f" {event.share:.0%}"
+        level = logging.ERROR if event.word == "failed" else logging.INFO
+        _log_here(self.log).log(level, "%s: %s%s", event.step, word, share)
+
+    def _moved_far(self, event: Event) -> bool:
+        with self._lock:
+            share = 0.0 if event.share is None else event.share
+            last = self._shares.get(event.step, 0.0)
+            if event.share is not None and share < last + TOLD_EVERY_SHARE:
+                return False
+            self._shares[event.step] = share
+            return True
+
+
+async def carried_out(work: Callable[[Act], Told], *, home: Callable[[], Home]) -> State[Told]:
+    """Do the work in a thread with Prefect as its door; its end as a state, its pages as artifacts.
+
+    Completed when it held, else Failed with the reason; what stopped it with a DrError is its fact and hint.
+    """
+    log = get_run_logger()
+
+    def done() -> Told:
+        act = Act(home=home(), door=TaskRuns(context=copy_context(), log=log), tell=Teller(log=log))
+        return work(act)
+
+    try:
+        told = await asyncio.to_thread(done)
+    except DrError as trouble:
+        return _stopped(trouble)
+    return await ended(told)
+
+
+def _stopped(trouble: DrError) -> State[Told]:
+    get_run_logger().error("%s (hint: %s)", trouble.fact, trouble.hint)
+    return Failed(message=str(trouble), data=Told(held=False, text=trouble.fact))
+
+
+async def ended(told: Told) -> State[Told]:
+    """The state that says how a run ended, after its pages were kept."""
+    log = get_run_logger()
+    await _keep(told.pages, log)
+    log.log(logging.INFO if told.held else logging.ERROR, "%s", told.text)
+    return Completed(message=told.text, data=told) if told.held else Failed(message=told.text, data=told)
+
+
+async def one_by_one(
+    parts: Callable[[], Sequence[T]], run: Callable[[T], Awaitable[State[Told]]], *, key: str, title: str
+) -> State[Told]:
+    """Run the parts as runs of their own, each after the other whatever became of the others; one end for all."""
+    try:
+        chosen = await asyncio.to_thread(parts)
+    except DrError as trouble:
+        return _stopped(trouble)
+    return await ended(several([await _told(await run(part)) for part in chosen], key=key, title=title))
+
+
+async def _told(state: State[Told]) -> Told:
+    """What a part said; of one that crashed, what Prefect says of it."""
+    found = await state.aresult(raise_on_failure=False)
+    return found if isinstance(found, Told) else Told(held=False, text=state.message or state.name)
+
+
+async def _keep(pages: Sequence[Page], log: Log) -> None:
+    """Artifacts are for people; the evidence is in the ledger. An API that is gone never fails a run."""
+    for page in pages:
+        try:
+            if page.rows:
+                await acreate_table_artifact(table=list(page.rows), key=page.key, description=page.title)
+            else:
+                await acreate_markdown_artifact(page.markdown, key=page.key, description=page.title)
+        except Exception as trouble:  # noqa: BLE001 -- as above
+            log.error("artifact %s could not be kept: %s", page.key, _line(trouble))  # noqa: TRY400
+
+
+def _log_here(otherwise: Log) -> Log:
+    """The task run's own log where there is one."""
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return otherwise
+
+
+def _summary(facts: Facts) -> str:
+    """The facts of a move in one line: plain ones as they are, lists by their length."""
+    said = [f"{len(each)} {key}" for key, each in facts.items() if isinstance(each, list) and each]
+    for key, each in facts.items():
+        if isinstance(each, str | int | float):
+            said.append(f"{key} {each:.3f}" if isinstance(each, float) else f"{key} {each}")
+    return ", ".join(said) or "done"
+
+
+def _line(trouble: BaseException) -> str:
+    return f"{type(trouble).__name__}: {trouble}".splitlines()[0]
