@@ -90,7 +90,7 @@ def at_random(share: float, backups: Sequence[Backup], *, window: timedelta, now
     ended = [each.ended_at for each in backups]
     if end is None or end.at is None or not ended or min(ended) >= end.at:
         raise NoPoint("there is no window to choose a moment from", hint="take a backup first: 'dr backup'")
-    begin = max(min(ended) + CLOCK_BOUND, now - window)
+    begin = max(min(ended) + CLOCK_BOUND + timedelta(milliseconds=1), now - window)
     last = end.at - timedelta(milliseconds=1)
     if begin >= last:
         return Target(kind="time", at=last)

@@ -1,0 +1,98 @@
+"""Retention: nothing that a promise stands on is ever deleted; everything else has a reason to go."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recovery.point import SEGMENT_BYTES, Backup
+from recovery.policy import BackupPolicy, Kept, Schedule
+from recovery.retention import Expired, judge_backups, judge_wal
+from recovery.wal import name_of
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+DAILY = Schedule(cron="0 3 * * *")
+POLICY = BackupPolicy(
+    full=Kept(schedule=DAILY, keep=timedelta(days=30)),
+    incremental=Kept(schedule=Schedule(cron="0 * * * *"), keep=timedelta(days=7)),
+    marks=DAILY,
+)
+
+
+def backup(id_: str, days: float, *, parent: str | None = None, hold: bool = False) -> Backup:
+    at = NOW - timedelta(days=days)
+    lsn = int((100 - days) * 10) * SEGMENT_BYTES
+    return Backup(
+        id=id_, resource="db", system_id="7", timeline=1, kind="incremental" if parent else "full", parent=parent,
+        begin_lsn=lsn, end_lsn=lsn + 100, begun_at=at, ended_at=at, server_version=180006, size_bytes=1, stored_bytes=1,
+        hold=hold,
+    )  # fmt: skip
+
+
+def judged(*backups: Backup, proven: tuple[str, ...] = (), policy: BackupPolicy = POLICY) -> dict[str, str]:
+    verdicts = judge_backups(backups, policy, proven=proven, now=NOW)
+    return {each.name: f"{'expired' if isinstance(each, Expired) else 'kept'}: {each.why}" for each in verdicts}
+
+
+def test_a_full_goes_after_thirty_days_and_an_incremental_after_seven() -> None:
+    young, middle = backup("young", 1), backup("middle", 20)
+    found = judged(backup("old", 31), middle, backup("i8", 8, parent="middle"), backup("i6", 6, parent="middle"), young)
+    assert found["old"] == "expired: full, 31.0 days old"
+    assert found["middle"] == "kept: within its retention"
+    assert found["i6"] == "kept: within its retention"
+    assert found["i8"] == "kept: the window begins on it"
+
+
+def test_the_full_under_a_younger_incremental_stays() -> None:
+    found = judged(backup("f", 31), backup("i", 6, parent="f"), backup("g", 20))
+    assert found["f"] == "kept: i needs it"
+
+
+def test_what_the_window_begins_on_stays_whatever_its_age() -> None:
+    assert judged(backup("f", 40), backup("g", 1))["f"] == "kept: the window begins on it"
+    found = judged(backup("f", 45), backup("i", 40, parent="f"), backup("g", 1))
+    assert found["f"] == "kept: the window begins on it"
+    assert found["i"] == "kept: the window begins on it"
+
+
+def test_holds_and_the_last_proven_point_stay() -> None:
+    found = judged(backup("h", 50, hold=True), backup("p", 45), backup("x", 44), backup("b", 8), proven=("p",))
+    assert found["h"] == "kept: under hold"
+    assert found["p"] == "kept: the last proven point stands on it"
+    assert found["x"].startswith("expired")
+
+
+def test_without_an_incremental_policy_incrementals_live_like_fulls() -> None:
+    found = judged(backup("f", 20), backup("i", 10, parent="f"), backup("g", 1), policy=POLICY.but(incremental=None))
+    assert found["i"] == "kept: within its retention"
+
+
+@given(st.lists(st.tuples(st.floats(0, 60), st.integers(0, 5)), max_size=25))
+def test_whatever_is_kept_is_restorable(ages: list[tuple[float, int]]) -> None:
+    backups: list[Backup] = []
+    for number, (days, pick) in enumerate(sorted(ages, reverse=True)):
+        fulls = [each for each in backups if each.kind == "full"]
+        parent = fulls[-1].id if fulls and pick else None
+        backups.append(backup(f"b{number}", days, parent=parent))
+    verdicts = judge_backups(backups, POLICY, proven=(), now=NOW)
+    kept = {each.name for each in verdicts if not isinstance(each, Expired)}
+    by_id = {each.id: each for each in backups}
+    assert all(by_id[name].parent is None or by_id[name].parent in kept for name in kept)
+    before = [each for each in backups if each.ended_at <= NOW - POLICY.window]
+    assert not before or max(before, key=lambda each: each.ended_at).id in kept
+
+
+def test_wal_is_cut_only_before_the_oldest_kept_backup() -> None:
+    oldest = backup("f", 10)
+    first = oldest.begin_lsn // SEGMENT_BYTES
+    names = [name_of(1, number) for number in (first - 1, first, first + 1)]
+    found = judge_wal([*names, "00000002.history"], [backup("g", 1), oldest], segment_bytes=SEGMENT_BYTES)
+    assert [isinstance(each, Expired) for each in found] == [True, False, False, False]
+    assert found[0].why == "before f, the oldest backup"
+
+
+def test_what_is_no_wal_and_wal_without_any_backup_stay() -> None:
+    assert not isinstance(judge_wal(["notes.txt"], [backup("g", 1)], segment_bytes=SEGMENT_BYTES)[0], Expired)
+    assert not isinstance(judge_wal([name_of(1, 1)], [], segment_bytes=SEGMENT_BYTES)[0], Expired)
