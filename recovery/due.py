@@ -5,6 +5,7 @@ A backup that is no longer due does nothing, so that runs that pile up while a w
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal
@@ -23,11 +24,24 @@ class Due(Value):
 
 
 class Slip(Value):
-    """A slot that was not kept: `late` was done after its grace, `missed` not at all before the next slot."""
+    """A slot that was not kept: `late` is done after its grace, or still waits then; `missed` was not done before the
+    next slot came."""
 
     slot: Instant
     kind: Literal["late", "missed"]
     done_at: Instant | None = None
+
+
+class Slot(Value):
+    """A slot that is no slip: kept in time, or still waiting inside its grace."""
+
+    slot: Instant
+    state: Literal["kept", "waiting"]
+    done_at: Instant | None = None
+
+
+MOST_SLOTS = 20_000
+"""More than a slot a minute for a week; a bound, so that no schedule makes looking endless."""
 
 
 def decide(schedule: Schedule, done: Sequence[datetime], *, now: datetime) -> Due | NothingToDo:
@@ -47,17 +61,32 @@ def next_at(schedule: Schedule, now: datetime) -> datetime:
 
 
 def slips(schedule: Schedule, done: Sequence[datetime], *, since: datetime, now: datetime) -> tuple[Slip, ...]:
-    """The late and missed slots after `since`, oldest first; one inside its grace is neither. At most 10 000 slots."""
-    found: list[Slip] = []
-    slot = next_after(schedule.cron, since)
-    for _ in range(10_000):
-        if slot > now:
+    """The late and missed slots after `since`, oldest first; one inside its grace is neither. The newest MOST_SLOTS."""
+    return tuple(each for each in kept(schedule, done, since=since, now=now) if isinstance(each, Slip))
+
+
+def kept(schedule: Schedule, done: Sequence[datetime], *, since: datetime, now: datetime) -> tuple[Slip | Slot, ...]:
+    """Every slot after `since` up to `now` and what became of it, oldest first. The newest MOST_SLOTS of them."""
+    begins = sorted(done)
+    found: list[Slip | Slot] = []
+    following = next_after(schedule.cron, now)
+    for _ in range(MOST_SLOTS):
+        slot = previous_before(schedule.cron, following)
+        if slot <= since:
             break
-        following = next_after(schedule.cron, slot)
-        kept = min((at for at in done if slot <= at < following), default=None)
-        if kept is not None and kept > slot + schedule.late_after:
-            found.append(Slip(slot=slot, kind="late", done_at=kept))
-        elif kept is None and now > min(slot + schedule.late_after, following):
-            found.append(Slip(slot=slot, kind="missed"))
-        slot = following
-    return tuple(found)
+        found.append(_became(slot, following, schedule.late_after, begins, now))
+        following = slot
+    return tuple(reversed(found))
+
+
+def _became(
+    slot: datetime, following: datetime, grace: timedelta, begins: Sequence[datetime], now: datetime
+) -> Slip | Slot:
+    at = bisect_left(begins, slot)
+    first = begins[at] if at < len(begins) and begins[at] < following else None
+    if first is not None:
+        late = first > slot + grace
+        return Slip(slot=slot, kind="late", done_at=first) if late else Slot(slot=slot, state="kept", done_at=first)
+    if now >= following:
+        return Slip(slot=slot, kind="missed")
+    return Slip(slot=slot, kind="late") if now > slot + grace else Slot(slot=slot, state="waiting")

@@ -25,6 +25,7 @@ class Past(Value):
     purpose: str
     resource: str
     asked: str
+    level: str = ""
     begun_at: Instant
     ended_at: Instant | None = None
     outcome: str = ""
@@ -49,6 +50,7 @@ def past(run: str, *, first: Record, said: Record | None, last: Record, records:
         purpose=str(first.facts.get("purpose") or first.kind),
         resource=str(given.get("resource") or first.subject),
         asked=_asked(given),
+        level=str(given.get("level") or ""),
         begun_at=first.begin,
         ended_at=last.begin if ended else None,
         outcome=str(last.facts.get("outcome") or "") if ended else "",

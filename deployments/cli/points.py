@@ -1,4 +1,4 @@
-"""`dr points`: what each resource can be restored to, by site and timeline; gaps named by file; what was proven last."""
+"""`dr points`: what each resource can be restored to, by site and timeline; gaps by file; what was proven last."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _place(name: str, bucket: Bucket, proven: Mapping[str, Proof], now: datetime
         "system_id": found.system_id,
         "timeline": found.timeline,
         "segment_bytes": found.archive.segment_bytes,
-        "archive_end": None if end is None else {"lsn": _lsn(end.lsn), "record_lsn": _lsn(end.record_lsn), "at": _at(end.at)},
+        "archive_end": end and {"lsn": _lsn(end.lsn), "record_lsn": _lsn(end.record_lsn), "at": _at(end.at)},
         "strange": list(found.archive.strange),
         "backups": [_backup(each, proven.get(f"{name}/{each.id}"), now) for each in found.backups],
         "timelines": [_timeline(each) for each in lines],
@@ -235,9 +235,11 @@ def _line_drawn(line: Mapping[str, Any], place: Mapping[str, Any], every: bool) 
         stops = "" if each["stops"] == "end of archive" else f"  [bold red]stops: {each['missing']} is missing[/]"
         drawn.append(f"  [green]window[/]  {moment(each['from_at'])} → {until}{stops}")
         drawn.append(f"          [dim]LSN {each['from_lsn']} → {each['to_lsn']}, from {each['backup']}[/]")
-    for each in line["windows"]:
-        if each["stops"] == "unusable":
-            drawn.append(f"  [bold red]unusable[/]  {each['backup']}: {each['missing']} is missing")
+    drawn += [
+        f"  [bold red]unusable[/]  {each['backup']}: {each['missing']} is missing"
+        for each in line["windows"]
+        if each["stops"] == "unusable"
+    ]
     for gap in line["gaps"]:
         files = gap["first"] if gap["files"] == 1 else f"{gap['first']} to {gap['last']} ({gap['files']} files)"
         drawn.append(f"  [bold red]gap[/]     {files}")
@@ -252,7 +254,7 @@ def _line_drawn(line: Mapping[str, Any], place: Mapping[str, Any], every: bool) 
 
 
 def _merged(windows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Windows that end at the same place are one, from the oldest backup on: people ask for moments, not for backups."""
+    """Windows that end at one place are one, from the oldest backup on: people ask for moments, not for backups."""
     first: dict[str, Mapping[str, Any]] = {}
     for each in windows:
         first.setdefault(each["to_lsn"], each)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from recovery.objective import Objective, duration_text
+
 _SIZES = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
@@ -59,3 +61,16 @@ def moment(at: str | datetime | None) -> str:
 def short(at: str | datetime | None) -> str:
     """An instant in UTC to the minute, without its year: `11-24 17:29`. Where a column's head says UTC."""
     return "—" if at is None else moment(at)[5:16]
+
+
+def exposed(seconds: float | None) -> str:
+    """Exposure: zero is said as such, and what is not known is not a number."""
+    if seconds is None:
+        return "unproven"
+    return "none" if seconds == 0 else took(seconds)
+
+
+def promised(objective: Objective) -> str:
+    """An objective in one line."""
+    rpo, rto, age = (duration_text(each) for each in (objective.rpo, objective.rto, objective.proof_age))
+    return f"RPO {rpo}, RTO {rto}, proven each {age}"
