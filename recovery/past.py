@@ -64,7 +64,7 @@ def past(run: str, *, first: Record, said: Record | None, last: Record, records:
 def _asked(arguments: dict[str, JsonValue]) -> str:
     what = str(arguments.get("sort") or arguments.get("kind") or arguments.get("into") or "")
     planted = arguments.get("mutate")
-    return f"{what}, {planted} planted" if planted else what
+    return f"{what} + {planted}" if planted else what
 
 
 def proof_of(found: Past) -> Proof | None:

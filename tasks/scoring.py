@@ -110,3 +110,10 @@ def _get(ledger: Ledger, key: str) -> bytes | None:
     if trouble is not None:
         raise trouble
     return None
+
+
+def chain(ledger: Ledger, run: str) -> tuple[Record, ...]:
+    """The readable records of a run, in order, for looking at it; what is wrong with others the verification says."""
+    keys = [key for key in ledger.list(f"runs/{run}/") if key != manifest_key(run)]
+    links = [read_link(key, _get(ledger, key) or b"") for key in keys]
+    return tuple(link.record for link in links if isinstance(link, Link))

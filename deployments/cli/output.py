@@ -29,9 +29,9 @@ HomeOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 _STYLES = {
-    "met": "green", "passed": "green", "held": "green",
-    "missed": "bold red", "failed": "bold red", "refused": "bold red",
-    "unproven": "yellow", "late": "yellow",
+    "met": "green", "passed": "green", "held": "green", "caught": "green",
+    "missed": "bold red", "failed": "bold red", "refused": "bold red", "not caught": "bold red",
+    "unproven": "yellow", "late": "yellow", "warning": "yellow",
     "not configured": "dim",
 }  # fmt: skip
 

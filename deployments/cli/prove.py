@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deployments.cli.output import HomeOption, JsonOption, emit, existing_home, word
+from deployments.cli.output import HomeOption, JsonOption, emit, existing_home
 from recovery.errors import BadInput
 
 if TYPE_CHECKING:
@@ -111,22 +111,6 @@ def _drawn(proofs: list[Proof]) -> RenderableType:
 
 
 def _one(proof: Proof) -> RenderableType:
-    from rich.console import Group  # noqa: PLC0415
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from deployments.cli.proven import drawn  # noqa: PLC0415
 
-    head = f"\n[bold]{escape(proof.resource)}[/] · {proof.sort} · {word(proof.verdict.value)}"
-    facts = Table.grid(padding=(0, 2))
-    facts.add_row("point", escape(proof.point or "none"))
-    facts.add_row("target", escape(proof.target or "none"))
-    facts.add_row("RPO", "—" if proof.rpo_seconds is None else f"{proof.rpo_seconds:.2f} s")
-    phases = " · ".join(f"{each.name} {each.seconds:.1f}" for each in proof.phases)
-    facts.add_row("RTO", f"{proof.rto_seconds:.1f} s ({phases})" if phases else "—")
-    if proof.planted is not None:
-        seen = word("passed") + " detected" if proof.planted.detected else word("failed") + " not detected"
-        facts.add_row("planted", f"{escape(proof.planted.what)}: {seen}")
-    table = Table(box=None, padding=(0, 2), show_header=False)
-    for check in proof.checks:
-        table.add_row(word(check.outcome.value), escape(check.name), escape(check.fact))
-    hints = [f"  [red]•[/] {escape(each.fact)}\n    hint: {escape(each.hint)}" for each in proof.findings[:10]]
-    return Group(head, facts, table, *hints)
+    return drawn(proof)

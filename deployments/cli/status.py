@@ -191,13 +191,16 @@ def _duties(each: Standing, found: Overview) -> RenderableType:
 
 
 def _reasons(each: Standing) -> list[RenderableType]:
-    from rich.markup import escape  # noqa: PLC0415 -- as above
+    from rich.table import Table  # noqa: PLC0415 -- as above
+    from rich.text import Text  # noqa: PLC0415
 
-    return [
-        f"{word(reason.outcome)}  {escape(reason.subject)}: {escape(reason.fact)}\n  [dim]hint: {escape(hint)}[/]"
-        for reason in each.reasons
-        if (hint := reason.hint)
-    ]
+    rows = Table.grid(padding=(0, 2, 0, 0))
+    rows.add_column(no_wrap=True)
+    rows.add_column(overflow="fold")
+    for reason in each.reasons:
+        text = Text.assemble((reason.subject, "bold"), f"  {reason.fact}\n", (f"hint: {reason.hint}", "cyan"))
+        rows.add_row(word(reason.outcome), text)
+    return [rows] if each.reasons else []
 
 
 def _table(*columns: str) -> Table:

@@ -1,0 +1,258 @@
+"""`dr runs` and `dr show`: what was run and how it ended; one run or plan with its steps, findings and evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deployments.cli.output import HomeOption, JsonOption, emit, existing_home, word
+from deployments.cli.output import home as folder_of
+from recovery.errors import BadInput, DrError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import RenderableType
+
+    from recovery.past import Past
+    from recovery.plan import Plan
+    from tasks.ledger import Ledger
+    from tasks.scoring import Pasts
+
+SIGNS = {
+    "held": "[green]✓[/]",
+    "failed": "[bold red]✗[/]",
+    "underway": "[yellow]…[/]",
+    "skipped": "[yellow]↷[/]",
+    "not begun": "[dim]·[/]",
+}
+
+
+def runs(
+    resource: Annotated[str | None, typer.Argument(metavar="[RESOURCE]", help="Only its runs.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="How many of the newest.")] = 30,
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="Only those that have not ended.")] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Runs and how they ended, newest first."""
+    from tasks.home import open_home  # noqa: PLC0415 -- start-up stays quick
+    from tasks.scoring import pasts  # noqa: PLC0415
+
+    opened = open_home(existing_home(home))
+    if resource is not None:
+        opened.resource(resource)
+    found = pasts(opened.ledger())
+    chosen = [each for each in found.runs if resource in (None, each.resource) and not (unfinished and each.outcome)]
+    shown = chosen[:limit]
+    document = {
+        "place": found.place,
+        "runs": [_plain(each) for each in shown],
+        "left_off_count": len(chosen) - len(shown),
+        "unreadable": [each.model_dump(mode="json") for each in found.unreadable],
+    }
+    emit(as_json, document, lambda: _table(shown, found, len(chosen) - len(shown)))
+
+
+def show(
+    name: Annotated[str, typer.Argument(metavar="RUN|PLAN", help="Its first hexadecimal digits are enough.")],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """One run or plan: steps with their attempts, what came of it, and whether its evidence is whole."""
+    from tasks.home import open_home  # noqa: PLC0415 -- start-up stays quick
+    from tasks.scoring import chain, resolve  # noqa: PLC0415
+
+    opened = open_home(existing_home(home))
+    ledger = opened.ledger()
+    names = resolve(ledger, name)
+    if len(names) > 1:
+        raise BadInput(
+            f"{name} is ambiguous: {', '.join(each[:12] for each in names)}", hint="write more of its digits"
+        )
+    plan = _plan(ledger, names[0])
+    records = chain(ledger, names[0])
+    document = _document(ledger, names[0], plan, records, folder_of(home))
+    emit(as_json, document, lambda: _shown(document))
+
+
+def _plain(each: Past) -> dict[str, Any]:
+    plain = each.model_dump(mode="json", exclude={"said"})
+    return {**plain, "outcome": each.outcome or "unfinished", "planted": _planted(each), "seconds": each.seconds}
+
+
+def _planted(each: Past) -> str | None:
+    """Of a proof's own test: `caught` or `not caught`; None for all other runs."""
+    planted = each.said.facts.get("planted") if each.said is not None else None
+    return ("caught" if planted.get("detected") is True else "not caught") if isinstance(planted, dict) else None
+
+
+def _table(shown: Sequence[Past], found: Pasts, left_off: int) -> RenderableType:
+    from rich.console import Group  # noqa: PLC0415 -- as above
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    from deployments.cli.words import moment, took  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("run", no_wrap=True)
+    table.add_column("begun, UTC", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    table.add_column("resource", overflow="fold")
+    table.add_column("outcome", no_wrap=True)
+    table.add_column("took", justify="right", no_wrap=True)
+    for each in shown:
+        ended = word(_planted(each) or each.outcome) if each.outcome else "[yellow]unfinished[/]"
+        what = f"{each.purpose} {escape(each.asked)}"
+        table.add_row(each.run[:8], moment(each.begun_at)[5:19], what, escape(each.resource), ended, took(each.seconds))
+    parts: list[RenderableType] = [table if shown else "no run yet"]
+    if left_off:
+        parts.append(f"[dim]… {left_off} older, see --limit[/]")
+    parts += [f"[bold red]unreadable[/]  {each.run[:8]}: {escape(each.why)}" for each in found.unreadable]
+    return Group(*parts)
+
+
+def _plan(ledger: Ledger, digest: str) -> Plan | str:
+    from tasks.engine import read_plan  # noqa: PLC0415 -- as above
+
+    try:
+        return read_plan(ledger, digest)
+    except DrError as trouble:
+        return trouble.fact
+
+
+def _document(ledger: Ledger, name: str, plan: Plan | str, records: Sequence[Any], folder: Path) -> dict[str, Any]:
+    from recovery.plan import Plan  # noqa: PLC0415 -- as above
+    from recovery.shown import events, steps  # noqa: PLC0415
+    from tasks.evidence import verify  # noqa: PLC0415
+    from tasks.keys import engine_fingerprints  # noqa: PLC0415
+
+    read = plan if isinstance(plan, Plan) else None
+    happened = events(records)
+    said = next((each for each in reversed(happened) if each.kind in ("proof", "backup", "restore")), None)
+    ended = next((each for each in happened if each.kind == "run.ended"), None)
+    checked = None
+    if records:
+        trusted = engine_fingerprints(folder / "keys") or None
+        checked = verify(ledger, trusted=trusted, runs=(name,)).runs[0].model_dump(mode="json")
+    return {
+        "name": name,
+        "kind": "run" if records else "plan",
+        "outcome": ended.facts.get("outcome") if ended else "unfinished" if records else "not begun",
+        "begun_at": happened[0].model_dump(mode="json")["at"] if happened else None,
+        "ended_at": ended.model_dump(mode="json")["at"] if ended else None,
+        "who": happened[0].who if happened else None,
+        "plan": read.model_dump(mode="json") if read else None,
+        "plan_why": "" if read else plan,
+        "steps": [each.model_dump(mode="json") for each in steps(read, records)],
+        "events": [each.model_dump(mode="json") for each in happened],
+        "said": {"kind": said.kind, "facts": said.facts, "evidence": said.evidence} if said else None,
+        "verification": checked,
+    }
+
+
+def _shown(document: Mapping[str, Any]) -> RenderableType:
+    from rich.console import Group  # noqa: PLC0415 -- as above
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    from deployments.cli.words import moment  # noqa: PLC0415
+
+    plan = document["plan"] or {}
+    what = escape(" ".join(str(each) for each in (plan.get("purpose"), *plan.get("arguments", {}).values()) if each))
+    parts: list[RenderableType] = [
+        f"[bold]{document['kind']} {document['name'][:12]}[/]  {what} · {word(str(document['outcome']))}"
+    ]
+    if document["begun_at"]:
+        until = moment(document["ended_at"]) if document["ended_at"] else "[yellow]not ended[/]"
+        parts.append(f"[dim]{moment(document['begun_at'])} → {until}, by {escape(str(document['who']))}[/]")
+    if document["plan_why"]:
+        parts.append(Text(document["plan_why"], style="yellow"))
+    parts.append(_steps(document["steps"]))
+    parts += _orders(document["events"])
+    parts += _said(document["said"])
+    checked = document["verification"]
+    if checked is not None:
+        why = f"  {escape(checked['why'])}" if checked["why"] else ""
+        first = f"runs/{document['name'][:8]}…/{0:08d}"
+        parts.append(f"evidence  {word(checked['outcome'])}  {checked['records']} records from {first}{why}")
+    return Group(*parts)
+
+
+def _steps(steps: Sequence[Mapping[str, Any]]) -> RenderableType:
+    from rich.markup import escape  # noqa: PLC0415 -- as above
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    from deployments.cli.words import took  # noqa: PLC0415
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for _ in range(4):
+        table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for step in steps:
+        if not step["attempts"]:
+            table.add_row(f"  {SIGNS[step['state']]}", escape(step["step"]), "", "", f"[dim]{step['state']}[/]")
+        for each in step["attempts"]:
+            said = Text(each["fact"] or _brief(each["result"]), style="" if each["fact"] else "dim")
+            if each["hint"]:
+                said.append(f"\nhint: {each['hint']}", style="cyan")
+            number = f"attempt {each['attempt']}" if len(step["attempts"]) > 1 else ""
+            table.add_row(f"  {SIGNS[each['state']]}", escape(step["step"]), number, took(each["seconds"]), said)
+    return table
+
+
+def _brief(result: object) -> str:
+    """A step's result in a line: its plain facts, sizes as sizes; lists by their length."""
+    from deployments.cli.words import moment, size, took  # noqa: PLC0415 -- as above
+    from recovery.point import lsn_text  # noqa: PLC0415
+
+    if not isinstance(result, Mapping):
+        return ""
+    said: list[str] = []
+    for key, value in result.items():
+        if isinstance(value, list):
+            said.append(f"{len(value)} {key}")
+        elif key.endswith("_bytes") and isinstance(value, int):
+            said.append(f"{key.removesuffix('_bytes')} {size(value)}")
+        elif key.endswith("_seconds") and isinstance(value, (int, float)):
+            said.append(f"{key.removesuffix('_seconds')} {took(float(value))}")
+        elif key == "lsn" and isinstance(value, int):
+            said.append(f"LSN {lsn_text(value)}")
+        elif key.endswith("_at") and isinstance(value, str):
+            said.append(f"{key.removesuffix('_at')} {moment(value)}")
+        elif isinstance(value, bool):
+            said.append(key if value else f"not {key}")
+        elif isinstance(value, str | int | float) and value != "" and key != "folder":
+            said.append(f"{key} {value}")
+    return ", ".join(said)
+
+
+def _orders(events: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
+    from rich.text import Text  # noqa: PLC0415 -- as above
+
+    from deployments.cli.words import moment  # noqa: PLC0415
+
+    return [
+        Text(f"  {moment(each['at'])} {each['kind']} by {each['who']}: {_brief(each['facts'])}", style="yellow")
+        for each in events
+        if each["kind"] not in ("run.begun", "run.ended", "proof", "backup", "restore")
+    ]
+
+
+def _said(said: Mapping[str, Any] | None) -> list[RenderableType]:
+    from rich.text import Text  # noqa: PLC0415 -- as above
+
+    if said is None:
+        return []
+    if said["kind"] == "proof":
+        from deployments.cli.proven import drawn  # noqa: PLC0415 -- as above
+        from recovery.proof import Proof  # noqa: PLC0415
+
+        try:
+            return [drawn(Proof.model_validate(said["facts"]))]
+        except ValueError:
+            return [Text("the proof's document is of another version; see --json", style="yellow")]
+    return [Text(f"  {said['kind']}: {_brief(said['facts'])}")]
