@@ -1,10 +1,10 @@
 """A mark: the fingerprint of a whole database cluster at one LSN, and what differs between two of them. Pure.
 
-Separate from taking one, because equality and its wording are decided here and tested without a server. A mark never
-holds a row of anybody's data: definitions and contents are hashes.
+Separate from taking one, because equality and its wording are decided here and tested without a server. A mark
+never holds a row of anybody's data: definitions and contents are hashes.
 
-To recover to exactly `lsn`: recovery_target_lsn = lsn with recovery_target_inclusive = off. `lsn` is the end of the last
-record replayed; an inclusive target would replay one record more (xlogrecovery.c, recoveryStopsAfter compares where the
+To recover to exactly `lsn`: recovery_target_lsn = lsn with recovery_target_inclusive = off. `lsn` is the end of the
+last record replayed; an inclusive target would replay one more (xlogrecovery.c, recoveryStopsAfter compares where the
 record begins).
 """
 
@@ -38,7 +38,7 @@ class TableMark(Value):
 class DatabaseMark(Value):
     """One database: objects as `class identity` → hash of the definition, tables by quoted name.
 
-    `unsound` names the indexes that are not valid and the constraints that are not validated: they were so at the source.
+    `unsound` names the indexes that are not valid and the constraints that are not validated: so at the source.
     """
 
     objects: dict[str, str]
@@ -92,7 +92,7 @@ def same_place(mark: Mark, *, system_id: str, timeline: int, lsn: int) -> str:
 
 
 def compare(mark: Mark, seen: Mark) -> tuple[Finding, ...]:
-    """All that differs in `seen` from `mark`, at most MOST_FINDINGS of it, each named. Where they stand is not compared."""
+    """All that differs in `seen` from `mark`, at most MOST_FINDINGS of it, each named. Places are not compared."""
     differences = chain(
         _objects("", mark.globals, seen.globals),
         *(_database(name, mark.databases.get(name), seen.databases.get(name)) for name in _names(mark, seen)),

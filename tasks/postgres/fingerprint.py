@@ -3,6 +3,8 @@
 Separate from taking a mark, because a restored copy is read with the same function and nothing is paused for it.
 """
 
+# ruff: noqa: E501, S608 -- SQL reads best unbroken, and is made of constants and quoted names only
+
 from __future__ import annotations
 
 import hashlib
@@ -60,7 +62,7 @@ select case when (select count(*) from pg_catalog.pg_largeobject_metadata) <= {M
   then 'large object ' || loid else 'large objects whose number ends in ' || loid::bigint % 1000 end,
   {digest(_PAGES_OF_ONE)}
 from pg_catalog.pg_largeobject group by 1
-"""  # noqa: S608 -- constants only
+"""
 _UNSOUND = """
 select 'index ' || (pg_catalog.pg_identify_object('pg_catalog.pg_class'::regclass, indexrelid, 0)).identity
 from pg_catalog.pg_index where not (indisvalid and indisready and indislive)
@@ -158,7 +160,7 @@ def _fold(objects: dict[str, str], key: str, found: str) -> None:
 
 
 def _objects(connection: Connection, sources: Sequence[Source]) -> dict[str, str]:
-    columns = dict(connection.execute(columns_query(sources).encode()).fetchall())
+    columns: dict[str, list[str]] = dict(connection.execute(columns_query(sources).encode()).fetchall())
     objects: dict[str, str] = {}
     for source in sources:
         query = objects_query(source, columns)
@@ -245,11 +247,11 @@ def _content_query(part: _Part) -> sql.Composed:
     `offset 0` keeps the planner from writing each row out twice.
     """
     alias = sql.Identifier(ROW_ALIAS)
-    pages = sql.SQL("")
+    pages: sql.Composable = sql.SQL("")
     if part.begin is not None:
         pages = sql.SQL(" where {}.ctid >= {}").format(alias, sql.Literal(f"({part.begin},0)"))
         if part.end is not None:
-            pages += sql.SQL(" and {}.ctid < {}").format(alias, sql.Literal(f"({part.end},0)"))
+            pages = pages + sql.SQL(" and {}.ctid < {}").format(alias, sql.Literal(f"({part.end},0)"))
     return sql.SQL(
         "select {shown}, count(*), pg_catalog.sum(h)::text, pg_catalog.sum(pg_catalog.hashint8extended(h, {second}))::text"
         ' from (select pg_catalog.hashtextextended({alias}::text collate "C", {first}) as h'

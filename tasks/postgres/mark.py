@@ -1,7 +1,7 @@
 """Taking a mark on a standby, and keeping marks in the backups bucket.
 
-Separate from the fingerprint because here something is acted upon: replay is paused, and it is resumed whatever happens.
-While replay is paused nothing conflicts with a long read, and every session sees the same: what is committed at the LSN.
+Separate from the fingerprint because here something is acted upon: replay is paused, and resumed whatever happens.
+While it is paused nothing conflicts with a long read, and every session sees the same: what is committed at the LSN.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def read_mark(store: Store, *, system_id: str, timeline: int, lsn: int, prefix: 
 def newest_mark(
     store: Store, *, system_id: str, prefix: str = "", timeline: int | None = None, before: int | None = None
 ) -> Mark | None:
-    """The newest mark, on `timeline` when given, with an LSN at or before `before` when given; None when there is none."""
+    """The newest mark, on `timeline` if given, with an LSN at or before `before` if given; None when there is none."""
     fitting = [
         (on, lsn)
         for on, lsn in marks(store, system_id=system_id, prefix=prefix)

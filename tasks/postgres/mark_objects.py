@@ -9,6 +9,8 @@ Left out: what maintenance changes without changing meaning (sizes, statistics, 
 TOAST tables, and secrets: passwords count only as their salted verifier, mappings and subscriptions by their options' names.
 """
 
+# ruff: noqa: E501, S608 -- SQL reads best unbroken, and is made of constants and quoted names only
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -44,7 +46,7 @@ _NOT_ROW_OR_ARRAY_TYPE = (
     "not exists (select from pg_catalog.pg_class r where r.oid = c.typrelid and r.relkind <> 'c')"
     " and not exists (select from pg_catalog.pg_type e where e.typarray = c.oid)"
 )
-_PASSWORD = "case when c.rolpassword like 'SCRAM%' then c.rolpassword else (c.rolpassword is not null)::text end"
+_VERIFIER = "case when c.rolpassword like 'SCRAM%' then c.rolpassword else (c.rolpassword is not null)::text end"
 _OPTION_NAMES = "(select pg_catalog.array_agg(pg_catalog.split_part(o, '=', 1)) from pg_catalog.unnest(c.umoptions) o)"
 
 OF_A_DATABASE: Sequence[Source] = (
@@ -118,7 +120,7 @@ OF_A_DATABASE: Sequence[Source] = (
 )
 
 OF_THE_CLUSTER: Sequence[Source] = (
-    Source(catalog="pg_authid", drop=("rolpassword",), instead=(_PASSWORD,)),
+    Source(catalog="pg_authid", drop=("rolpassword",), instead=(_VERIFIER,)),
     Source(catalog="pg_auth_members", of="pg_authid", object_id="c.member", prefix="memberships of ", drop=("oid",)),
     Source(catalog="pg_database", drop=("datfrozenxid", "datminmxid", "datlastsysoid")),
     Source(catalog="pg_tablespace"),
@@ -153,7 +155,7 @@ def columns_query(sources: Sequence[Source]) -> str:
     return f"""
 select c.relname::text, pg_catalog.array_agg(a.attname::text order by a.attnum)
 from pg_catalog.pg_class c join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-where c.relnamespace = 'pg_catalog'::regnamespace and c.relname in ({names}) group by 1"""  # noqa: S608 -- names of ours
+where c.relnamespace = 'pg_catalog'::regnamespace and c.relname in ({names}) group by 1"""
 
 
 def objects_query(source: Source, columns: Mapping[str, Sequence[str]]) -> str | None:
@@ -186,4 +188,4 @@ from (
   from pg_catalog.{source.catalog} c
   left join lateral pg_catalog.pg_identify_object({of}, {source.object_id}, {source.column}) i on not ({builtin})
   where {source.where} and {hangs} and ({shown})
-) o group by identity"""  # noqa: S608 -- all parts are constants of this module or names from the catalog
+) o group by identity"""

@@ -4,6 +4,8 @@ Separate because no single function of Postgres says on which timeline a paused 
 knows may begin beyond the LSN, so the history files decide.
 """
 
+# ruff: noqa: E501 -- SQL reads best unbroken, and is made of constants and quoted names only
+
 from __future__ import annotations
 
 from dataclasses import dataclass

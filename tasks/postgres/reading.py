@@ -1,6 +1,6 @@
 """Read-only sessions whose text output is the same everywhere, with limits on every statement.
 
-Separate because marks and checks must read with the same eyes: a fingerprint depends on TimeZone, DateStyle and the like.
+Separate because marks and checks must read with the same eyes: a fingerprint depends on TimeZone, DateStyle and so on.
 """
 
 from __future__ import annotations
@@ -66,13 +66,12 @@ def reading(dsn: str, deadline: Deadline, database: str | None = None) -> Iterat
     named = {} if database is None else {"dbname": database}
     try:
         connection = psycopg.connect(
-            dsn,
+            psycopg.conninfo.make_conninfo(dsn, **named),
             autocommit=True,
             connect_timeout=CONNECT_SECONDS,
             client_encoding="UTF8",
             application_name="standfast",
             row_factory=tuple_row,
-            **named,
         )
     except psycopg.OperationalError as error:
         where = f"database {database}" if database else "the server"
@@ -100,7 +99,8 @@ def only(connection: Connection, query: str) -> Row:
 
 def databases(connection: Connection) -> tuple[str, ...]:
     """The databases that can be connected to, in order of name."""
-    query = b'select datname from pg_catalog.pg_database where datallowconn and datconnlimit <> -2 order by datname collate "C"'
+    query = b"""select datname from pg_catalog.pg_database where datallowconn and datconnlimit <> -2
+        order by datname collate "C\""""
     return tuple(str(row[0]) for row in connection.execute(query).fetchall())
 
 

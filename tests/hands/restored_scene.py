@@ -26,7 +26,7 @@ GARDEN = Path(__file__).with_name("garden.sql")
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """What exists when the source is done: the base backup's folder, the archive, a mark, and a moment with commits around."""
+    """What exists when the source is done: a base backup, the archive, a mark, a moment with commits around it."""
 
     source: Cluster
     base: Path
@@ -72,17 +72,23 @@ def scene(folder: Path) -> Iterator[Scene]:
         )
         backup = described(base, source)
         run(source.dsn, "insert into garden.bed (name, size) select 'late ' || i, i from generate_series(1, 20) i")
-        run(source.dsn, "update garden.plant set note = 'changed' where id % 10 = 3; delete from garden.plant where id = 77")
+        run(
+            source.dsn,
+            "update garden.plant set note = 'changed' where id % 10 = 3; delete from garden.plant where id = 77",
+        )
         beat(source.dsn)
         run(source.dsn, "create table standfast_before (a int)")
         moment = datetime.now(UTC)
         run(source.dsn, "create table standfast_after (a int)")
         caught_up(source, standby)
         mark = take(standby.dsn, now=datetime.now(UTC), patience_seconds=30)
-        run(source.dsn, "insert into garden.bed (name) values ('after the mark'); select pg_logical_emit_message(true, 'x', 'y')")
+        run(
+            source.dsn,
+            "insert into garden.bed (name) values ('after the mark'); select pg_logical_emit_message(true, 'x', 'y')",
+        )
         end = lsn_number(str(one(source.dsn, "select pg_current_wal_lsn()")))
         last = str(one(source.dsn, "select pg_walfile_name(pg_switch_wal())"))
-        wait_for("archiving", lambda: (source.archive_dir / last).exists())  # type: ignore[operator]
+        wait_for("archiving", (source.archive_dir / last).exists)
         yield Scene(
             source=source, base=base, archive=source.archive_dir, backup=backup, mark=mark, moment=moment, end=end
         )
@@ -133,8 +139,9 @@ def files(scene: Scene, folder: Path, target: Target) -> CheckContext:
     }[target.kind]
     (data_dir / "postgresql.auto.conf").write_text(
         f"{wanted}\nrecovery_target_timeline = '{scene.backup.timeline}'\nrecovery_target_action = 'pause'\n"
-        "restore_command = '/bin/false'\narchive_mode = off\nmax_logical_replication_workers = 0\nlisten_addresses = ''\n"
-        f"primary_conninfo = ''\nprimary_slot_name = ''\nautovacuum = off\nport = 5432\nunix_socket_directories = '{folder}'\n"
+        "restore_command = '/bin/false'\narchive_mode = off\nmax_logical_replication_workers = 0\nport = 5432\n"
+        "listen_addresses = ''\nprimary_conninfo = ''\nprimary_slot_name = ''\nautovacuum = off\n"
+        f"unix_socket_directories = '{folder}'\n"
     )
     around = boundary(
         wal_dir=data_dir / "pg_wal",

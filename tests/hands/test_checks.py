@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from restored_scene import Scene, files, run, scene, started
+from restored_scene import Scene, files, scene, started
 
 from recovery.check import Outcome, Verdict, findings_of, verdict
 from tasks.postgres.checks import table
@@ -35,7 +35,8 @@ def test_a_copy_at_the_mark_passes_every_check(source: Scene, folder: Path) -> N
     checks = list(table.before_start(context))
     with started(context):
         checks += table.running(context)
-    for check in checks: print(check)
+    for check in checks:
+        print(check)
     assert findings_of(checks) == ()
     assert verdict(checks) is Verdict.MET
     by_name = {check.name: check for check in checks}
@@ -48,6 +49,7 @@ def test_a_copy_of_a_moment_passes_and_says_that_its_content_is_unproven(source:
     checks = list(table.before_start(context))
     with started(context):
         checks += table.running(context)
-    for check in checks: print(check)
+    for check in checks:
+        print(check)
     assert findings_of(checks) == ()
     assert verdict(checks) is Verdict.MET

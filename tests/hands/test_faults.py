@@ -78,9 +78,7 @@ def test_a_fault_in_the_files_is_named_before_the_server_starts(
     context = copy_of(restored[0], folder)
     assert context.config is not None
     fault = catalogue.of(name)
-    attempt = RestoredFiles(
-        data_dir=context.data_dir, config=context.config, moment=source.moment, random=Random(name)
-    )
+    attempt = RestoredFiles(data_dir=context.data_dir, config=context.config, moment=source.moment, random=Random(name))
     planted = fault.plant(attempt)
     findings = findings_of(table.before_start(context))
     assert fault.detected(findings, planted), (planted, findings)

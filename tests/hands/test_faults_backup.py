@@ -1,4 +1,4 @@
-"""Every planted fault in a backup's objects is found by their check, and those in the base by the restore itself too."""
+"""Every planted fault in a backup's objects is found by their check, and in the base by the restore too."""
 
 from __future__ import annotations
 

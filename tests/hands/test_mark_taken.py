@@ -47,7 +47,7 @@ def test_two_marks_of_the_same_data_are_equal_and_each_change_is_named(source: C
         "alter table garden.plant disable trigger all": 'trigger "RI_ConstraintTrigger',
         "alter role visitor set work_mem = '1MB'": "settings of role visitor",
         "update garden.plant set weight = weight + 1 where id = 5": "table garden.plant in database postgres: content",
-        "update garden.plant set photo = photo || 'x' where id = 100": "table garden.plant in database postgres: content",
+        "update garden.plant set photo = photo || 'x' where id = 100": "table garden.plant in database postgres: cont",
         "insert into garden.nothing default values": "table garden.nothing in database postgres: 1 rows extra",
         "delete from only garden.parent where a = 1": "",
         "select lo_put(70001, 4000, 'z')": "large object 70001 in",

@@ -18,7 +18,7 @@ _HINT = "copy this object again from the other site's bucket, or choose another 
 
 
 def backup_objects(store: Store, backup: Backup, name: str = "backup objects") -> Check:
-    """Every object is there; index and manifest have their checksums. The base's frames are checked while they are fetched."""
+    """Every object is there; index and manifest have their checksums. The frames are checked as they are fetched."""
     where = f"base/{backup.system_id}/{backup.id}"
     facts = []
     if store.head(f"{where}/{base_index.MARKER}") is None:

@@ -1,6 +1,6 @@
 """The commits around a moment, read from the WAL itself by pg_waldump: what a boundary check is judged by.
 
-Recovery to a moment stops at the first commit in the order of the WAL that is later, so order, not time, decides here too.
+Recovery to a moment stops at the first commit in the order of the WAL that is later, so order decides here too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from recovery.point import lsn_number, lsn_text
 from tasks.postgres.checks.context import Boundary, Commit
 
 _COMMIT = re.compile(
-    r"tx:\s*(\d+), lsn: ([0-9A-F]+/[0-9A-F]+), prev \S+, desc: COMMIT(?:_PREPARED (\d+):)? ?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\.?(\d*) UTC"
+    r"tx:\s*(\d+), lsn: ([0-9A-F]+/[0-9A-F]+), prev \S+, desc: COMMIT(?:_PREPARED (\d+):)? ?"
+    r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\.?(\d*) UTC"
 )
 
 

@@ -29,7 +29,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """Where the recovery was to end. `lsn`: exactly there; `time`: `at`; `latest`: at least `lsn`, the end of the WAL."""
+    """Where the recovery was to end. `lsn`: exactly there; `time`: `at`; `latest`: at least `lsn`, the WAL's end."""
 
     kind: Literal["lsn", "time", "latest"]
     lsn: int | None = None
@@ -59,10 +59,10 @@ class Boundary:
 class CheckContext:
     """All facts about one restored copy.
 
-    `dsn` reaches it as a superuser. `timeline` is the one that it was to be recovered on. `wal_dir` holds the raw WAL that
-    it recovers from, `wal_end` is the LSN up to which WAL is needed. `network_isolated` is true only if the server has no
-    way out. `unlisted` are files that the restore itself wrote or changed: the manifest cannot know them. `preload` are
-    the libraries that the source loads at start.
+    `dsn` reaches it as a superuser. `timeline` is the one that it was to be recovered on. `wal_dir` holds the raw WAL
+    that it recovers from, `wal_end` is the LSN up to which WAL is needed. `network_isolated` is true only if the server
+    has no way out. `unlisted` are files that the restore itself wrote or changed: the manifest cannot know them.
+    `preload` are the libraries that the source loads at start.
     """
 
     dsn: str

@@ -1,5 +1,7 @@
 """What counts upwards: sequences ahead of their columns, and the agent's heartbeat without holes."""
 
+# ruff: noqa: E501 -- SQL reads best unbroken, and is made of constants and quoted names only
+
 from __future__ import annotations
 
 from datetime import datetime, timedelta

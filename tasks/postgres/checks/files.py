@@ -1,4 +1,4 @@
-"""Checks of the files: the manifest, the WAL and the configuration before the server starts, the pages after it stopped."""
+"""Checks of files: the manifest, the WAL and the configuration before the server starts, the pages after its stop."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _silent(name: str, code: int) -> Finding:
 
 
 def _signals(context: CheckContext, name: str) -> list[Finding]:
-    """Without recovery.signal Postgres takes the copy for a crashed primary; without backup_label it starts from anywhere."""
+    """Without recovery.signal the copy passes for a crashed primary; without backup_label it starts from anywhere."""
     found = []
     if not any((context.data_dir / signal).exists() for signal in ("recovery.signal", "standby.signal")):
         fact = "recovery.signal is missing: the copy would not recover, or only to the backup's end"
@@ -117,7 +117,9 @@ def _settings(context: CheckContext, name: str) -> list[Finding]:
             found.append(Finding(check=name, fact=fact, hint="write the target with +00"))
     archiving, file_name = last.get("archive_mode", ("off", ""))
     if context.config is not None and archiving != "off":
-        fact = f"archive_mode is {archiving} in {file_name}: the copy would archive, into the source's archive if it can"
+        fact = (
+            f"archive_mode is {archiving} in {file_name}: the copy would archive, into the source's archive if it can"
+        )
         found.append(Finding(check=name, fact=fact, hint="do not start it: write archive_mode = off behind it"))
     return found
 

@@ -1,4 +1,4 @@
-"""Catalog and content against the mark: equal to the last row and object, but only where the copy stands exactly there."""
+"""Catalog and content against the mark: equal to the last row and object, but only where the copy stands there."""
 
 from __future__ import annotations
 

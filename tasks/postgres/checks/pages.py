@@ -1,5 +1,7 @@
 """Are pages and indexes sound? amcheck over every B-tree and heap, and what the server itself saw of bad checksums."""
 
+# ruff: noqa: E501 -- SQL reads best unbroken, and is made of constants and quoted names only
+
 from __future__ import annotations
 
 from collections.abc import Sequence

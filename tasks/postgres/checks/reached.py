@@ -1,6 +1,6 @@
 """Did the copy stop where it was told to? From the server's log, from its state and from its data.
 
-Separate from content: a copy that stopped at the wrong place is whole, plausible and wrong (facts/postgres.md, section 7).
+Separate from content: a copy that stopped at the wrong place is whole, plausible and wrong.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tasks.postgres.reading import Connection, only
 
 LOG_BYTES = 8 * 1024 * 1024
 _AT_TIME = re.compile(
-    r"recovery stopping (before|after) (?:commit|abort)[a-z ]* transaction (\d+), time (\S+ \S+?)\s*$", re.M
+    r"recovery stopping (before|after) (?:commit|abort)[a-z ]* transaction (\d+), time (\S+ \S+?)\s*$", re.MULTILINE
 )
 _AT_LSN = re.compile(r'recovery stopping (before|after) WAL location \(LSN\) "([0-9A-F]+/[0-9A-F]+)"')
 _HINT = "the copy holds another moment than was asked for: don't use it; check backup, timeline, zone and WAL"
@@ -115,7 +115,7 @@ def _at_lsn(wanted: Target, stands: Place, log: str) -> list[str]:
         return ["? the target's LSN is not known"]
     facts = []
     said = [(how, lsn_number(lsn)) for how, lsn in _AT_LSN.findall(log)]
-    # The log names the record that it stopped before, which begins behind a page header when the target lies before one.
+    # The log names the record that it stopped before: it begins behind a page header if the target lies before one.
     if not any(lsn >= wanted.lsn for _, lsn in said):
         facts.append(f"the server's log does not say that recovery stopped at {lsn_text(wanted.lsn)}")
     exclusive = any(how == "before" for how, _ in said)
@@ -147,17 +147,15 @@ def _at_latest(wanted: Target, stands: Place) -> list[str]:
         return ["? the end of the stored WAL is not known"]
     if stands.lsn < wanted.lsn:
         gap = wanted.lsn - stands.lsn
-        return [
-            f"the copy stands at {lsn_text(stands.lsn)}, {gap} bytes before the end of the stored WAL {lsn_text(wanted.lsn)}"
-        ]
+        end = lsn_text(wanted.lsn)
+        return [f"the copy stands at {lsn_text(stands.lsn)}, {gap} bytes before the end of the stored WAL {end}"]
     return []
 
 
 def _not_there(connection: Connection, commit: Commit, stands: Place) -> list[str]:
     if stands.lsn <= commit.lsn:
-        return [
-            f"(transaction {commit.xid}, {lsn_text(commit.lsn)}) was not replayed: the copy stands at {lsn_text(stands.lsn)}"
-        ]
+        where = f"transaction {commit.xid}, {lsn_text(commit.lsn)}"
+        return [f"({where}) was not replayed: the copy stands at {lsn_text(stands.lsn)}"]
     status = _status(connection, commit.xid)
     if status != "committed":
         return [f"(transaction {commit.xid} of {rfc3339(commit.at)}) is {status or 'unknown'} in the copy"]

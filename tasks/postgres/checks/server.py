@@ -1,7 +1,10 @@
 """Is the server around the data right? Isolated, with the source's collations and extensions."""
 
+# ruff: noqa: E501 -- SQL reads best unbroken, and is made of constants and quoted names only
+
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from recovery.check import Check, Finding
@@ -13,7 +16,7 @@ select name, setting from pg_catalog.pg_settings where name in ('archive_mode', 
   'primary_conninfo', 'primary_slot_name', 'listen_addresses', 'max_logical_replication_workers', 'shared_preload_libraries',
   'session_preload_libraries', 'local_preload_libraries', 'synchronous_standby_names')
 """
-_WRONG = {
+_WRONG: Mapping[str, Callable[[str], bool]] = {
     "archive_mode": lambda value: value != "off",
     "primary_conninfo": bool,
     "primary_slot_name": bool,
@@ -98,9 +101,8 @@ def extensions(context: CheckContext, name: str) -> Check:
             fact = f"extension {extension} {version} of database {database} is not available here"
             found.append(Finding(check=name, fact=fact, hint=hint))
         libraries |= {row[0] for row in connection.execute(_LIBRARIES.encode()).fetchall()}
-    for library in sorted(libraries):
-        if not _there(library, folder):
-            found.append(Finding(check=name, fact=f"library {library} is not available here", hint=hint))
+    missing = [library for library in sorted(libraries) if not _there(library, folder)]
+    found += [Finding(check=name, fact=f"library {library} is not available here", hint=hint) for library in missing]
     return judged(name, found, "all extensions and libraries that the data needs are here")
 
 

@@ -77,7 +77,7 @@ def _assertions(context: CheckContext) -> Iterable[Probe]:
 
 
 def _made(context: CheckContext, probes: list[Probe]) -> tuple[Check, ...]:
-    """All made, in the table's order. Extensions that a check may create are seen by no other: the mark is read first."""
+    """All made, in the table's order. Checks may create an extension in a promoted copy: the mark is read first."""
     if not probes:
         return ()
     first = [probe for probe in probes if probe.name == AGAINST_MARK and context.promoted]

@@ -21,7 +21,7 @@ LONG_HEADER = 2
 _SEGMENT = re.compile(r"^[0-9A-F]{24}$")
 _HISTORY = re.compile(r"^([0-9A-F]{8})\.history$")
 _RECORD_AT = re.compile(r"error in WAL record at ([0-9A-F]+/[0-9A-F]+)")
-_HINT = "fetch this segment again from the other site's bucket; if it is so there too, choose an earlier target or another point"
+_HINT = "fetch it again from the other site's bucket; if it is so there too, choose an earlier target or another point"
 
 
 def troubles(context: CheckContext, check: str) -> list[Finding]:

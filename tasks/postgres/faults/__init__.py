@@ -1,1 +1,1 @@
-"""Faults that are planted in an extra attempt or in a copy, so that a proof is proven itself; `catalogue` names them all."""
+"""Faults that are planted in an extra attempt or a copy, so that the proof is proven; `catalogue` names them all."""

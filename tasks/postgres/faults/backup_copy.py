@@ -143,7 +143,9 @@ def _frames(attempt: Attempt, *, swap: bool) -> Planted:
             _overlay(part, begin, spans[0][0], contents[1])
 
     _rewritten(copy.store, copy.store, key, _size(copy, name), edit)
-    return _planted(copy, name, f"has frames {first} and {second} {'exchanged' if swap else 'alike: the second is stale'}")
+    return _planted(
+        copy, name, f"has frames {first} and {second} {'exchanged' if swap else 'alike: the second is stale'}"
+    )
 
 
 def _overlay(part: bytearray, begin: int, at: int, content: bytearray) -> None:

@@ -1,4 +1,4 @@
-"""Faults in restored files before the server starts: damaged pages, lost files, and configuration that came with them."""
+"""Faults in restored files before the server starts: damaged pages, lost files, configuration that came with them."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _no_label(attempt: Attempt) -> Planted:
 
 
 def _wrong_zone(attempt: Attempt) -> Planted:
-    """The target as a person would write it in another office: no offset, and the server's zone is not UTC (hazard 2)."""
+    """The target as a person in another office would write it: no offset, and the server's zone is not UTC."""
     files = _files(attempt)
     kept = [
         line
@@ -94,7 +94,9 @@ def _wrong_zone(attempt: Attempt) -> Planted:
     ]
     naive = files.moment.strftime("%Y-%m-%d %H:%M:%S.%f")
     files.config.write_text("\n".join([*kept, f"recovery_target_time = '{naive}'", "timezone = 'Asia/Tokyo'", ""]))
-    return Planted(what="the recovery target has no zone, and the server is set to Tokyo", expects=("recovery_target_time",))
+    return Planted(
+        what="the recovery target has no zone, and the server is set to Tokyo", expects=("recovery_target_time",)
+    )
 
 
 def _archiving(attempt: Attempt) -> Planted:

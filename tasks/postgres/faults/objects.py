@@ -1,5 +1,7 @@
 """Faults in the catalog of a copy: what a restore from a stale or partial copy lacks, or somebody's hand changed."""
 
+# ruff: noqa: E501, S608 -- SQL reads best unbroken, and is made of constants and quoted names only
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -48,9 +50,7 @@ _CHECKS = "c.contype = 'c' and c.conrelid <> 0 and c.coninhcount = 0 and c.conva
 _NO_CONSTRAINT = "not exists (select from pg_catalog.pg_constraint k where k.conindid = c.oid)"
 _NO_PARTITION = "not c.relispartition"
 _ONLY_INDEX = f"{_NO_CONSTRAINT} and {_NO_PARTITION}"
-_COLUMN_NAME = (
-    "(select i.type || ' ' || i.identity from pg_catalog.pg_identify_object('pg_catalog.pg_class'::regclass, c.oid, a.attnum) i)"
-)
+_COLUMN_NAME = "(select i.type || ' ' || i.identity from pg_catalog.pg_identify_object('pg_catalog.pg_class'::regclass, c.oid, a.attnum) i)"
 
 
 def _column(statement: str, also: str) -> str:

@@ -17,7 +17,9 @@ from tasks.postgres.faults.fault import Attempt, OpenCopy, Planted, not_plantabl
 from tasks.postgres.reading import Connection, Row, databases
 
 STATEMENT_SECONDS = 60
-_OWN_TABLES = b"select count(*) from pg_catalog.pg_class where oid >= 16384 and relkind in ('r', 'p') and relpersistence = 'p'"
+_OWN_TABLES = (
+    b"select count(*) from pg_catalog.pg_class where oid >= 16384 and relkind in ('r', 'p') and relpersistence = 'p'"
+)
 _NOT_OURS = "not exists (select from pg_catalog.pg_depend e where e.objid = {oid} and e.deptype = 'e')"
 
 
@@ -78,4 +80,4 @@ def first_that_breaks(
 def do(connection: Connection, statement: str, *identifiers: tuple[str, ...] | str) -> int:
     """Execute a statement whose {} are (qualified) names. Gives how many rows it touched."""
     parts = [sql.Identifier(*((name,) if isinstance(name, str) else name)) for name in identifiers]
-    return connection.execute(sql.SQL(statement).format(*parts)).rowcount  # type: ignore[arg-type]
+    return connection.execute(sql.SQL(statement).format(*parts)).rowcount

@@ -1,5 +1,7 @@
 """Faults in the rows of a copy: missing, extra, altered, orphaned."""
 
+# ruff: noqa: E501, S608 -- SQL reads best unbroken, and is made of constants and quoted names only
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -14,7 +16,7 @@ _TABLES = f"""
 select n.nspname::text, c.relname::text, c.oid::regclass::text from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where c.relkind = 'r' and c.relpersistence = 'p' and n.nspname <> 'standfast' and {own("c.oid")}
-"""  # noqa: S608 -- constants only
+"""
 _COLUMNS = """
 select a.attname::text, a.atttypid::regtype::text, exists (
   select from pg_catalog.pg_index i where i.indrelid = a.attrelid and i.indisunique and a.attnum = any (i.indkey::int2[]))
@@ -30,7 +32,7 @@ select c.conrelid::regclass::text, c.confrelid::regclass::text,
    join pg_catalog.pg_attribute pa on pa.attrelid = c.confrelid and pa.attnum = k.p
    join pg_catalog.pg_operator o on o.oid = k.op join pg_catalog.pg_namespace n on n.oid = o.oprnamespace)
 from pg_catalog.pg_constraint c where c.contype = 'f' and c.conparentid = 0 and c.convalidated and {own("c.oid")}
-"""  # noqa: S608 -- constants only
+"""
 _INTEGERS = ("smallint", "integer", "bigint", "numeric")
 _TEXTS = ("text", "character varying")
 
@@ -88,7 +90,9 @@ def _altered(connection: Connection, row: Row) -> Planted | None:
         if is_key or kind not in (*_INTEGERS, *_TEXTS):
             continue
         value = sql.SQL("{} + 1" if kind in _INTEGERS else "{} || '+'").format(one)
-        statement = sql.SQL("update only {} set {} = {} where ctid = (select ctid from only {} where {} is not null limit 1)")
+        statement = sql.SQL(
+            "update only {} set {} = {} where ctid = (select ctid from only {} where {} is not null limit 1)"
+        )
         if connection.execute(statement.format(table, one, value, table, one)).rowcount == 1:
             return Planted(what=f"{column} of a row of {shown} is altered", expects=(f"table {shown}",))
     return None
@@ -101,7 +105,7 @@ def _orphan(attempt: Attempt) -> Planted:
 
         def act(row: Row) -> Planted | None:
             child, parent, identity, same = row
-            statement = f"delete from {parent} where (tableoid, ctid) = (select p.tableoid, p.ctid from {parent} p"  # noqa: S608
+            statement = f"delete from {parent} where (tableoid, ctid) = (select p.tableoid, p.ctid from {parent} p"
             if connection.execute(f"{statement} join {child} f on {same} limit 1)".encode()).rowcount != 1:
                 return None
             return Planted(what=f"orphans of foreign key {identity}", expects=(f"foreign key {identity}",))

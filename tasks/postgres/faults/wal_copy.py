@@ -130,8 +130,16 @@ FAULTS = tuple(
         ("wal-stale", "the end of a WAL segment is an older one's", _stale),
         ("wal-duplicated", "a WAL segment holds the content of another one", _duplicated),
         ("wal-reordered", "two WAL segments changed places", _swapped),
-        ("wal-other-timeline", "a WAL segment is of a later timeline", _header(2, lambda n: n + 1, "is of another timeline")),
-        ("wal-other-system", "a WAL segment is another cluster's", _header(5, lambda n: n ^ 1, "is of another cluster")),
+        (
+            "wal-other-timeline",
+            "a WAL segment is of a later timeline",
+            _header(2, lambda n: n + 1, "is of another timeline"),
+        ),
+        (
+            "wal-other-system",
+            "a WAL segment is another cluster's",
+            _header(5, lambda n: n ^ 1, "is of another cluster"),
+        ),
         ("wal-foreign-history", "a clone's timeline history lies in the archive", _history),
     )
 )
