@@ -15,7 +15,6 @@ from recovery.due import Due, Slip, decide, next_at, slips
 from recovery.measure import exposure
 from recovery.objective import Objective, duration_text
 from recovery.past import Past, proof_of
-from recovery.point import Backup
 from recovery.policy import BackupPolicy, ProofPolicy, Schedule
 from recovery.proof import Proof
 from recovery.value import Instant, Value, rfc3339
@@ -146,17 +145,18 @@ def _elsewhere(copied: ServerFacts | StoredFacts, primary: ServerFacts | None) -
 def duties(
     policy: BackupPolicy,
     proofs: ProofPolicy,
-    backups: Sequence[Backup],
+    backups: Sequence[tuple[str, datetime]],
     marked_at: Sequence[datetime],
     runs: Sequence[Past],
     *,
     now: datetime,
 ) -> tuple[Duty, ...]:
-    """What a resource's policies ask for, with what was done. Slots count from its first backup or seven days ago."""
-    first = min((each.begun_at for each in backups), default=None)
+    """What a resource's policies ask for, with what was done. `backups` are (kind, begun at). Slots count from the first
+    of them, at most for seven days."""
+    first = min((at for _, at in backups), default=None)
     since = max(first, now - LOOK_BACK) if first is not None else None
-    fulls = tuple(each.begun_at for each in backups if each.kind == "full")
-    every = tuple(each.begun_at for each in backups)
+    fulls = tuple(at for kind, at in backups if kind == "full")
+    every = tuple(at for _, at in backups)
     marks_since = max(since, min(marked_at)) if since is not None and marked_at else since
     found = [Duty(what="full backup", schedule=policy.full.schedule, done=fulls, since=since)]
     if policy.incremental is not None:

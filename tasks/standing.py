@@ -81,7 +81,8 @@ def _standing(home: Home, watched: Watched, runs: Sequence[Past], silent: str) -
     backups = _backups(watched.buckets)
     servers = tuple(_server(each) for each in watched.servers)
     marked = sorted({at for each in watched.buckets for at in each.marked_at})
-    duties = standing.duties(policy, home.catalog.proofs[resource.proof], backups, marked, mine, now=now)
+    taken = [(each.kind, each.begun_at) for each in backups]
+    duties = standing.duties(policy, home.catalog.proofs[resource.proof], taken, marked, mine, now=now)
     if silent:
         duties = tuple(each for each in duties if not each.what.startswith(("proof", "planted")))
     states = tuple(standing.state_of(each, now=now) for each in duties)
@@ -175,7 +176,7 @@ def _of_backups(backups: Sequence[Backup]) -> tuple[Reason, ...]:
     if backups:
         return ()
     hint = "take one with 'dr backup RESOURCE'; without it nothing can be restored"
-    return (Reason(outcome="missed", subject="backup", fact="no bucket gives a backup", hint=hint),)
+    return (Reason(outcome="missed", subject="backup", fact="there is no backup yet", hint=hint),)
 
 
 def _of_copies(

@@ -11,7 +11,6 @@ from deployments.cli.words import took
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from recovery.check import Check
     from recovery.measure import Phase
     from recovery.proof import Proof
 
@@ -52,18 +51,18 @@ def _facts(proof: Proof) -> RenderableType:
 
 
 def _phases(phases: Sequence[Phase]) -> list[RenderableType]:
-    from rich.text import Text  # noqa: PLC0415 -- as above
+    from rich.columns import Columns  # noqa: PLC0415 -- as above
+    from rich.text import Text  # noqa: PLC0415
 
     whole = sum(each.seconds for each in phases)
     if whole <= 0:
         return []
-    bar, legend = Text(), Text()
+    bar, legend = Text(), []
     for number, (phase, cells) in enumerate(zip(phases, shares(phases, BAR), strict=True)):
         colour = COLOURS[number % len(COLOURS)]
         bar.append("█" * cells, style=colour)
-        legend.append("■\u00a0", style=colour)
-        legend.append(f"{phase.name} {took(phase.seconds)}".replace(" ", "\u00a0") + "   ")
-    return [bar, legend]
+        legend.append(Text.assemble(("■ ", colour), f"{phase.name} {took(phase.seconds)}"))
+    return [bar, Columns(legend, padding=(0, 3))]
 
 
 def shares(phases: Sequence[Phase], cells: int) -> list[int]:
@@ -92,13 +91,16 @@ def _passed(proof: Proof) -> list[RenderableType]:
     return [table]
 
 
-def _alike(checks: Sequence[Check]) -> dict[tuple[str, str, bool], list[str]]:
-    """What is not passed: the names of the checks that said the same, those that decide first."""
+def _alike(proof: Proof) -> dict[tuple[str, str, bool], list[str]]:
+    """What is not passed: the names of the checks that said the same, those that decide first. What their findings
+    tell below is not said twice."""
+    told = {each.check for each in proof.findings}
     found: dict[tuple[str, str, bool], list[str]] = {}
-    for check in checks:
+    for check in proof.checks:
         decides = check.applies and check.outcome.value != "not configured"
         if check.outcome.value != "passed":
-            found.setdefault((check.outcome.value, check.fact, decides), []).append(check.name)
+            fact = "" if check.name in told else check.fact
+            found.setdefault((check.outcome.value, fact, decides), []).append(check.name)
     return dict(sorted(found.items(), key=lambda each: not each[0][2]))
 
 
@@ -110,10 +112,9 @@ def _open(proof: Proof) -> list[RenderableType]:
     rows = Table.grid(padding=(0, 2, 0, 0))
     rows.add_column(no_wrap=True)
     rows.add_column(overflow="fold")
-    told = {(each.check, each.fact) for each in proof.findings}
-    for (outcome, fact, applies), names in _alike(proof.checks).items():
+    for (outcome, fact, applies), names in _alike(proof).items():
         text = Text(", ".join(names), style="bold" if applies else "dim")
-        if not {(name, fact) for name in names} <= told:
+        if fact:
             text.append(f"  {fact}", style="not bold" if applies else "dim")
         rows.add_row(word(outcome) if applies else f"[dim]{outcome}[/]", text)
     for finding in proof.findings[:MOST_FINDINGS]:

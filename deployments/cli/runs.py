@@ -255,4 +255,5 @@ def _said(said: Mapping[str, Any] | None) -> list[RenderableType]:
             return [drawn(Proof.model_validate(said["facts"]))]
         except ValueError:
             return [Text("the proof's document is of another version; see --json", style="yellow")]
-    return [Text(f"  {said['kind']}: {_brief(said['facts'])}")]
+    why = said["facts"].get("why")
+    return [Text(f"  {said['kind']}: {why}", style="bold red")] if why else []
