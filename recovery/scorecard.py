@@ -244,18 +244,8 @@ def _resource(
         )
         if each.what != "mark"
     ]
-    uncaught = tuple(
-        Reason(
-            outcome="missed",
-            subject="planted fault",
-            fact=f"{each.fault} was not caught",
-            hint=f"the checks have a hole; 'dr show {each.run[:8]}'",
-        )
-        for each in faults(made)
-        if each.newest == "not caught"
-    )
     slipped = standing.reasons_of_duties([standing.state_of(each, now=now) for each in duties])
-    reasons = (*standing.reasons_of_proofs(states, objective), *slipped, *uncaught)
+    reasons = (*standing.reasons_of_proofs(states, objective), *slipped, *standing.reasons_of_faults(made))
     return ResourceScore(
         resource=name,
         service=next((each for each, service in catalog.services.items() if name in service.resources), ""),

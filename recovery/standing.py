@@ -151,8 +151,8 @@ def duties(
     *,
     now: datetime,
 ) -> tuple[Duty, ...]:
-    """What a resource's policies ask for, with what was done. `backups` are (kind, begun at). Slots count from the first
-    of them, at most for seven days."""
+    """What a resource's policies ask for, with what was done. `backups` are (kind, begun at). Slots count from
+    the first of them, at most for seven days."""
     first = min((at for _, at in backups), default=None)
     since = max(first, now - LOOK_BACK) if first is not None else None
     fulls = tuple(at for kind, at in backups if kind == "full")
@@ -262,6 +262,24 @@ def reasons_of_exposure(found: Sequence[CopyExposure], objective: Objective) -> 
         hint = "see whether the agent archives and ships ('dr status' lists its alerts) and the standby streams"
         return (Reason(outcome="missed", subject="exposure", fact=fact, hint=hint),)
     return ()
+
+
+def reasons_of_faults(proofs: Iterable[Proof]) -> tuple[Reason, ...]:
+    """The planted faults that were not caught when they were planted last. `proofs` in any order."""
+    newest: dict[str, Proof] = {}
+    for each in sorted(proofs, key=lambda one: one.ended_at):
+        if each.planted is not None:
+            newest[each.planted.name] = each
+    return tuple(
+        Reason(
+            outcome="missed",
+            subject="planted fault",
+            fact=f"{name} was not caught",
+            hint=f"the checks have a hole: 'dr show {each.run[:8]}'",
+        )
+        for name, each in sorted(newest.items())
+        if each.planted is not None and not each.planted.detected
+    )
 
 
 def verdict_of(reasons: Iterable[Reason]) -> Verdict:

@@ -86,13 +86,15 @@ def _standing(home: Home, watched: Watched, runs: Sequence[Past], silent: str) -
     if silent:
         duties = tuple(each for each in duties if not each.what.startswith(("proof", "planted")))
     states = tuple(standing.state_of(each, now=now) for each in duties)
-    proofs = standing.proof_states([p for each in mine if (p := proof_of(each)) is not None], objective, now=now)
+    made = [proof for each in mine if (proof := proof_of(each)) is not None]
+    proofs = standing.proof_states(made, objective, now=now)
     exposure = standing.exposures(
         servers, [_stored(each) for each in watched.buckets], surviving=_surviving(home, servers), now=now
     )
     reasons = (
         *_of_ledger(silent),
         *(() if silent else standing.reasons_of_proofs(proofs, objective)),
+        *standing.reasons_of_faults(made),
         *standing.reasons_of_exposure(exposure, objective),
         *_of_backups(backups),
         *standing.reasons_of_duties(states),

@@ -1,0 +1,122 @@
+"""`dr report`: the scorecard from evidence alone: for people on the terminal, as one HTML page, or as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deployments.cli.output import HomeOption, JsonOption, aside, emit, existing_home, word
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from recovery.past import Past
+    from recovery.report import Document
+    from recovery.scorecard import ResourceScore
+    from tasks.home import Home
+
+MOST_VERIFIED = 200
+CODES = {"met": 0, "missed": 1, "unproven": 3}
+
+
+def report(
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained page.")] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Scorecard and trends, from evidence only. Exit code 1: missed; 3: unproven; 0: met."""
+    from tasks.home import open_home  # noqa: PLC0415 -- start-up stays quick
+
+    folder = existing_home(home)
+    document, runs = gathered(open_home(folder), folder)
+    if html is not None:
+        _write(html, document, runs)
+    emit(as_json, document, lambda: _drawn(document))
+    if html is not None and not as_json:
+        aside().print(f"the page is {html}", markup=False)
+    raise typer.Exit(CODES[document.scorecard.verdict.value])
+
+
+def gathered(home: Home, folder: Path) -> tuple[Document, list[Past]]:
+    """The report's numbers and the runs that they come from, newest first."""
+    from recovery.report import document  # noqa: PLC0415 -- as above
+    from recovery.scorecard import scorecard  # noqa: PLC0415
+    from tasks.evidence import verify  # noqa: PLC0415
+    from tasks.keys import engine_fingerprints  # noqa: PLC0415
+    from tasks.scoring import pasts  # noqa: PLC0415
+
+    ledger = home.ledger()
+    found = pasts(ledger)
+    card = scorecard(found.runs, home.catalog, now=home.now())
+    names = [*(each.run for each in found.unreadable), *(each.run for each in found.runs)][:MOST_VERIFIED]
+    checked = verify(ledger, trusted=engine_fingerprints(folder / "keys") or None, runs=names).runs
+    return document(card, found.runs, checked, home=str(folder), ledger=found.place), list(found.runs)
+
+
+def _write(file: Path, document: Document, runs: list[Past]) -> None:
+    from deployments.report.page import page  # noqa: PLC0415 -- jinja2 only when a page is made
+    from recovery.errors import BadInput  # noqa: PLC0415
+
+    text = page(document, runs)
+    unfinished = file.with_name(f".{file.name}.new")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(file)
+    except OSError as error:
+        raise BadInput(
+            f"{file} cannot be written: {error.strerror}", hint="name a file in a folder that exists and is writable"
+        ) from None
+
+
+def _drawn(document: Document) -> RenderableType:
+    from rich.console import Group  # noqa: PLC0415 -- as above
+    from rich.padding import Padding  # noqa: PLC0415
+
+    from deployments.cli.words import moment  # noqa: PLC0415
+
+    card, checked = document.scorecard, document.verification
+    parts: list[RenderableType] = [f"{word(card.verdict.value)} [dim]at {moment(card.at)}, from {card.runs} runs[/]"]
+    for score in card.resources:
+        parts += [f"\n[bold]{score.service}[/] · [bold]{score.resource}[/] · {word(score.verdict.value)}"]
+        parts += [Padding(part, (0, 0, 1, 2)) for part in (_trends(score), _punctuality(score))]
+        parts += [f"  {word(reason.outcome)}  {reason.subject}: {reason.fact}" for reason in score.reasons]
+    caught = sum(each.newest == "caught" for each in card.faults)
+    ticked = sum(each.verdict.value == "met" for each in card.readiness)
+    parts.append(f"\nplanted faults  {caught} of {len(card.faults)} caught")
+    parts.append(f"readiness       {ticked} of {len(card.readiness)} points ticked by evidence")
+    counted = f"{checked.passed} whole, {checked.unproven} unproven, {checked.failed} tampered with"
+    parts.append(f"evidence        {word(checked.outcome.value)}  {counted}, of {checked.checked} runs")
+    return Group(*parts)
+
+
+def _trends(score: ResourceScore) -> RenderableType:
+    from rich.table import Table  # noqa: PLC0415 -- as above
+
+    from deployments.cli.words import took  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("figure", no_wrap=True)
+    for name in ("proofs", "newest", "p50", "p95"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("trend")
+    for each in (score.rpo, *score.rto):
+        figures = (took(each.newest_seconds), took(each.p50_seconds), took(each.p95_seconds))
+        trend = f"[bold red]{each.trend}[/]" if each.trend == "regressed" else each.trend
+        table.add_row(each.name, str(len(each.samples)), *figures, trend)
+    forecast = (took(score.forecast.p50_seconds), took(score.forecast.p95_seconds))
+    table.add_row("next restore", str(score.forecast.proofs), "", *forecast, "forecast")
+    return table
+
+
+def _punctuality(score: ResourceScore) -> RenderableType:
+    from rich.table import Table  # noqa: PLC0415 -- as above
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("duty", no_wrap=True)
+    for name in ("kept", "late", "missed"):
+        table.add_column(name, justify="right")
+    for each in score.punctuality:
+        table.add_row(each.what, *(str(count) for count in (each.kept, each.late, each.missed)))
+    return table
