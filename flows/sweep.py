@@ -1,4 +1,4 @@
-"""Sweeping, as a flow: retention and leftovers, resource by resource."""
+"""Sweeping, as a flow: retention, leftovers and scratch past its expiry."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ from tasks.pages import Told
 
 
 @flow(name="sweep", flow_run_name="sweep", persist_result=False, retries=0)
-async def sweep(resources: tuple[str, ...] = (), really: bool = True, home: str = "") -> State[Told]:
-    """Remove what retention no longer keeps, and leftovers of killed backups; never the last proven point.
+async def sweep(really: bool = True, home: str = "") -> State[Told]:
+    """Remove what retention no longer keeps, leftovers of killed backups, scratch past its expiry.
+
+    The last proven point is never removed, nor what a younger one needs.
 
     Args:
-        resources: Names from the catalog; none means all of them.
         really: Off only says what would be removed.
         home: The home folder on the worker's machine; empty takes the worker's own (DR_HOME).
     """
-    return await verbs.carried_out(
-        lambda act: routine.sweep_all(act, asking.named(act.home, resources), really=really),
-        home=lambda: asking.home_at(home),
-    )
+    return await verbs.carried_out(lambda act: routine.sweep(act, really=really), home=lambda: asking.home_at(home))
 
 
 if __name__ == "__main__":

@@ -16,9 +16,8 @@ from recovery.catalog import PostgresResource
 from recovery.errors import BadInput
 from recovery.moment import instant
 from tasks.home import Home, open_home
-from tasks.postgres.faults import catalogue
+from tasks.keeping import plantable
 from tasks.proving import Sort, Wanted
-
 
 NO_FAULT = "none"
 
@@ -31,6 +30,14 @@ class Asked(StrEnum):
     LATEST = "latest"
     RANDOM = "random"
     TIME = "time"
+
+
+_SORTS: dict[Asked, Sort] = {
+    Asked.MARK: "mark",
+    Asked.LATEST: "latest",
+    Asked.RANDOM: "random",
+    Asked.TIME: "time",
+}
 
 
 class Level(StrEnum):
@@ -78,10 +85,11 @@ def proofs(
             hint="set sort to time and as_of to a moment like 2026-11-24T03:00:00Z, or leave as_of empty",
         )
     at = instant(as_of, now=home.now()) if as_of is not None else None
-    fault = _fault(mutate) if mutate and mutate != NO_FAULT else None
     made: list[Wanted] = []
     for name in named(home, resources):
-        for sort, planted in _sorts(home, home.resource(name), asked, fault, mutate == NO_FAULT):
+        resource = home.resource(name)
+        fault = _fault(mutate, resource.engine) if mutate and mutate != NO_FAULT else None
+        for sort, planted in _sorts(home, resource, asked, fault, mutate == NO_FAULT):
             share = SystemRandom().random()
             made.append(Wanted(resource=name, sort=sort, at=at, share=share, mutate=planted, level=level.value))
     return tuple(made)
@@ -95,14 +103,14 @@ def _sorts(
             return [("mark", fault)]
         case Asked.DAILY:
             daily = home.catalog.proofs[resource.proof].planted_fault == "daily" and not spared
-            planted: list[tuple[Sort, str | None]] = [("mark", _fault("random"))] if daily else []
+            planted: list[tuple[Sort, str | None]] = [("mark", _fault("random", resource.engine))] if daily else []
             return [("mark", None), ("latest", None), *planted]
         case Asked.MARK | Asked.LATEST | Asked.RANDOM | Asked.TIME:
-            return [(asked.value, fault)]
+            return [(_SORTS[asked], fault)]
 
 
-def _fault(name: str) -> str:
-    known = sorted(catalogue.names())
+def _fault(name: str, engine: str) -> str:
+    known = sorted(plantable(engine))
     if name == "random":
         return SystemRandom().choice(known)
     if name not in known:

@@ -12,7 +12,9 @@ from pydantic import JsonValue
 
 from recovery.check import Check, Outcome, Verdict
 from recovery.proof import Proof
-from tasks.backing import Swept, Taken
+from recovery.scorecard import Scorecard
+from tasks.backing import Taken
+from tasks.sweeping import Sweep
 
 SIGNS = {
     "met": "✅",
@@ -81,16 +83,6 @@ def several(told: Sequence[Told], *, key: str, title: str) -> Told:
     )
 
 
-def joined(told: Sequence[Told]) -> Told:
-    """Many as one, with the pages of each."""
-    return Told(
-        held=all(each.held for each in told),
-        text="; ".join(each.text for each in told) or "nothing was asked for",
-        pages=tuple(page for each in told for page in each.pages),
-        documents=tuple(document for each in told for document in each.documents),
-    )
-
-
 def nothing_to_do(why: str) -> Told:
     """A run that found its work done."""
     return Told(held=True, text=f"nothing to do: {why}", documents=({"outcome": "already", "why": why},))
@@ -124,22 +116,71 @@ def mark(resource: str, key: str, timeline: int, lsn: str) -> Told:
     return Told(held=True, text=text, pages=(page,), documents=(document,))
 
 
-def swept(resource: str, sites: Sequence[Swept]) -> Told:
-    """What a sweep removed and kept, site by site."""
-    removed = sum(len(each.removed) for each in sites)
-    rows: list[dict[str, JsonValue]] = []
-    for each in sites:
-        rows += [{"site": each.site, "what": name, "outcome": "removed", "why": "expired"} for name in each.removed]
-        for kept in each.kept:
-            name, _, why = kept.partition(": ")
-            rows.append({"site": each.site, "what": name, "outcome": "kept", "why": why})
-    text = f"{resource}: {removed} removed, {sum(len(each.kept) for each in sites)} backups kept"
+def swept(done: Sweep) -> Told:
+    """What a sweep removed and kept, place by place; what it could not judge or remove is a failure."""
+    rows: list[dict[str, JsonValue]] = [
+        *(_swept("scratch", each, "removed", "past its expiry") for each in done.scratch.discarded),
+        *(_swept("scratch", *_named(each, "kept")) for each in done.scratch.kept),
+        *(_swept("scratch", *_named(each, "trouble")) for each in done.scratch.troubles),
+    ]
+    for resource, sites in done.sites.items():
+        for site in sites:
+            place = f"{resource} at {site.site}"
+            rows += [_swept(place, each, "removed", "not kept any longer") for each in site.removed]
+            rows += [_swept(place, *_named(each, "kept")) for each in site.kept]
+    count = {word: sum(row["outcome"] == word for row in rows) for word in ("removed", "kept", "trouble")}
+    text = f"{count['removed']} removed, {count['kept']} kept"
+    held = not done.scratch.troubles
     return Told(
-        held=True,
-        text=text,
-        pages=(Page(key=f"sweep-{resource}", title=text, rows=tuple(rows)),) if rows else (),
-        documents=tuple(each.model_dump(mode="json") for each in sites),
+        held=held,
+        text=text if held else f"{text}; {'; '.join(done.scratch.troubles[:3])}",
+        pages=(Page(key="sweep", title=text, rows=tuple(rows)),) if rows else (),
+        documents=(done.model_dump(mode="json"),),
     )
+
+
+def score(card: Scorecard) -> Told:
+    """The scorecard: each resource against its promises, with the reasons."""
+    lines = [f"## {SIGNS[card.verdict.value]} {card.verdict.value}", f"from {card.runs} runs in the ledger"]
+    for each in card.resources:
+        proofs = [
+            (state.sort, f"{SIGNS[state.verdict.value]} {state.verdict.value}", state.state,
+             _seconds(state.rpo_seconds), _seconds(state.rto_seconds))
+            for state in each.proofs
+        ]  # fmt: skip
+        slots = [(kept.what, str(kept.kept), str(kept.late), str(kept.missed)) for kept in each.punctuality]
+        lines += [
+            f"### {each.resource} ({each.service}): {each.verdict.value}",
+            *(f"- **{why.outcome}** {_plain(why.subject)}: {_plain(why.fact)}  \n  hint: {_plain(why.hint)}"
+              for why in each.reasons),
+            _table(("proof", "verdict", "age", "RPO", "RTO"), proofs),
+            _table(("duty", "kept", "late", "missed"), slots),
+        ]  # fmt: skip
+    caught, planted = sum(each.caught for each in card.faults), sum(each.planted for each in card.faults)
+    lines.append(f"Planted faults: {caught} of {planted} caught.")
+    reasons = [
+        f"{why.subject}: {why.fact}" for each in card.resources for why in each.reasons if why.outcome != "warning"
+    ]
+    text = "; ".join([card.verdict.value, *reasons[:3]])
+    return Told(
+        held=card.verdict is Verdict.MET,
+        text=text,
+        pages=(Page(key="scorecard", title=f"scorecard: {card.verdict.value}", markdown="\n\n".join(lines)),),
+        documents=(card.model_dump(mode="json"),),
+    )
+
+
+def _seconds(seconds: float | None) -> str:
+    return "—" if seconds is None else f"{seconds:.1f} s"
+
+
+def _swept(place: str, what: str, outcome: str, why: str) -> dict[str, JsonValue]:
+    return {"place": place, "what": what, "outcome": outcome, "why": why}
+
+
+def _named(text: str, outcome: str) -> tuple[str, str, str]:
+    what, _, why = text.partition(": ")
+    return what, outcome, why
 
 
 def _proof_page(made: Proof) -> str:

@@ -5,14 +5,13 @@ Separate from backing, which takes what it is told to: here a run that comes lat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from recovery import due
 from recovery.check import Verdict
 from recovery.past import proof_of
 from recovery.plan import NothingToDo
 from recovery.point import lsn_text
-from tasks import backing, pages, scoring
+from recovery.scorecard import scorecard
+from tasks import backing, pages, scoring, sweeping
 from tasks.asking import Which
 from tasks.engine import Act
 from tasks.home import Home
@@ -28,11 +27,12 @@ def back_up(act: Act, resource: str, which: Which) -> Told:
         case Which.MARK_DUE:
             decided = mark_due(act.home, resource)
             return pages.nothing_to_do(decided.why) if isinstance(decided, NothingToDo) else _mark(act.home, resource)
-        case Which.DUE | Which.FULL | Which.INCREMENTAL:
-            plan = backing.plan_backup(act.home, resource, which.value)
-            if isinstance(plan, NothingToDo):
-                return pages.nothing_to_do(plan.why)
-            return pages.backup(backing.take(act, plan))
+        case Which.DUE:
+            return _backup(act, resource, "due")
+        case Which.FULL:
+            return _backup(act, resource, "full")
+        case Which.INCREMENTAL:
+            return _backup(act, resource, "incremental")
 
 
 def mark_due(home: Home, name: str) -> due.Due | NothingToDo:
@@ -47,16 +47,17 @@ def mark_due(home: Home, name: str) -> due.Due | NothingToDo:
     return due.decide(policy.marks, taken, now=home.now())
 
 
-def sweep(act: Act, resource: str, *, really: bool) -> Told:
-    """Retention and leftovers of one resource at every site; without `really` only what would be done."""
-    return pages.swept(
-        resource, backing.sweep(act.home, resource, proven=last_proven(act.home, resource), really=really)
-    )
+def sweep(act: Act, *, really: bool) -> Told:
+    """Retention, leftovers and scratch of the whole home; without `really` only what would be done."""
+    home = act.home
+    proven = frozenset[str]().union(*(last_proven(home, name) for name in home.catalog.resources))
+    return pages.swept(sweeping.sweep(home, proven=proven, really=really))
 
 
-def sweep_all(act: Act, resources: Sequence[str], *, really: bool) -> Told:
-    """Sweep one resource after the other; what stops one does not spare the others."""
-    return pages.joined([sweep(act, each, really=really) for each in resources])
+def score(act: Act) -> Told:
+    """The scorecard of everything that the ledger holds, now."""
+    home = act.home
+    return pages.score(scorecard(scoring.pasts(home.ledger()).runs, home.catalog, now=home.now()))
 
 
 def last_proven(home: Home, resource: str) -> frozenset[str]:
@@ -67,6 +68,11 @@ def last_proven(home: Home, resource: str) -> frozenset[str]:
         if made is not None and made.verdict is Verdict.MET and made.planted is None:
             found.setdefault(made.sort, made.point)
     return frozenset(name for point in found.values() for name in point.split(" + "))
+
+
+def _backup(act: Act, resource: str, which: backing.Which) -> Told:
+    plan = backing.plan_backup(act.home, resource, which)
+    return pages.nothing_to_do(plan.why) if isinstance(plan, NothingToDo) else pages.backup(backing.take(act, plan))
 
 
 def _mark(home: Home, resource: str) -> Told:

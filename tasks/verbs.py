@@ -48,7 +48,7 @@ class TaskRuns:
         try:
             state = self.context.copy().run(self._run, move, made)
         except Exception as trouble:  # noqa: BLE001 -- whatever Prefect's machinery raises, the move decides, not it
-            self.log.error("Prefect could not follow step %s: %s", move.step.id, _line(trouble))
+            self.log.error("Prefect could not follow step %s: %s", move.step.id, _line(trouble))  # noqa: TRY400
         else:
             self._states[move.step.id] = state
         return made.facts()
@@ -200,9 +200,10 @@ async def _keep(pages: Sequence[Page], log: Log) -> None:
 def _log_here(otherwise: Log) -> Log:
     """The task run's own log where there is one."""
     try:
-        return get_run_logger()
+        found: Log = get_run_logger()
     except MissingContextError:
         return otherwise
+    return found
 
 
 def _summary(facts: Facts) -> str:
