@@ -171,21 +171,23 @@ def objects_query(source: Source, columns: Mapping[str, Sequence[str]]) -> str |
         if source.relation
         else "true"
     )
-    granted = (
-        f"and not coalesce({source.acl}::text <> (select p.initprivs::text from pg_catalog.pg_init_privs p"
-        f" where p.classoid = {of} and p.objoid = {source.object_id} and p.objsubid = {source.column}), false)"
-        if source.acl
-        else ""
-    )
-    builtin = f"{source.object_id}::oid < {FIRST_USER_OID} {granted}"
-    shown = "i.schema is distinct from 'pg_temp' and coalesce(i.schema, '') !~ '^pg_(toast|temp)'"
+    with_privileges, untouched = "", ""
+    if source.acl:
+        with_privileges = (
+            f"left join pg_catalog.pg_init_privs p on p.classoid = {of} and p.objoid = {source.object_id}"
+            f" and p.objsubid = {source.column}"
+        )
+        untouched = f"and coalesce({source.acl}::text = p.initprivs::text, true)"
     return f"""
 select identity, {digest(_ALL_ROWS)}
 from (
-  select case when {builtin} then 'built-in {source.catalog}'
+  select case when c.is_builtin then 'built-in {source.catalog}'
     else '{source.prefix}' || coalesce(i.type || ' ' || i.identity, '{source.catalog} ' || {source.object_id}) end as identity,
     {row} as definition
-  from pg_catalog.{source.catalog} c
-  left join lateral pg_catalog.pg_identify_object({of}, {source.object_id}, {source.column}) i on not ({builtin})
-  where {source.where} and {hangs} and ({shown})
+  from (
+    select c.*, {source.object_id}::oid < {FIRST_USER_OID} {untouched} as is_builtin
+    from pg_catalog.{source.catalog} c {with_privileges} where {source.where} and {hangs} offset 0) c
+  left join lateral pg_catalog.pg_identify_object(
+    {of}, case when not c.is_builtin then {source.object_id} end, {source.column}) i on true
+  where i.schema is distinct from 'pg_temp' and coalesce(i.schema, '') !~ '^pg_(toast|temp)'
 ) o group by identity"""

@@ -68,7 +68,7 @@ def reading(dsn: str, deadline: Deadline, database: str | None = None) -> Iterat
         connection = psycopg.connect(
             psycopg.conninfo.make_conninfo(dsn, **named),
             autocommit=True,
-            connect_timeout=CONNECT_SECONDS,
+            connect_timeout=max(2, min(CONNECT_SECONDS, int(deadline.left_seconds))),
             client_encoding="UTF8",
             application_name="standfast",
             row_factory=tuple_row,

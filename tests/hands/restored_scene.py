@@ -67,10 +67,7 @@ def scene(folder: Path) -> Iterator[Scene]:
         standby = source.standby
         run(source.dsn, GARDEN.read_text())
         base = folder / "base"
-        server.tool(
-            source.bin_dir, "pg_basebackup", "-d", source.dsn, "-D", str(base), "-c", "fast", "-X", "none", "--no-sync"
-        )
-        backup = described(base, source)
+        backup = backed_up(source, base)
         run(source.dsn, "insert into garden.bed (name, size) select 'late ' || i, i from generate_series(1, 20) i")
         run(
             source.dsn,
@@ -103,7 +100,9 @@ def caught_up(source: Cluster, standby: Cluster) -> None:
     wait_for("replay", lambda: one(standby.dsn, f"select pg_last_wal_replay_lsn() >= '{there}'"))
 
 
-def described(base: Path, source: Cluster) -> Backup:
+def backed_up(source: Cluster, base: Path) -> Backup:
+    how = ["-c", "fast", "-X", "none", "--no-sync"]
+    server.tool(source.bin_dir, "pg_basebackup", "-d", source.dsn, "-D", str(base), *how)
     manifest = json.loads((base / "backup_manifest").read_text())
     span = manifest["WAL-Ranges"][0]
     now = datetime.now(UTC)
@@ -140,7 +139,7 @@ def files(scene: Scene, folder: Path, target: Target) -> CheckContext:
     (data_dir / "postgresql.auto.conf").write_text(
         f"{wanted}\nrecovery_target_timeline = '{scene.backup.timeline}'\nrecovery_target_action = 'pause'\n"
         "restore_command = '/bin/false'\narchive_mode = off\nmax_logical_replication_workers = 0\nport = 5432\n"
-        "listen_addresses = ''\nprimary_conninfo = ''\nprimary_slot_name = ''\nautovacuum = off\n"
+        "listen_addresses = ''\nprimary_conninfo = ''\nprimary_slot_name = ''\nautovacuum = off\nfsync = off\n"
         f"unix_socket_directories = '{folder}'\n"
     )
     around = boundary(

@@ -19,6 +19,7 @@ from recovery.mark import Mark, compare
 from tasks.dir_store import DirStore
 from tasks.postgres import mark as marking
 from tasks.postgres.mark import marks, newest_mark, read_mark, store_mark, take
+from tasks.postgres.place import timeline_at
 
 NOW = datetime(2026, 11, 24, 3, tzinfo=UTC)
 
@@ -142,3 +143,9 @@ def test_marks_are_kept_and_found_by_place(source: Cluster) -> None:
     with pytest.raises(Failed, match="gone"):
         read_mark(store, system_id=mark.system_id, timeline=1, lsn=5)
     shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(("lsn", "timeline"), [(0x1000000, 1), (0x3000000, 1), (0x3000001, 2), (0x9000000, 3)])
+def test_the_history_says_on_which_timeline_an_lsn_lies(lsn: int, timeline: int) -> None:
+    history = "1\t0/3000000\tno recovery target specified\n\n2\t0/5000000\tbefore 2026\n"
+    assert timeline_at(lsn, 3, history) == timeline

@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from recovery.errors import Unproven
-from recovery.point import lsn_number, lsn_text
+from recovery.point import lsn_number, lsn_text, segment_name
 from tasks.postgres.checks.context import Boundary, Commit
 
+_SEGMENT = re.compile(r"^[0-9A-F]{24}$")
 _COMMIT = re.compile(
     r"tx:\s*(\d+), lsn: ([0-9A-F]+/[0-9A-F]+), prev \S+, desc: COMMIT(?:_PREPARED (\d+):)? ?"
     r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\.?(\d*) UTC"
@@ -41,7 +42,7 @@ def commits(
     """All commits in raw WAL files, in order. Raises Unproven when pg_waldump cannot read the first of them."""
     argv = [str(bin_dir / "pg_waldump"), "--rmgr=Transaction", "-p", str(wal_dir), "-t", str(timeline)]
     done = subprocess.run(
-        [*argv, "-s", lsn_text(begin_lsn)],
+        [*argv, "-s", lsn_text(begin_lsn), "-e", lsn_text(_end(wal_dir, timeline, begin_lsn))],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -58,3 +59,15 @@ def commits(
     for match in _COMMIT.finditer(done.stdout):
         moment = datetime.fromisoformat(f"{match[4]}.{match[5].ljust(6, '0')}").replace(tzinfo=UTC)
         yield Commit(xid=int(match[3] or match[1]), lsn=lsn_number(match[2]), at=moment)
+
+
+def _end(wal_dir: Path, timeline: int, begin_lsn: int) -> int:
+    """The end of the last segment without a gap: beyond it pg_waldump would wait seconds for a file to appear."""
+    first = next((path for path in wal_dir.iterdir() if _SEGMENT.match(path.name)), None)
+    if first is None:
+        raise Unproven("there is no WAL to read commits from", hint="is the folder the one that it was fetched to?")
+    size = first.stat().st_size
+    number = begin_lsn // size
+    while (wal_dir / segment_name(timeline, number * size, size)).exists():
+        number += 1
+    return max(number * size, begin_lsn)

@@ -55,10 +55,16 @@ def before_start(context: CheckContext) -> tuple[Check, ...]:
     return _made(context, _of(context, Phase.BEFORE_START))
 
 
-def running(context: CheckContext) -> tuple[Check, ...]:
-    """The checks of the running copy, paused at its target or promoted; the last ones after all others have read it."""
+def running(context: CheckContext, only: str | None = None) -> tuple[Check, ...]:
+    """The checks of the running copy, paused at its target or promoted; the last ones after all others have read it.
+
+    `only` names the single check (`catalog` and `content` are one) that is made.
+    """
+    wanted = AGAINST_MARK if only in ("catalog", "content") else only
     probes = [*_of(context, Phase.RUNNING), *_assertions(context)]
-    return (*_made(context, probes), *_made(context, _of(context, Phase.LAST)))
+    parts = (probes, _of(context, Phase.LAST))
+    chosen = [[probe for probe in part if wanted in (None, probe.name)] for part in parts]
+    return tuple(check for part in chosen for check in _made(context, part))
 
 
 def stopped(context: CheckContext) -> tuple[Check, ...]:
