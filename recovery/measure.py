@@ -6,7 +6,7 @@ RTO is a partition of the wall clock: every instant belongs to exactly one segme
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 from recovery.value import Instant, Value
@@ -31,15 +31,18 @@ def partition(spans: Sequence[Span], *, begin: datetime, end: datetime, idle: st
     """The wall from `begin` to `end`, each instant given to one span.
 
     Where spans overlap, the instant belongs to the one that ends last: it is what the end was waiting for. What no span
-    covers is `idle`. The phases keep the order of their first instant and sum to the wall exactly.
+    covers is `idle`. The phases keep the order of their first instant and sum to the wall. An end that is not behind the
+    beginning (a clock that was set back) gives no phase.
     """
+    if end <= begin:
+        return ()
     edges = sorted({begin, end, *(min(max(at, begin), end) for span in spans for at in (span.begin, span.end))})
-    totals: dict[str, float] = {}
+    totals: dict[str, timedelta] = {}
     for left, right in pairwise(edges):
         over = [span for span in spans if span.begin <= left and span.end >= right]
         name = max(over, key=lambda span: (span.end, span.begin)).name if over else idle
-        totals[name] = totals.get(name, 0.0) + (right - left).total_seconds()
-    return tuple(Phase(name=name, seconds=seconds) for name, seconds in totals.items())
+        totals[name] = totals.get(name, timedelta()) + (right - left)
+    return tuple(Phase(name=name, seconds=span.total_seconds()) for name, span in totals.items())
 
 
 def rpo_seconds(*, asked_at: datetime, recovered_until: datetime | None) -> float | None:

@@ -6,13 +6,15 @@ Colours are classes that the page's style sheet fills in. Every mark carries its
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import floor, log10
+from math import ceil, floor, log10
 from xml.sax.saxutils import escape, quoteattr
 
 from recovery.value import Value
 
 WIDTH = 720
 LEFT, TOP, BOTTOM = 46, 10, 26
+LABEL = 78
+"""The room that a label below a plot needs."""
 
 
 class Part(Value):
@@ -56,29 +58,28 @@ def ticks(most: float, count: int = 4) -> tuple[float, ...]:
     return tuple(round(step * each, 10) for each in range(number + 1))
 
 
-def bars(found: Sequence[Bar], *, title: str, unit: str, height: int = 200) -> str:
+def bars(found: Sequence[Bar], *, title: str, unit: str, height: int = 200, width: int = WIDTH) -> str:
     """Stacked bars from left to right, with a scale on the left and labels below those that have room."""
     if not found:
         return ""
     scale = ticks(max(each.whole for each in found))
-    slot = (WIDTH - LEFT) / max(len(found), 12)
-    width = min(slot * 0.68, 34.0)
-    every = max(1, -(-len(found) * 58 // (WIDTH - LEFT)))
-    drawn = [_axis(scale, unit, height)]
+    slot = (width - LEFT) / max(len(found), width // 60)
+    wide = min(slot * 0.68, 34.0)
+    drawn = [_axis(scale, unit, height, width)]
     for number, bar in enumerate(found):
-        x = LEFT + slot * number + (slot - width) / 2
+        x = LEFT + slot * number + (slot - wide) / 2
         y = float(height - BOTTOM)
         drawn.append(f"<g><title>{escape(bar.said)}</title>")
         for part in bar.parts:
             tall = part.amount / scale[-1] * (height - BOTTOM - TOP)
             y -= tall
             drawn.append(
-                f'<rect class={quoteattr(part.style)} x="{x:.1f}" y="{y:.2f}" width="{width:.1f}" height="{tall:.2f}"/>'
+                f'<rect class={quoteattr(part.style)} x="{x:.1f}" y="{y:.2f}" width="{wide:.1f}" height="{tall:.2f}"/>'
             )
         drawn.append("</g>")
-        if (len(found) - 1 - number) % every == 0:
-            drawn.append(_label(x + width / 2, height - 8, bar.label))
-    return _svg(title, height, drawn)
+        if (len(found) - 1 - number) % ceil(LABEL / slot) == 0:
+            drawn.append(_label(x + wide / 2, height - 8, bar.label))
+    return _svg(title, height, drawn, width)
 
 
 def line(points: Sequence[tuple[str, str, float]], *, title: str, unit: str, style: str, height: int = 160) -> str:
@@ -87,17 +88,16 @@ def line(points: Sequence[tuple[str, str, float]], *, title: str, unit: str, sty
         return ""
     scale = ticks(max(amount for _, _, amount in points))
     slot = (WIDTH - LEFT) / max(len(points), 12)
-    every = max(1, -(-len(points) * 58 // (WIDTH - LEFT)))
     places = [
         (LEFT + slot * (number + 0.5), height - BOTTOM - amount / scale[-1] * (height - BOTTOM - TOP))
         for number, (_, _, amount) in enumerate(points)
     ]
     path = " ".join(f"{'M' if n == 0 else 'L'}{x:.1f} {y:.2f}" for n, (x, y) in enumerate(places))
-    drawn = [_axis(scale, unit, height), f'<path class={quoteattr("line " + style)} d="{path}"/>']
+    drawn = [_axis(scale, unit, height, WIDTH), f'<path class={quoteattr("line " + style)} d="{path}"/>']
     for number, ((x, y), (label, said, _)) in enumerate(zip(places, points, strict=True)):
         dot = f'<circle class={quoteattr("dot " + style)} cx="{x:.1f}" cy="{y:.2f}" r="3.2"/>'
         drawn.append(f"<g><title>{escape(said)}</title>{dot}</g>")
-        if (len(points) - 1 - number) % every == 0:
+        if (len(points) - 1 - number) % ceil(LABEL / slot) == 0:
             drawn.append(_label(x, height - 8, label))
     return _svg(title, height, drawn)
 
@@ -120,12 +120,12 @@ def calendar(rows: Sequence[Row], *, title: str) -> str:
     return _svg(title, 8 + len(rows) * tall, drawn)
 
 
-def _axis(scale: Sequence[float], unit: str, height: int) -> str:
+def _axis(scale: Sequence[float], unit: str, height: int, width: int) -> str:
     drawn: list[str] = []
     for value in scale:
         y = height - BOTTOM - value / scale[-1] * (height - BOTTOM - TOP)
         style = "base" if value == 0 else "grid"
-        drawn.append(f'<line class="{style}" x1="{LEFT}" x2="{WIDTH}" y1="{y:.2f}" y2="{y:.2f}"/>')
+        drawn.append(f'<line class="{style}" x1="{LEFT}" x2="{width}" y1="{y:.2f}" y2="{y:.2f}"/>')
         text = f"{value:g} {unit}" if value == scale[-1] else f"{value:g}"
         drawn.append(f'<text class="tick" x="{LEFT - 6}" y="{y + 3.5:.2f}">{escape(text)}</text>')
     return "".join(drawn)
@@ -135,6 +135,6 @@ def _label(x: float, y: float, text: str) -> str:
     return f'<text class="label" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'
 
 
-def _svg(title: str, height: int, drawn: Sequence[str]) -> str:
+def _svg(title: str, height: int, drawn: Sequence[str], width: int = WIDTH) -> str:
     name = quoteattr(title)
-    return f'<svg role="img" aria-label={name} viewBox="0 0 {WIDTH} {height}">{"".join(drawn)}</svg>'
+    return f'<svg role="img" aria-label={name} viewBox="0 0 {width} {height}">{"".join(drawn)}</svg>'

@@ -100,8 +100,10 @@ def plots(score: ResourceScore, proofs: Sequence[Proof]) -> Plots:
         rto=bars([_rto(each) for each in shown], title="RTO of each proof by phase", unit="s"),
         phases=tuple(each for each in (*PHASES, *sorted(names - set(PHASES))) if each in names),
         rpo=_rpo(score.rpo),
-        sizes=bars(_sizes(score.backups), title="size and stored size of each backup", unit="MB", height=150),
-        durations=bars(_durations(score.backups), title="duration of each backup", unit="s", height=150),
+        sizes=bars(
+            _sizes(score.backups), title="size and stored size of each backup", unit="MB", height=170, width=440
+        ),
+        durations=bars(_durations(score.backups), title="duration of each backup", unit="s", height=170, width=440),
         calendar=calendar([_slots(each) for each in score.punctuality if each.slots], title="slots kept, late, missed"),
     )
 

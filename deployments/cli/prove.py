@@ -83,7 +83,7 @@ def _wanted(
     names = resources or sorted(home.catalog.resources)
     for name in names:
         home.resource(name)
-    fault = _fault(mutate) if mutate else None
+    fault = _fault(mutate, {home.resource(name).engine for name in names}) if mutate else None
     return [
         Wanted(resource=name, sort=sort, at=at, share=SystemRandom().random(), mutate=fault, level=level)
         for name in names
@@ -91,12 +91,12 @@ def _wanted(
     ]
 
 
-def _fault(name: str) -> str:
+def _fault(name: str, engines: set[str]) -> str:
     from secrets import SystemRandom  # noqa: PLC0415
 
-    from tasks.postgres.faults import catalogue  # noqa: PLC0415
+    from tasks.keeping import plantable  # noqa: PLC0415
 
-    known = catalogue.names()
+    known = set.intersection(*(set(plantable(engine)) for engine in engines))
     if name == "random":
         return SystemRandom().choice(sorted(known))
     if name not in known:
@@ -107,7 +107,7 @@ def _fault(name: str) -> str:
 def _drawn(proofs: list[Proof]) -> RenderableType:
     from rich.console import Group  # noqa: PLC0415
 
-    return Group(*(_one(each) for each in proofs))
+    return Group(*(part for each in proofs for part in ("", _one(each))))
 
 
 def _one(proof: Proof) -> RenderableType:

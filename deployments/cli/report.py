@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tasks.home import Home
 
 MOST_VERIFIED = 200
+VERIFIERS = 8
 CODES = {"met": 0, "missed": 1, "unproven": 3}
 
 
@@ -41,7 +42,9 @@ def report(
 
 def gathered(home: Home, folder: Path) -> tuple[Document, list[Past]]:
     """The report's numbers and the runs that they come from, newest first."""
-    from recovery.report import document  # noqa: PLC0415 -- as above
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 -- as above
+
+    from recovery.report import document  # noqa: PLC0415
     from recovery.scorecard import scorecard  # noqa: PLC0415
     from tasks.evidence import verify  # noqa: PLC0415
     from tasks.keys import engine_fingerprints  # noqa: PLC0415
@@ -51,7 +54,11 @@ def gathered(home: Home, folder: Path) -> tuple[Document, list[Past]]:
     found = pasts(ledger)
     card = scorecard(found.runs, home.catalog, now=home.now())
     names = [*(each.run for each in found.unreadable), *(each.run for each in found.runs)][:MOST_VERIFIED]
-    checked = verify(ledger, trusted=engine_fingerprints(folder / "keys") or None, runs=names).runs
+    trusted = engine_fingerprints(folder / "keys") or None
+    with ThreadPoolExecutor(max_workers=VERIFIERS) as pool:
+        parts = [names[each::VERIFIERS] for each in range(VERIFIERS)]
+        reports = list(pool.map(lambda part: verify(ledger, trusted=trusted, runs=part).runs, parts))
+    checked = sorted((each for part in reports for each in part), key=lambda each: names.index(each.run))
     return document(card, found.runs, checked, home=str(folder), ledger=found.place), list(found.runs)
 
 
