@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
+from recovery.doors import Consent, DnsName, HealthCheck, Probe, RoutingCluster
 from recovery.objective import Objective
 from recovery.operations import Operations
 from recovery.policy import BackupPolicy, ProofPolicy
@@ -59,6 +60,8 @@ class Member(Value):
     host: str = "local"
     agent: str | None = None
     run_as: str | None = None
+    instance: str | None = None
+    """The cloud's identifier of the machine: what a fence by the cloud's API, or a person, isolates."""
 
 
 class PostgresResource(Value):
@@ -87,6 +90,9 @@ class Service(Value):
 
     owner: str
     resources: tuple[Name, ...] = Field(min_length=1)
+    dns: tuple[Name, ...] = ()
+    probes: dict[Name, Probe] = {}
+    """What says that a site serves the service; a redirect asks those of the site that it goes to."""
 
 
 class Catalog(Value):
@@ -102,3 +108,7 @@ class Catalog(Value):
     services: dict[Name, Service]
     resources: dict[Name, Resource]
     operations: Operations = Operations()
+    dns: dict[Name, DnsName] = {}
+    health_checks: dict[Name, HealthCheck] = {}
+    routing: RoutingCluster | None = None
+    consent: Consent = Consent()

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from recovery.catalog import Catalog, PostgresResource
+from recovery.contradictions_of_doors import of_doors
 from recovery.cron import interval, parse
+from recovery.engine_options import TAKES_INCREMENTALS, wrong
 from recovery.objective import duration_text
 from recovery.policy import BackupPolicy, Schedule
 from recovery.value import Value
@@ -31,10 +33,12 @@ def contradictions(catalog: Catalog) -> tuple[Contradiction, ...]:
     """All contradictions, in no particular order. Empty: the catalog can be kept as far as words can show."""
     found = [*_sites(catalog), *_names(catalog), *_owners(catalog), *_schedules(catalog), *_secrets(catalog)]
     found += _shared_places(catalog)
+    found += [Contradiction(path=path, fact=fact, hint=hint) for path, fact, hint in of_doors(catalog)]
     for name, policy in catalog.backups.items():
         found += _retention(name, policy)
     for name, resource in catalog.resources.items():
         found += _promises(catalog, name, resource)
+        found += _engine(catalog, name, resource)
     return tuple(found)
 
 
@@ -208,6 +212,32 @@ def _retention(name: str, policy: BackupPolicy) -> Iterator[Contradiction]:
             f" ({duration_text(policy.full.keep)})",
             hint="an incremental cannot be restored without its full: keep fulls at least as long",
             rests_on=((*here, "full", "keep"),),
+        )
+
+
+def _engine(catalog: Catalog, name: str, resource: PostgresResource) -> Iterator[Contradiction]:
+    """Options of the backup engine that it does not have, and what the policy asks of it that it cannot do."""
+    path: Path = ("resources", name, "engine_options")
+    for each in wrong(resource.engine, resource.engine_options):
+        place = (*path, each.option) if each.option else (path if resource.engine_options else path[:-1])
+        yield Contradiction(path=place, fact=each.fact, hint=each.hint)
+    policy = catalog.backups.get(resource.backup)
+    if policy is None or resource.engine == "native":
+        return
+    rests_on: tuple[Path, ...] = (("resources", name, "engine"), ("resources", name, "backup"))
+    if policy.incremental is not None and resource.engine not in TAKES_INCREMENTALS:
+        yield Contradiction(
+            path=("backups", resource.backup, "incremental"),
+            fact=f"`{name}` is backed up by {resource.engine}, which takes full backups only",
+            hint="give the resource a policy without `incremental`",
+            rests_on=rests_on,
+        )
+    if policy.encryption is not None:
+        yield Contradiction(
+            path=("backups", resource.backup, "encryption"),
+            fact=f"`{name}` is backed up by {resource.engine}, which does not use this key",
+            hint="encrypt by the tool's own configuration, and give the resource a policy without `encryption`",
+            rests_on=rests_on,
         )
 
 

@@ -1,0 +1,93 @@
+"""What a catalog may not say of DNS names, health checks, routing controls, probes and approvers. Pure.
+
+Separate from contradictions.py, which knows data and its promises; here are the doors through which users and people
+come. A danger that may be accepted (a long TTL, a disabled check) is a hazard of a plan and no contradiction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from recovery.catalog import Catalog
+from recovery.doors import DnsName
+
+Told = tuple[tuple[str | int, ...], str, str]
+"""Path, fact, hint."""
+_Reference = tuple[tuple[str | int, ...], str, str, set[str]]
+"""Path, what is named, what that is, and all that there are."""
+
+
+def of_doors(catalog: Catalog) -> Iterator[Told]:
+    """All contradictions of the doors, in no particular order."""
+    yield from _lost_names(catalog)
+    for name, dns in catalog.dns.items():
+        yield from _movable(catalog, name, dns)
+        if name in catalog.resources:
+            yield ("dns", name), f"`{name}` is also a resource", "give one of them another name: runbooks name both"
+    approvers = catalog.consent.approvers
+    if approvers and catalog.consent.n_of_m > len(approvers):
+        fact = f"{catalog.consent.n_of_m} approvals are asked for, but {len(approvers)} people may give one"
+        yield ("consent", "n_of_m"), fact, "list more approvers, or ask for fewer"
+    first: dict[str, str] = {}
+    for name, approver in approvers.items():
+        other = first.setdefault(approver.key, name)
+        if other != name:
+            fact = f"`{name}` and `{other}` hold the same key"
+            yield ("consent", "approvers", name, "key"), fact, "approvals count persons: give each a key of their own"
+
+
+def _movable(catalog: Catalog, name: str, dns: DnsName) -> Iterator[Told]:
+    """A name can only be moved by what stands behind its records."""
+    checks = {record.health_check for record in dns.records.values() if record.health_check}
+    controls = {record.control for record in dns.records.values() if record.control}
+    markers = {check for check in checks if check in catalog.health_checks and catalog.health_checks[check].marker}
+    lacking = {
+        "health-check": (not checks, "no record has a health check"),
+        "inverted-health-check": (not markers, "no record has a health check with a marker"),
+        "routing-control": (not controls, "no record has a routing control"),
+        "record-edit": (False, ""),
+    }[dns.moved_by]
+    if lacking[0]:
+        yield ("dns", name, "moved_by"), f"`{name}` is moved by {dns.moved_by}, but {lacking[1]}", "add what moves it"
+
+
+def _lost_names(catalog: Catalog) -> Iterator[Told]:
+    """Every place that names something which has to exist elsewhere in the catalog."""
+    for path, named, section, known in _references(catalog):
+        if named not in known:
+            hint = f"name one of {', '.join(sorted(known)) or 'those that you add'}, or add `{named}`"
+            yield path, f"there is no {section} `{named}`", hint
+
+
+def _references(catalog: Catalog) -> Iterator[_Reference]:
+    sites = set(catalog.sites)
+    for name, service in catalog.services.items():
+        for index, dns in enumerate(service.dns):
+            yield ("services", name, "dns", index), dns, "DNS name", set(catalog.dns)
+        for probe, asked in service.probes.items():
+            yield ("services", name, "probes", probe, "site"), asked.site, "site", sites
+    for name, check in catalog.health_checks.items():
+        yield ("health_checks", name, "site"), check.site, "site", sites
+    for name, door in catalog.dns.items():
+        yield from _of_records(catalog, name, door)
+    yield from _of_standing(catalog)
+
+
+def _of_records(catalog: Catalog, name: str, door: DnsName) -> Iterator[_Reference]:
+    controls = set(catalog.routing.controls) if catalog.routing else set[str]()
+    for site, record in door.records.items():
+        here = ("dns", name, "records", site)
+        yield here, site, "site", set(catalog.sites)
+        if record.health_check:
+            yield (*here, "health_check"), record.health_check, "health check", set(catalog.health_checks)
+        if record.control:
+            yield (*here, "control"), record.control, "routing control", controls
+
+
+def _of_standing(catalog: Catalog) -> Iterator[_Reference]:
+    probes = {probe for service in catalog.services.values() for probe in service.probes}
+    for name, terms in catalog.consent.standing.items():
+        here = ("consent", "standing", name)
+        yield (*here, "service"), terms.service, "service", set(catalog.services)
+        for probe in terms.conditions:
+            yield (*here, "conditions", probe), probe, "probe", probes
