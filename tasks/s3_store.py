@@ -7,7 +7,6 @@ urllib3 (botocore wraps and hashes the stream), and restores are made of GETs.
 from __future__ import annotations
 
 import base64
-import hashlib
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -50,7 +49,7 @@ class S3Store:
         return self._place.endpoint
 
     def put(self, key: str, body: bytes, metadata: Mapping[str, str] | None = None) -> None:
-        """See Store.put. The server refuses a damaged body by its SHA-256."""
+        """See Store.put. The server refuses a damaged body by its CRC64NVME."""
 
         def act() -> None:
             self._client.put_object(**self._body(key, body), Metadata=dict(metadata or {}), IfNoneMatch="*")
@@ -159,9 +158,12 @@ class S3Store:
         )
 
     def _body(self, key: str, body: bytes) -> dict[str, Any]:
-        digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
-        # Named too: S3 refuses a put without that header to a bucket with object lock.
-        checksum = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": digest}
+        # CRC64NVME, not SHA-256: it guards the transfer as well, at a tenth of the price on both ends.
+        from awscrt.checksums import crc64nvme  # noqa: PLC0415 -- as boto3: not for `dr --help`
+
+        told = base64.b64encode(crc64nvme(body).to_bytes(8, "big")).decode()
+        # The algorithm is named too: S3 refuses a put without that header to a bucket with object lock.
+        checksum = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumCRC64NVME": told}
         return {"Bucket": self._bucket, "Key": self._prefix + key, "Body": body, **checksum}
 
     def _holds(self, key: str, body: bytes) -> bool:

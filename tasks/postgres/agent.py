@@ -76,7 +76,7 @@ class AgentConfig(Value):
     key: str | None = None
     heartbeat: bool = True
     heartbeat_seconds: Annotated[float, Field(gt=0)] = 1.0
-    ahead: Annotated[int, Field(ge=0, le=16)] = 4
+    ahead: Annotated[int, Field(ge=0, le=16)] = 8
     ready_limit: Annotated[int, Field(ge=1)] = 32
     reconcile_seconds: Annotated[float, Field(gt=0)] = 300.0
     base_seconds: Annotated[float, Field(gt=0)] = 20.0

@@ -5,9 +5,14 @@ starts it once per segment: it has to be up in some 10 ms. Exit 0 means durable 
 else; any trouble is exit 1 with one line on stderr, after which Postgres keeps the file and asks again.
 """
 
-import os
-import socket
 import sys
+
+try:  # what `os` and `socket` are made of: importing these two costs as much as the rest of the start
+    import _socket as socket
+    from posix import getcwd as here
+except ImportError:
+    import socket  # type: ignore[no-redef]
+    from os import getcwd as here
 
 PATIENCE_SECONDS = 60.0
 
@@ -17,7 +22,8 @@ def main(argv: list[str]) -> int:
     if len(argv) not in (3, 4):
         return trouble("archive_client.py takes SOCKET and PATH", "set archive_command to 'python3 -I -S … SOCK %p'")
     try:
-        said = ask(argv[1], os.path.abspath(argv[2]), float(argv[3]) if len(argv) == 4 else PATIENCE_SECONDS)  # noqa: PTH100
+        path = argv[2] if argv[2].startswith("/") else f"{here()}/{argv[2]}"
+        said = ask(argv[1], path, float(argv[3]) if len(argv) == 4 else PATIENCE_SECONDS)
     except TimeoutError:
         return trouble("the agent did not answer in time", "see `dr agent status`; Postgres will ask again")
     except (OSError, ValueError) as error:
@@ -30,17 +36,17 @@ def main(argv: list[str]) -> int:
 
 def ask(where: str, path: str, patience: float) -> bytes:
     """The agent's whole answer."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-        line.settimeout(patience)
-        line.connect(where)
-        line.sendall(b"archive\0" + os.fsencode(path) + b"\0")
-        answer = b""
-        while not answer.endswith(b"\n") and len(answer) < 65536:
-            piece = line.recv(4096)
-            if not piece:
-                break
-            answer += piece
-        return answer
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    line.settimeout(patience)
+    line.connect(where)
+    line.sendall(b"archive\0" + path.encode(sys.getfilesystemencoding(), "surrogateescape") + b"\0")
+    answer = b""
+    while not answer.endswith(b"\n") and len(answer) < 65536:
+        piece = line.recv(4096)
+        if not piece:
+            break
+        answer += piece
+    return answer
 
 
 def trouble(fact: str, hint: str) -> int:

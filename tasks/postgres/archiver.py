@@ -69,7 +69,8 @@ class Archiver:
         alerts: Alerts,
         offer: Callable[[str, bytes, Mapping[str, str]], None],
         sealer: Sealer | None = None,
-        ahead: int = 4,
+        ahead: int = 8,
+        threads: int = 4,
         patience_seconds: float = 50.0,
     ) -> None:
         self._store = store
@@ -81,7 +82,7 @@ class Archiver:
         self._ahead = ahead
         self._patience_seconds = patience_seconds
         self._known_size: int | None = None
-        self._pool = ThreadPoolExecutor(ahead + 1, thread_name_prefix="archive")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="archive")
         self._lock = threading.Lock()
         self._jobs: dict[Identity, Future[Kept]] = {}
         self.stored_ahead = 0
@@ -180,10 +181,11 @@ class Archiver:
         digest = hashlib.sha256()
         packer = zstandard.ZstdCompressor(level=1, write_checksum=True).compressobj(size=size)
         pieces: list[bytes] = []
-        with path.open("rb") as source:
-            while piece := source.read(_PIECE):
-                digest.update(piece)
-                pieces.append(packer.compress(piece))
+        piece = memoryview(bytearray(_PIECE))  # filled again and again: hashed and packed while the cache holds it
+        with path.open("rb", buffering=0) as source:
+            while got := source.readinto(piece):
+                digest.update(piece[:got])
+                pieces.append(packer.compress(piece[:got]))
         pieces.append(packer.flush())
         body = b"".join(pieces)
         metadata = {"sha256": digest.hexdigest(), "size": str(size)}

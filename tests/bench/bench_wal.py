@@ -51,7 +51,7 @@ def raw_puts(store: S3Store, bodies: list[bytes], run: int) -> None:
 def through_clients(paths: list[Path], socket: Path) -> None:
     """As Postgres does it: one client process after the other."""
     for path in paths:
-        subprocess.run(["python3", "-I", "-S", str(CLIENT), str(socket), str(path)], check=True)
+        subprocess.run([sys.executable, "-I", "-S", str(CLIENT), str(socket), str(path)], check=True)
 
 
 def timed(act: Callable[[], None]) -> tuple[float, float]:
@@ -113,12 +113,14 @@ def bench(folder: Path, count: int, rounds: int) -> dict[str, Any]:
             "ratio": round(statistics.median(a / b for a, b in zip(archived, raw, strict=True)), 2),
             "cpu_seconds_per_segment": round(statistics.median(cpus) / count, 3),
             "client_call_ms": round(1000 * statistics.median(cost), 1),
-            "archive_command": shlex.join(["python3", "-I", "-S", "archive_client.py", "SOCKET", "%p"]),
+            "archive_command": shlex.join([sys.executable, "-I", "-S", "archive_client.py", "SOCKET", "%p"]),
         }
 
 
 def _refused_call(socket: Path) -> None:
-    subprocess.run(["python3", "-I", "-S", str(CLIENT), f"{socket}.none", "x"], check=False, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-I", "-S", str(CLIENT), f"{socket}.none", "x"], check=False, stderr=subprocess.DEVNULL
+    )
 
 
 if __name__ == "__main__":
