@@ -113,7 +113,7 @@ def _one_after_the_other(steps: Sequence[Step], *, until: str) -> tuple[Step, ..
 
 
 def restore(*, service: str, resource: str, site: str, point: Point, into: str, now: datetime, epoch: int = 0) -> Plan:
-    """A restore for keeps, into a folder that the person named; it ends stopped and consistent."""
+    """A restore for keeps, into a folder that the person named; it ends stopped and consistent, or leaves nothing."""
     return Plan(
         purpose="restore",
         runbook="restore",
@@ -123,14 +123,25 @@ def restore(*, service: str, resource: str, site: str, point: Point, into: str, 
         asked_at=now,
         arguments={"resource": resource, "into": into},
         pinned={"point": point.model_dump(mode="json"), "site": site, "mark": None},
-        steps=_one_after_the_other(
-            [
-                _step("fetch", resource, patience_hours=4, manual=_BY_HAND),
-                _step("verify", resource, patience_hours=1),
-                _step("recover", resource, patience_hours=4),
-                _step("settle", resource, patience_hours=1),
-            ],
-            until="settle",
+        steps=(
+            *_one_after_the_other(
+                [
+                    _step("fetch", resource, patience_hours=4, manual=_BY_HAND),
+                    _step("verify", resource, patience_hours=1),
+                    _step("recover", resource, patience_hours=4),
+                    _step("settle", resource, patience_hours=1),
+                ],
+                until="settle",
+            ),
+            Step(
+                id="clear",
+                verb="clear",
+                resource=resource,
+                needs=("settle",),
+                always=True,
+                patience_seconds=300,
+                manual="stop the server in the folder, then empty the folder",
+            ),
         ),
     )
 

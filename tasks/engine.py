@@ -5,6 +5,7 @@ Separate from the loop because a loop drives whatever it is given; here is what 
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pydantic import JsonValue
 
 from recovery.drive import Finish, Halt
 from recovery.errors import Failed
-from recovery.evidence import Record
+from recovery.evidence import Record, manifest_key
 from recovery.journal import RUN_BEGUN, outcome
 from recovery.lease import Terms
 from recovery.plan import Plan
@@ -55,16 +56,16 @@ class Act:
     def run(self, plan: Plan, verbs: Verbs, *, lease: str, conclude: Conclude) -> tuple[Record, ...]:
         """Act on the plan, or go on with it; a finished one only gives its records. Refused while another acts."""
         ledger = self.home.ledger()
-        keep_plan(ledger, plan)
         if outcome(read_records(ledger, plan.run)) is not None:
             return read_records(ledger, plan.run)
         sign = self.home.signer()
         with self.holding(lease, plan.run) as held:
+            keep_plan(ledger, plan)  # under the lease: who is refused has written nothing
             journal = Journal(
                 ledger, plan.run, who=self.home.who, generation=held.generation, clock=self.home.now, digest=plan.digest
             )
             if not journal.records():
-                begun: dict[str, JsonValue] = {"purpose": plan.purpose, "arguments": plan.arguments}
+                begun: dict[str, JsonValue] = {"purpose": plan.purpose, "arguments": plan.arguments, **self._here}
                 journal.append(RUN_BEGUN, str(plan.arguments.get("resource", plan.service)), facts=begun)
             halt = self._drive(plan, verbs, journal, held)
             said = conclude(journal.records(), halt)
@@ -80,7 +81,8 @@ class Act:
         if last is None or not last.run or last.run == run:
             return ""
         records = read_records(ledger, last.run)
-        if not records or outcome(records) is not None:
+        ended = outcome(records)
+        if not records or (ended is not None and ledger.get(manifest_key(last.run)) is not None):
             return ""
         plan = read_plan(ledger, last.run)
         sign = self.home.signer()
@@ -88,10 +90,18 @@ class Act:
             journal = Journal(
                 ledger, last.run, who=self.home.who, generation=held.generation, clock=self.home.now, digest=plan.digest
             )
-            journal.append("order.cancelled", plan.service, facts={"why": "a newer one was asked for"})
-            self._drive(plan, verbs_for(plan), journal, held)
-            journal.end("cancelled", sign)
-        return f"run {last.run[:8]} of {plan.asked_at:%Y-%m-%d %H:%M:%S}Z was unfinished and is discarded"
+            if ended is None:
+                journal.append("order.cancelled", plan.service, facts={"why": "a newer one was asked for"})
+                self._drive(plan, verbs_for(plan), journal, held)
+            journal.end(ended or "cancelled", sign)
+        text = _discarded(plan, ended, records[0].facts.get("home"), self._here["home"])
+        self.tell(Event(step="unfinished", word="noted", text=text))
+        return text
+
+    @property
+    def _here(self) -> dict[str, JsonValue]:
+        """Where this engine keeps its scratch: another home can cancel a run, but not remove what lies here."""
+        return {"home": f"{socket.gethostname()}:{self.home.folder}"}
 
     def leases(self) -> Leases:
         """The leases at the ledger's home, in a bucket without object lock."""
@@ -119,6 +129,14 @@ class Act:
                 return None
             case Halt() as halt:
                 return halt
+
+
+def _discarded(plan: Plan, ended: str | None, made_in: JsonValue, here: JsonValue) -> str:
+    text = f"run {plan.run[:8]} of {plan.asked_at:%Y-%m-%d %H:%M:%S}Z "
+    if ended is not None:
+        return f"{text}had ended ({ended}) without its signature; it is signed now"
+    elsewhere = "" if made_in in (None, here) else f"; its scratch lies in {made_in}: 'dr sweep' there removes it"
+    return f"{text}was unfinished and is discarded{elsewhere}"
 
 
 def plan_key(digest: str) -> str:

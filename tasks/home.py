@@ -8,7 +8,7 @@ from __future__ import annotations
 import getpass
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tasks.signatures import Signer
     from tasks.store import Store
 
+MIRROR_SECONDS = 1.0
+"""The patience with a mirror of the ledger: a record waits for its home, never long for a copy."""
+
 
 def clock() -> datetime:
     """The instant now, in UTC."""
@@ -36,6 +39,7 @@ class Home:
     folder: Path
     catalog: Catalog
     now: Callable[[], datetime] = clock
+    _opened: dict[str, Ledger] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def scratch(self) -> Path:
@@ -63,12 +67,12 @@ class Home:
                 return name
         raise BadInput(f"no service stands on {resource!r}", hint="name it under a service of the catalog")
 
-    def store(self, site: str, bucket: str, prefix: str = "") -> S3Store:
-        """A bucket at a site, below a prefix."""
+    def store(self, site: str, bucket: str, prefix: str = "", *, patience_seconds: float = 30.0) -> S3Store:
+        """A bucket at a site, below a prefix. `patience_seconds` bounds each request with its retries."""
         from tasks.s3_store import open_store  # noqa: PLC0415 -- boto3 is slow to import and not always needed
 
         place = self.catalog.sites[site]
-        return open_store(place.s3, bucket, prefix, region=place.region)
+        return open_store(place.s3, bucket, prefix, region=place.region, patience_seconds=patience_seconds)
 
     def backups(self, resource: str, site: str) -> S3Store:
         """The bucket with a resource's backups at a site."""
@@ -76,23 +80,36 @@ class Home:
         return self.store(site, found.bucket, found.prefix)
 
     def ledger(self) -> Ledger:
-        """The ledger at its home, mirrored to the other sites."""
+        """The ledger at its home, mirrored to the sites that the catalog names. Opened once, so that it knows for how
+        long a silent mirror rests."""
+        if "ledger" not in self._opened:
+            self._opened["ledger"] = self._ledger()
+        return self._opened["ledger"]
+
+    def _ledger(self) -> Ledger:
         from tasks.ledger_dir import DirectoryLedger  # noqa: PLC0415 -- as above
+        from tasks.ledger_mirrored import MirroredLedger  # noqa: PLC0415
         from tasks.ledger_s3 import S3Ledger  # noqa: PLC0415
 
         where = self.catalog.ledger
+        mirrors = [
+            S3Ledger(self.store(site, where.bucket, patience_seconds=MIRROR_SECONDS), f"s3://{where.bucket} at {site}")
+            for site in where.mirrors
+        ]
         if where.home.startswith("directory:"):
-            return DirectoryLedger((self.folder / where.home.removeprefix("directory:")).resolve())
-        store = self.store(where.home, where.bucket)
-        return S3Ledger(store, f"s3://{where.bucket} at {where.home}")
+            folder = (self.folder / where.home.removeprefix("directory:")).resolve()
+            home: Ledger = DirectoryLedger(folder)
+        else:
+            home = S3Ledger(self.store(where.home, where.bucket), f"s3://{where.bucket} at {where.home}")
+        return MirroredLedger(home, mirrors) if mirrors else home
 
     def lease_store(self) -> Store:
-        """Where leases live: at the ledger's home, in a bucket of their own without object lock."""
+        """Where leases live: at the ledger's home, in a bucket of their own without object lock; or in HOME/leases."""
         from tasks.dir_store import DirStore  # noqa: PLC0415 -- as above
 
         where = self.catalog.ledger
         if where.home.startswith("directory:"):
-            return DirStore((self.folder / where.home.removeprefix("directory:")).resolve() / "leases")
+            return DirStore(self.folder / "leases")
         return self.store(where.home, where.leases)
 
     def signer(self) -> Signer:

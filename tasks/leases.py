@@ -173,11 +173,13 @@ class Leases:
         keeper.start()
         try:
             yield holding
-        finally:
-            stop.set()
-            keeper.join()
-            with suppress(Failed):  # unreachable: the lease lapses by itself, and the next owner waits for that
-                holding.release()
+        except (KeyboardInterrupt, SystemExit):
+            stop.set()  # moves may be underway until the process has ended: only its end, or time, frees the lease
+            raise
+        except BaseException:
+            _give_up(holding, keeper, stop)
+            raise
+        _give_up(holding, keeper, stop)
 
     def _take_patiently(self, service: str, run: str, patience_seconds: float) -> Holding:
         deadline = time.monotonic() + patience_seconds
@@ -189,6 +191,13 @@ class Leases:
                 if time.monotonic() + pause > deadline:
                     raise
             time.sleep(pause)
+
+
+def _give_up(holding: Holding, keeper: threading.Thread, stop: threading.Event) -> None:
+    stop.set()
+    keeper.join()
+    with suppress(Failed):  # unreachable: the lease lapses by itself, and the next owner waits for that
+        holding.release()
 
 
 def _keep(holding: Holding, stop: threading.Event, every_seconds: float) -> None:

@@ -102,9 +102,13 @@ class MirroredLedger:
     def get(self, key: str) -> bytes | None:
         """See Ledger.get: from the first place that has it."""
         with self._lock:
-            answers = [self._ask(place, lambda ledger: ledger.get(key)) for place in self._in_order()]
+            answers = []
+            for place in self._in_order():
+                answers.append(answer := self._ask(place, lambda ledger: ledger.get(key)))
+                if answer is not None and answer[0] is not None:
+                    return answer[0]
             self._refuse_silence(answers)
-            return next((answer[0] for answer in answers if answer and answer[0] is not None), None)
+            return None
 
     def list(self, prefix: str, after: str = "") -> Iterator[str]:
         """See Ledger.list: the union of all places that can be reached, read before the first key is given."""

@@ -5,12 +5,17 @@ Prefect is one door, `dr` another, tests a third; they differ only in the `perfo
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from traceback import extract_tb
 from typing import Protocol
+
+from pydantic import JsonValue
 
 from recovery.drive import Finish, Halt, History, Move, Perform, Seen, Truth, Wait, next_moves, to_observe
 from recovery.errors import BadInput, DrError, Refused, Unproven
@@ -21,9 +26,13 @@ from recovery.step import Step
 from tasks.journal import Journal
 from tasks.kind import Facts, Scene, Verbs
 
+MOVES = "move"
+"""How the threads that perform are named: whoever ends the process knows by it whether a move is underway."""
 POLL_FIRST_SECONDS = 0.01
 POLL_MOST_SECONDS = 0.5
 AT_ONCE = 16
+_LASTING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
+"""Errors of the machine that another try in the same minute cannot mend."""
 
 
 class Door(Protocol):
@@ -62,6 +71,8 @@ class Loop:
     may_act: Callable[[], None] = lambda: None
     _flying: dict[str, Future[None]] = field(default_factory=dict)
     _since: dict[str, tuple[Truth, datetime]] = field(default_factory=dict)
+    _stopped: bool = False
+    _watched: bool = True
 
     def run(self) -> Finish | Halt:
         """Drive the plan to its end. Resumes whatever the journal and the world say; may be killed at any instant."""
@@ -85,8 +96,19 @@ class Loop:
 
     @contextmanager
     def _pool(self) -> Iterator[ThreadPoolExecutor]:
-        with ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="move") as pool:
+        """After a failure of ours (lease or ledger lost) what is underway is awaited; after Ctrl-C it is left behind:
+        it may take hours, and whoever asked to stop ends its programs and the process (deployments/cli/leaving.py)."""
+        pool = ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix=MOVES)
+        try:
             yield pool
+        except Exception:
+            pool.shutdown(cancel_futures=True)
+            raise
+        except BaseException:
+            self._stopped = True
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
 
     def _scene(self, records: tuple[Record, ...], past: History) -> Scene:
         return Scene(
@@ -121,7 +143,7 @@ class Loop:
     def _begin(self, pool: ThreadPoolExecutor, move: Move) -> None:
         facts: Facts = {"step": move.step.id, "attempt": move.attempt, "verb": move.step.verb}
         self.journal.append("step.begun", move.step.resource, facts=facts)
-        self.tell(Event(step=move.step.id, word="begun", text=f"attempt {move.attempt}" if move.attempt > 1 else ""))
+        self._tell(move, "begun", f"attempt {move.attempt}" if move.attempt > 1 else "")
         self._flying[move.step.id] = pool.submit(self._perform, move)
 
     def _perform(self, move: Move) -> None:
@@ -133,28 +155,60 @@ class Loop:
             results=base.results,
             attempts=base.attempts,
             now=self.now,
-            say=lambda text, share: self.tell(Event(step=move.step.id, word="moved", text=text, share=share)),
+            say=lambda text, share: self._tell(move, "moved", text, share),
         )
-        name: Facts = {"step": move.step.id, "attempt": move.attempt}
         try:
             facts = self.door(move, lambda: self.verbs[move.step.verb].perform(move, scene))
-        except DrError as trouble:
-            final = isinstance(trouble, BadInput | Refused | Unproven)
-            said: Facts = {**name, "final": final, "fact": trouble.fact, "hint": trouble.hint}
-            self.journal.append("step.failed", move.step.resource, facts=said, begin=begin, end=self.now())
-            self.tell(Event(step=move.step.id, word="failed", text=trouble.fact))
+        except Exception as trouble:  # noqa: BLE001 -- a defect ends the run as a failure does: on record, nothing left
+            self._failed(move, begin, trouble)
+            return
+        if self._stopped:
             return
         end = self.now()
         seconds = {"seconds": (end - begin).total_seconds()}
-        ended: Facts = {**name, "result": facts}
+        ended: Facts = {"step": move.step.id, "attempt": move.attempt, "result": facts}
         self.journal.append("step.ended", move.step.resource, facts=ended, measures=seconds, begin=begin, end=end)
-        self.tell(Event(step=move.step.id, word="ended", text=f"{seconds['seconds']:.1f} s"))
+        self._tell(move, "ended", f"{seconds['seconds']:.1f} s")
+
+    def _failed(self, move: Move, begin: datetime, trouble: Exception) -> None:
+        if self._stopped:
+            return
+        said: Facts = {"step": move.step.id, "attempt": move.attempt, **failure(trouble)}
+        self.journal.append("step.failed", move.step.resource, facts=said, begin=begin, end=self.now())
+        self._tell(move, "failed", str(said["fact"]))
+
+    def _tell(self, move: Move, word: str, text: str, share: float | None = None) -> None:
+        """A watcher that has gone (a closed pipe) is told no more; no move fails for want of one."""
+        if not self._watched:
+            return
+        try:
+            self.tell(Event(step=move.step.id, word=word, text=text, share=share))
+        except OSError:
+            self._watched = False
 
     def _await(self, seconds: float) -> None:
         if self._flying:
             wait(self._flying.values(), timeout=max(seconds, POLL_MOST_SECONDS), return_when=FIRST_COMPLETED)
         else:
             _sleep(seconds)
+
+
+def failure(trouble: Exception) -> dict[str, JsonValue]:
+    """A failure as the journal keeps it. Only Failed and the machine's own troubles (disk, network) are tried again."""
+    match trouble:
+        case DrError():
+            final = isinstance(trouble, BadInput | Refused | Unproven)
+            return {"final": final, "fact": trouble.fact, "hint": trouble.hint}
+        case OSError(errno=number) if number:
+            where = f": {trouble.filename}" if trouble.filename else ""
+            hint = "see that disk's free space, its health and its permissions, then run it again"
+            return {"final": number in _LASTING, "fact": f"{os.strerror(number).lower()}{where}", "hint": hint}
+    frames = extract_tb(trouble.__traceback__)[-8:]
+    trace: list[JsonValue] = [f"{each.filename}:{each.lineno} {each.name}" for each in frames]
+    message = " ".join(str(trouble).split())[:300] or "no message"
+    fact = f"unexpected {type(trouble).__name__}: {message}"
+    hint = "this is a defect: report it with the step's record ('dr show'), which says where it happened"
+    return {"final": True, "fact": fact, "hint": hint, "trace": trace}
 
 
 def _sleep(seconds: float) -> None:

@@ -18,8 +18,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from deployments.cli.leaving import leave
 from deployments.cli.output import complain
 from recovery.errors import BadInput, DrError, Failed
+
+INTERRUPTED = 130
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,7 +147,7 @@ def run(arguments: list[str]) -> int:
         known = error if isinstance(error, DrError) else _unexpected(error)
         complain(known, as_json=as_json)
         return known.exit_code
-    if code == 130:  # typer answers Ctrl-C with this code by itself
+    if code == INTERRUPTED:  # typer answers Ctrl-C with this code by itself
         return _interrupted(as_json=as_json)
     return code if isinstance(code, int) else 0
 
@@ -167,9 +170,10 @@ def _usage(error: typer.TyperException, *, as_json: bool) -> int:
 
 
 def _interrupted(*, as_json: bool) -> int:
-    stopped = Failed("stopped by Ctrl-C", hint="the same command again goes on where this one stopped")
+    hint = "the same command again goes on, or clears up what is unfinished and begins anew; it says which"
+    stopped = Failed("stopped by Ctrl-C", hint=hint)
     complain(stopped, as_json=as_json)
-    return 130
+    return INTERRUPTED
 
 
 def _hang_up() -> int:
@@ -180,7 +184,10 @@ def _hang_up() -> int:
 
 def main() -> None:
     """The console entry point."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if code == INTERRUPTED:
+        leave(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

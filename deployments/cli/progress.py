@@ -35,6 +35,9 @@ def watching(title: str, *, quiet: bool = False) -> Iterator[Callable[[Event], N
 
 
 def _line(event: Event) -> None:
+    if event.word == "noted":
+        sys.stderr.write(f"  {event.text}\n")
+        return
     if event.word != "moved":
         sys.stderr.write(f"  {event.step}: {event.word}{' ' if event.text else ''}{event.text}\n")
         sys.stderr.flush()
@@ -62,7 +65,10 @@ class _Bars:
         self._ids: dict[str, TaskID] = {}
 
     def tell(self, event: Event) -> None:
-        """Show one event."""
+        """Show one event. What is only noted has no bar."""
+        if event.word == "noted":
+            self._progress.console.print(f"  {event.text}", markup=False)
+            return
         if event.step not in self._ids:
             self._ids[event.step] = self._progress.add_task(event.step, total=None, sign="", text="")
         bar = self._ids[event.step]

@@ -28,10 +28,12 @@ def restore(
 
     opened = open_home(existing_home(home))
     at = instant(as_of, now=opened.now()) if as_of is not None else None
-    plan = proving.plan_restore(opened, resource, at, to)
-    point = plan.pinned["point"]
     with watching(f"restore {resource} into {to}") as tell:
-        done = proving.restore(Act(home=opened, tell=tell), plan)
+        act = Act(home=opened, tell=tell)
+        proving.discard_unfinished_restore(act, resource)
+        plan = proving.plan_restore(opened, resource, at, to)
+        done = proving.restore(act, plan)
+    point = plan.pinned["point"]
     data = to.absolute() / "data"
     emit(
         as_json,

@@ -151,7 +151,7 @@ class Fetch:
                 f"{found.folder} is not empty; a restore never overwrites anything",
                 hint="name a new or an empty folder with --to",
             )
-        found.spool.mkdir(parents=True, exist_ok=True)
+        found.folder.mkdir(parents=True, exist_ok=True)
         owner = {
             "run": scene.plan.run,
             "resource": scene.plan.arguments["resource"],
@@ -169,6 +169,7 @@ def _diagnosed(store: Store, chain: tuple[Backup, ...], trouble: Failed) -> Fail
         if check.findings:
             return Failed(f"{check.findings[0].fact} ({trouble.fact})", hint=check.findings[0].hint)
     return trouble
+        found.spool.mkdir()
 
 
 def _data(ground: Ground, chain: tuple[Backup, ...], into: Path, scene: Scene) -> unpack.Restored:
@@ -339,6 +340,36 @@ def context_of(ground: Ground, found: Scratch, scene: Scene, *, isolated: bool) 
         timeline=point.timeline,
         data_dir=found.data,
         bin_dir=found.bin_dir,
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Clear:
+    """A restore that is kept is whole, or there is nothing of it: half of one looks too much like data."""
+
+    ground: Ground
+
+    def observe(self, step: Step, scene: Scene) -> Seen:
+        """See Verb.observe."""
+        found = self.ground.current(scene)
+        if scene.results.get("settle") is not None or not _owned(found, scene):
+            return HOLDS
+        return Seen(truth=Truth.ABSENT, why=f"{step.id}: half a restore lies in {found.folder}")
+
+    def perform(self, move: Move, scene: Scene) -> Facts:  # noqa: ARG002 -- the port's shape
+        """See Verb.perform."""
+        found = self.ground.current(scene)
+        keep_log(found.folder, self.ground.folder.parent / "log")
+        scratch.discard(found)
+        return {"cleared": str(found.folder)}
+
+
+def _owned(found: Scratch, scene: Scene) -> bool:
+    """Whether this very run began the folder: what anybody else put there is never touched."""
+    try:
+        owner = json.loads((found.folder / "owner.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(owner, dict) and owner.get("run") == scene.plan.run
+
+
         log=found.log,
         mark=ground.read_mark(str(key)) if key else None,
         boundary=_boundary(found, point, chain[0].begin_lsn),
@@ -386,3 +417,4 @@ def verbs(ground: Ground) -> dict[str, Verb]:
         "discard": Discard(ground=ground),
         "settle": Settle(ground=ground),
     }
+        "clear": Clear(ground=ground),

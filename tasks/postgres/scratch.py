@@ -257,7 +257,7 @@ def discard(scratch: Scratch) -> None:
     stop(scratch, patience_seconds=10)
     for _ in range(5):
         shutil.rmtree(scratch.folder, ignore_errors=True)
-        if not scratch.folder.exists():
+        if not scratch.folder.exists() or (scratch.folder.is_mount() and not any(scratch.folder.iterdir())):
             return
         time.sleep(0.1)
     raise Failed(f"{scratch.folder.name} cannot be removed", hint="see who holds files there and their modes")

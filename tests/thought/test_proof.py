@@ -122,8 +122,9 @@ def test_a_name_is_named_only_as_a_whole() -> None:
 
 def test_a_restore_ends_settled_and_a_backup_is_one_step() -> None:
     kept = planners.restore(service="p", resource="db", site="west", point=POINT, into="/x", now=NOW)
-    assert [step.id for step in kept.steps] == ["fetch", "verify", "recover", "settle"]
-    assert [step.until for step in kept.steps] == ["settle", "settle", "settle", None]
+    assert [step.id for step in kept.steps] == ["fetch", "verify", "recover", "settle", "clear"]
+    assert [step.until for step in kept.steps] == ["settle", "settle", "settle", None, None]
+    assert [step.always for step in kept.steps] == [False, False, False, False, True]
     taken = planners.backup(
         service="p", resource="db", site="east", kind="incremental", parent="full", slot=NOW, now=NOW
     )
