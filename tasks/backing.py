@@ -13,7 +13,8 @@ from pydantic import JsonValue
 
 from recovery import due, planners, retention
 from recovery.drive import Halt
-from recovery.errors import BadInput, Failed, NoPoint, Unproven
+from recovery.engine_options import TAKES_INCREMENTALS
+from recovery.errors import BadInput, Failed, NoPoint, Refused, Unproven
 from recovery.evidence import Record
 from recovery.plan import NothingToDo, Plan
 from recovery.point import Backup
@@ -21,10 +22,12 @@ from recovery.policy import BackupPolicy
 from recovery.value import Value
 from tasks.engine import Act, Said
 from tasks.home import Home
-from tasks.host import LocalHost
+from tasks.keeping import engine_at
 from tasks.kind import Verbs
 from tasks.postgres import explain as explaining
 from tasks.postgres import leftovers, looking, mark, taking
+from tasks.postgres.engines import table
+from tasks.postgres.engines.port import Engine, Expires
 
 Which = Literal["due", "full", "incremental"]
 LEFTOVER_AGE = timedelta(hours=12)
@@ -54,11 +57,13 @@ def plan_backup(home: Home, name: str, which: Which) -> Plan | NothingToDo:
             f"no primary of {name} answers ({why})", hint="'dr status' shows the servers; see whether they run"
         )
     system_id = next(each.place.system_id for each in servers if each.place is not None and each.site == site)
-    mine = [each for each in looking.backups(home.backups(name, site)) if each.system_id == system_id]
+    mine = [each for each in engine_at(home, name, site).backups() if each.system_id == system_id]
     now = home.now()
     kind, slot, why = _kind(policy, mine, which, now)
     if kind is None:
         return NothingToDo(why=why)
+    if kind == "incremental" and resource.engine not in TAKES_INCREMENTALS:
+        raise BadInput(f"{resource.engine} takes full backups only", hint="take a full one: 'dr backup --full'")
     fulls = [each for each in mine if each.kind == "full"]
     if kind == "incremental" and not fulls:
         kind, slot = "full", None
@@ -127,14 +132,11 @@ def verbs_of(home: Home, plan: Plan) -> Verbs:
     """The verbs of backing up, bound to the plan's resource and site."""
     name, site = str(plan.arguments["resource"]), str(plan.pinned["site"])
     resource = home.resource(name)
-    keys = home.keys(name)
     return taking.verbs(
         taking.Take(
             resource=name,
             member=resource.members[site],
-            store=home.backups(name, site),
-            host=LocalHost(),
-            key=next(iter(keys.values()), None),
+            engine=engine_at(home, name, site),
             level=home.catalog.backups[resource.backup].compression_level,
             clock=home.now,
         )
@@ -169,10 +171,40 @@ def sweep(home: Home, name: str, *, proven: frozenset[str], really: bool) -> tup
     """Retention and leftovers, per site. `really` false only says what would be done."""
     resource = home.resource(name)
     policy = home.catalog.backups[resource.backup]
+    if resource.engine != "native":
+        return _sweep_by_tool(home, name, policy, proven, really)
     return tuple(
         _sweep_site(home, name, site, policy, proven, really)
         for site in dict.fromkeys((*policy.copies, *resource.members))
     )
+
+
+def _sweep_by_tool(
+    home: Home, name: str, policy: BackupPolicy, proven: frozenset[str], really: bool
+) -> tuple[Swept, ...]:
+    """Retention by the tool alone: ours never touches what it keeps. pgBackRest's repository is one for all sites."""
+    resource = home.resource(name)
+    sites = tuple(dict.fromkeys((*policy.copies, *resource.members)))
+    made = []
+    for site in sites[:1] if resource.engine == "pgbackrest" else sites:
+        engine = engine_at(home, name, site)
+        if (keeper := table.retention_of(engine)) is not None:
+            made.append(_expire(engine, keeper, site, policy.full.keep.days, proven, really))
+    return tuple(made)
+
+
+def _expire(engine: Engine, keeper: Expires, site: str, days: int, proven: frozenset[str], really: bool) -> Swept:
+    gone = keeper.expire(days, really=False)
+    if really and (lost := sorted(proven & set(gone.backups))):
+        raise Refused(
+            f"{engine.name}'s retention would remove {lost[0]}, the last proven point",
+            hint="prove a younger point first ('dr prove'), or lengthen the tool's retention; nothing was removed",
+        )
+    known = [each.id for each in engine.backups()]
+    if really:
+        gone = keeper.expire(days, really=True)
+    kept = [f"{each}: kept by {engine.name}'s own retention" for each in known if each not in gone.backups]
+    return Swept(site=site, removed=(*gone.backups, *gone.others), kept=(*kept, *gone.notes))
 
 
 def _sweep_site(home: Home, name: str, site: str, policy: BackupPolicy, proven: frozenset[str], really: bool) -> Swept:
@@ -221,6 +253,11 @@ def _sweep_wal(store: leftovers.Sweepable, kept: list[Backup], really: bool) -> 
 def explain(home: Home, name: str, wanted: str) -> str:
     """How a person restores that backup with stock tools only. Raises BadInput with the ids that there are."""
     resource = home.resource(name)
+    if resource.engine != "native":
+        raise BadInput(
+            f"the backups of {name} are {resource.engine}'s, whose own commands restore them",
+            hint="see `pgbackrest help restore` or `barman-cloud-restore --help`; 'dr restore' calls them for you",
+        )
     policy = home.catalog.backups[resource.backup]
     known: set[str] = set()
     for site in dict.fromkeys((*policy.copies, *resource.members)):

@@ -26,6 +26,7 @@ from recovery.proof import Proof, not_made, proof
 from tasks.engine import Act, Said
 from tasks.home import Home
 from tasks.host import LocalHost
+from tasks.keeping import engine_at, refuse_unplantable
 from tasks.kind import Verbs
 from tasks.postgres import looking, mark, restoring
 from tasks.postgres.faults import catalogue
@@ -55,6 +56,8 @@ class Wanted:
 def plan_proof(home: Home, wanted: Wanted) -> Plan:
     """Look and choose; changes nothing. Raises NoPoint or BadInput with the reason."""
     resource = home.resource(wanted.resource)
+    if wanted.mutate:
+        refuse_unplantable(resource.engine, wanted.mutate)
     site = home.catalog.proofs[resource.proof].site
     now = home.now()
     points = _points(home, wanted.resource, site)
@@ -195,6 +198,7 @@ def ground_of(home: Home, name: str, site: str) -> restoring.Ground:
         host=LocalHost(),
         folder=home.scratch,
         read_mark=read_mark,
+        engine=engine_at(home, name, site, store),
     )
 
 
@@ -206,11 +210,13 @@ def window_of(home: Home, resource: PostgresResource) -> float:
 def _points(home: Home, name: str, site: str) -> Points:
     resource = home.resource(name)
     member = resource.members.get(site) or next(iter(resource.members.values()))
+    store = home.backups(name, site)
     return looking.look(
-        home.backups(name, site),
+        store,
         bin_dir=Path(member.bin_dir),
         servers=looking.members(resource),
         keys=home.keys(name),
+        engine=engine_at(home, name, site, store),
     )
 
 

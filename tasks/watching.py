@@ -21,6 +21,7 @@ from recovery.choose import End
 from recovery.errors import DrError
 from recovery.value import Instant, Value
 from tasks.home import Home
+from tasks.keeping import engine_at
 from tasks.postgres import looking, mark
 from tasks.postgres.looking import Asked, Points
 from tasks.postgres.place import place
@@ -165,11 +166,14 @@ def bucket(home: Home, name: str, site: str, servers: tuple[Asked, ...], *, mark
         store = open_store(
             where.s3, resource.bucket, resource.prefix, region=where.region, patience_seconds=STORE_PATIENCE_SECONDS
         )
-        points = looking.look(store, bin_dir=bin_dir, servers=servers, need_end=False)
+        engine = engine_at(home, name, site, store)
+        points = looking.look(store, bin_dir=bin_dir, servers=servers, need_end=False, engine=engine)
     except DrError as trouble:
         return Bucket(site=site, points=None, why=trouble.fact)
     end, end_why = _tried(
-        lambda: looking.end_of(store, points.archive, points.timeline, bin_dir=bin_dir, keys=home.keys(name))
+        lambda: looking.end_of(
+            store, points.archive, points.timeline, bin_dir=bin_dir, keys=home.keys(name), engine=engine
+        )
     )
     times, _ = _tried(lambda: _marked_at(store, points)) if marked else ((), "")
     return Bucket(site=site, points=_with_end(points, end), end_why=end_why, marked_at=times or ())

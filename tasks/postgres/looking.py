@@ -17,7 +17,8 @@ from recovery.choose import End
 from recovery.errors import DrError, Failed, NoPoint
 from recovery.point import Backup
 from recovery.wal import Archive, Known, name_of
-from tasks.postgres import wal
+from tasks.postgres.engines.native import Native, complete
+from tasks.postgres.engines.port import Engine
 from tasks.postgres.mark import marks
 from tasks.postgres.place import Place, place
 from tasks.postgres.reading import Deadline, first_line, reading
@@ -63,23 +64,27 @@ def ask(site: str, member: Member) -> Asked:
 
 def backups(store: Store) -> tuple[Backup, ...]:
     """Every complete backup of the bucket, oldest first. Without its commit marker a backup does not exist."""
-    found = [
-        Backup.model_validate_json(body[0])
-        for each in store.list("base/")
-        if each.key.endswith("/backup.json") and (body := store.get(each.key)) is not None
-    ]
-    return tuple(sorted(found, key=lambda each: (each.ended_at, each.id)))
+    return complete(store)
 
 
 def look(
-    store: Store, *, bin_dir: Path, servers: tuple[Asked, ...], keys: Keys | None = None, need_end: bool = True
+    store: Store,
+    *,
+    bin_dir: Path,
+    servers: tuple[Asked, ...],
+    keys: Keys | None = None,
+    need_end: bool = True,
+    engine: Engine | None = None,
 ) -> Points:
-    """What the bucket holds of the cluster that the servers belong to; without servers, of the newest backup's.
+    """What is kept of the cluster that the servers belong to; without servers, of the newest backup's.
+
+    `engine` keeps the backups; None: we do, in `store`, where the marks always are.
 
     The timeline is the one on which a server stands, else the newest backup's: never just the newest in the archive,
     which a clone may have written. Raises NoPoint when nothing tells which cluster it is.
     """
-    all_backups = backups(store)
+    keeper = engine or Native(store=store, keys=keys or {})
+    all_backups = keeper.backups()
     standing = [asked.place for asked in servers if asked.place is not None]
     if not standing and not all_backups:
         why = "; ".join(f"{asked.site}: {asked.why}" for asked in servers)
@@ -90,7 +95,7 @@ def look(
     mine = tuple(each for each in all_backups if each.system_id == system_id)
     timelines = [each.timeline for each in standing] or [each.timeline for each in mine]
     timeline = max(timelines)
-    archive = wal.list_archive(store, system_id)
+    archive = keeper.archive(system_id)
     known = sorted(
         (
             Known(lsn=lsn, at=at)
@@ -106,15 +111,18 @@ def look(
         archive=archive,
         marks=marks(store, system_id=system_id),
         known=tuple(known),
-        end=end_of(store, archive, timeline, bin_dir=bin_dir, keys=keys) if need_end else None,
+        end=end_of(store, archive, timeline, bin_dir=bin_dir, keys=keys, engine=keeper) if need_end else None,
     )
 
 
-def end_of(store: Store, archive: Archive, timeline: int, *, bin_dir: Path, keys: Keys | None) -> End | None:
+def end_of(
+    store: Store, archive: Archive, timeline: int, *, bin_dir: Path, keys: Keys | None, engine: Engine | None = None
+) -> End | None:
     """The last record and the last commit of a timeline's newest stretch; None when it has no segment."""
     stretch = next((each for each in reversed(archive.stretches) if each.timeline == timeline), None)
     if stretch is None:
         return None
+    keeper = engine or Native(store=store, keys=keys or {})
     with tempfile.TemporaryDirectory(prefix="standfast-") as folder:
         found: End | None = None
         for back in range(8):
@@ -122,7 +130,7 @@ def end_of(store: Store, archive: Archive, timeline: int, *, bin_dir: Path, keys
             if number < stretch.first:
                 break
             name = name_of(timeline, number, archive.segment_bytes)
-            wal.fetch(store, archive.system_id, [name], Path(folder), keys=keys)
+            keeper.fetch_wal(archive.system_id, [name], Path(folder))
             read = read_end(bin_dir, Path(folder) / name, archive.segment_bytes)
             found = found or read
             if read is not None and read.at is not None and found is not None:

@@ -10,7 +10,7 @@ import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -32,9 +32,11 @@ from recovery.wal import Segment, parse
 from tasks.dir_store import DirStore
 from tasks.host import Host
 from tasks.kind import Facts, Scene, Verb
-from tasks.postgres import looking, scratch, unpack, unpack_chain, wal
-from tasks.postgres.checks import bucket, commits, table
+from tasks.postgres import scratch
+from tasks.postgres.checks import commits, table
 from tasks.postgres.checks import context as judged
+from tasks.postgres.engines.native import Native
+from tasks.postgres.engines.port import Engine, Restored
 from tasks.postgres.faults.fault import Stage
 from tasks.postgres.scratch import Scratch
 from tasks.postgres.seal import Keys
@@ -55,6 +57,8 @@ class Ground:
     host: Host
     folder: Path
     read_mark: Callable[[str], Mark | None]
+    engine: Engine | None = None
+    """Whoever keeps the backups; None: we do, in `store`."""
 
     def scratch_of(self, scene: Scene, attempt: int) -> Scratch:
         """The scratch of one attempt of this run; for a restore that is kept, the folder that was asked for."""
@@ -77,10 +81,16 @@ class Ground:
         """The point that the plan pinned."""
         return Point.model_validate(scene.plan.pinned["point"])
 
-    def source(self, scene: Scene) -> Store:
-        """Where the backups are read from: the bucket, or this run's broken copy of it."""
+    def keeper(self) -> Engine:
+        """Whoever keeps the backups and the WAL."""
+        return self.engine or Native(store=self.store, keys=self.keys, host=self.host)
+
+    def source(self, scene: Scene) -> Engine:
+        """Where the backups are read from: their keeper, or this run's broken copy of them."""
         copy = self.copy_of(scene)
-        return DirStore(copy) if copy.exists() else self.store
+        if copy.exists():
+            return Native(store=DirStore(copy), keys=self.keys, host=self.host)
+        return self.keeper()
 
     def copy_of(self, scene: Scene) -> Path:
         """Where a copy of the backups lies when a fault is planted in it."""
@@ -89,7 +99,7 @@ class Ground:
 
     def backups(self, scene: Scene) -> tuple[Backup, ...]:
         """The pinned backups, as their commit markers say. Raises Failed when one is no longer there."""
-        by_id = {each.id: each for each in looking.backups(self.source(scene))}
+        by_id = {each.id: each for each in self.source(scene).backups()}
         missing = [name for name in self.point(scene).backups if name not in by_id]
         if missing:
             raise Failed(
@@ -130,9 +140,7 @@ class Fetch:
         ground = self.ground
         names = [*point.segments, *(f"{timeline:08X}.history" for timeline in point.histories)]
         with ThreadPoolExecutor(1) as beside:
-            fetching = beside.submit(
-                wal.fetch, ground.store, point.system_id, names, found.spool, keys=ground.keys, threads=2
-            )
+            fetching = beside.submit(ground.keeper().fetch_wal, point.system_id, names, found.spool)
             try:
                 restored = _data(ground, chain, found.data, scene)
             except Failed as trouble:
@@ -143,6 +151,7 @@ class Fetch:
             "data_seconds": restored.seconds,
             "wal_files": len(names),
             "folder": found.folder.name,
+            "engine": ground.keeper().version(),
         }
 
     def _begin(self, found: Scratch, scene: Scene) -> None:
@@ -162,28 +171,21 @@ class Fetch:
         (found.folder / "owner.json").write_text(json.dumps(owner))
 
 
-def _diagnosed(store: Store, chain: tuple[Backup, ...], trouble: Failed) -> Failed:
+def _diagnosed(source: Engine, chain: tuple[Backup, ...], trouble: Failed) -> Failed:
     """A restore that broke says which object of which backup is not what its marker says, when that is why."""
     for backup in chain:
-        check = bucket.backup_objects(store, backup)
+        check = source.stored(backup)
         if check.findings:
             return Failed(f"{check.findings[0].fact} ({trouble.fact})", hint=check.findings[0].hint)
     return trouble
         found.spool.mkdir()
 
 
-def _data(ground: Ground, chain: tuple[Backup, ...], into: Path, scene: Scene) -> unpack.Restored:
+def _data(ground: Ground, chain: tuple[Backup, ...], into: Path, scene: Scene) -> Restored:
     def progress(done: int, total: int) -> None:
         scene.say("data", done / total if total else None)
 
-    if len(chain) == 1:
-        return unpack.restore(
-            ground.source(scene), chain[0], into, keys=ground.keys, host=ground.host, progress=progress
-        )
-    full, incremental = chain
-    return unpack_chain.restore_chain(
-        ground.source(scene), full, incremental, into, keys=ground.keys, host=ground.host, progress=progress
-    )
+    return ground.source(scene).fetch_data(chain, into, progress)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,9 +205,18 @@ class Verify:
         """See Verb.perform."""
         found = self.ground.current(scene)
         source = self.ground.source(scene)
-        made = [bucket.backup_objects(source, backup) for backup in self.ground.backups(scene)[-1:]]
+        made = [source.stored(backup) for backup in self.ground.backups(scene)[-1:]]
         made += table.before_start(context_of(self.ground, found, scene, isolated=False))
+        made = [_honest(check, source) for check in made]
         return {"folder": found.folder.name, "checks": [check.model_dump(mode="json") for check in made]}
+
+
+def _honest(check: Check, source: Engine) -> Check:
+    """What an engine leaves no manifest for stays visibly unproven; then the pages decide, and are all read."""
+    why = source.without_manifest()
+    if check.name != "manifest" or why is None or check.outcome is not Outcome.UNPROVEN:
+        return check
+    return check.model_copy(update={"fact": why, "applies": False})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -267,9 +278,9 @@ class Judge:
         isolated = bool((scene.results.get("recover") or {}).get("isolated"))
         context = context_of(self.ground, found, scene, isolated=isolated)
         made = list(table.running(context))
-        if context.level is judged.Level.DEEP:
+        if context.level is judged.Level.DEEP or self.ground.keeper().without_manifest() is not None:
             scratch.stop(found, patience_seconds=60, cleanly=True)
-            made += table.stopped(context)
+            made += table.stopped(replace(context, level=judged.Level.DEEP))
         return {"checks": [check.model_dump(mode="json") for check in made]}
 
 
@@ -372,7 +383,7 @@ def _owned(found: Scratch, scene: Scene) -> bool:
 
         log=found.log,
         mark=ground.read_mark(str(key)) if key else None,
-        boundary=_boundary(found, point, chain[0].begin_lsn),
+        boundary=_boundary(found, point, chain[-1].begin_lsn),
         assertions=ground.resource.assertions,
         level=judged.Level(str(scene.plan.arguments.get("level", "daily"))),
         network_isolated=isolated,

@@ -1,7 +1,7 @@
 """The verb of a backup: `take` one, full or incremental, from the member that the plan names.
 
-Its postcondition is the commit marker in the bucket, found by the id that the run recorded; what a killed attempt left
-has no marker and is swept later.
+Its postcondition is the complete backup at its keeper, found by the id that the run recorded; what a killed attempt
+left is no complete backup and is swept later.
 """
 
 from __future__ import annotations
@@ -13,25 +13,18 @@ from typing import Literal, cast
 
 from recovery.catalog import Member
 from recovery.drive import Move, Seen, Truth
-from recovery.errors import BadInput
-from recovery.point import Backup
 from recovery.step import Step
-from tasks.host import Host
 from tasks.kind import Facts, Scene, Verb
-from tasks.postgres import basebackup, looking
-from tasks.postgres.seal import Key
-from tasks.store import Store
+from tasks.postgres.engines.port import Engine, Wanted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Take:
-    """Take a backup into the bucket of the member's own site; the shipper copies it on."""
+    """Take a backup by whoever keeps them at the member's own site."""
 
     resource: str
     member: Member
-    store: Store
-    host: Host
-    key: Key | None
+    engine: Engine
     level: int
     clock: Callable[[], datetime]
 
@@ -40,28 +33,28 @@ class Take:
         done = scene.results.get(step.id)
         if not done:
             return Seen(truth=Truth.ABSENT, why="no backup of this run yet")
-        if self.store.head(f"{done['folder']}/backup.json") is None:
-            return Seen(truth=Truth.ABSENT, why=f"{done['id']} has no commit marker")
+        if all(each.id != done["id"] for each in self.engine.backups()):
+            return Seen(truth=Truth.ABSENT, why=f"{done['id']} is not among the complete backups")
         return Seen(truth=Truth.HOLDS)
 
     def perform(self, move: Move, scene: Scene) -> Facts:
         """See Verb.perform."""
-        made = basebackup.take(
-            self.member,
-            self.store,
-            host=self.host,
-            resource=self.resource,
-            kind=cast(Literal["full", "incremental"], move.step.arguments["kind"]),
-            parent=self._parent(move.step.arguments.get("parent")),
-            clock=self.clock,
-            key=self.key,
-            level=self.level,
-            progress=lambda done, expected: scene.say("stored", done / expected if expected else None),
+        parent = move.step.arguments.get("parent")
+        made = self.engine.take(
+            Wanted(
+                resource=self.resource,
+                member=self.member,
+                kind=cast(Literal["full", "incremental"], move.step.arguments["kind"]),
+                parent=None if parent is None else str(parent),
+                level=self.level,
+                clock=self.clock,
+                progress=lambda done, expected: scene.say("stored", done / expected if expected else None),
+            )
         )
         return {
             "id": made.id,
             "kind": made.kind,
-            "folder": basebackup.folder(made),
+            "engine": self.engine.version(),
             "size_bytes": made.size_bytes,
             "stored_bytes": made.stored_bytes,
         }

@@ -1,0 +1,42 @@
+"""Which engine keeps a resource's backups, from a home: the one door to engines for proofs, backups, status and sweeps.
+
+Separate from home.py because engines belong to a kind, and from the kind because catalogs and sites belong to a home.
+"""
+
+from __future__ import annotations
+
+from recovery.errors import BadInput
+from tasks.home import Home
+from tasks.postgres.engines import table
+from tasks.postgres.engines.port import Engine
+from tasks.postgres.faults import catalogue
+from tasks.postgres.faults.fault import Stage
+from tasks.store import Store
+
+
+def engine_at(home: Home, name: str, site: str, store: Store | None = None) -> Engine:
+    """The engine that keeps a resource's backups at a site. Raises BadInput when its tool is not installed here."""
+    where = home.catalog.sites[site]
+    place = table.Place(
+        site=site,
+        endpoint=where.s3,
+        region=where.region,
+        store=store or home.backups(name, site),
+        keys=home.keys(name),
+    )
+    return table.engine_of(name, home.resource(name), place)
+
+
+def plantable(engine: str) -> tuple[str, ...]:
+    """The faults that can be planted in what an engine keeps: a copy of the backup's objects can only be ours."""
+    found = catalogue.names()
+    return tuple(each for each in found if engine == "native" or catalogue.of(each).stage is not Stage.BACKUP_COPY)
+
+
+def refuse_unplantable(engine: str, fault: str) -> None:
+    """Raise BadInput for a fault that means nothing with that engine."""
+    if fault in catalogue.names() and fault not in plantable(engine):
+        raise BadInput(
+            f"{fault} breaks a copy of the backup's objects, and those are {engine}'s own",
+            hint=f"one of: random, {', '.join(sorted(plantable(engine)))}",
+        )
