@@ -190,3 +190,13 @@ def what(step: Step) -> str:
     site = step.arguments.get("site")
     at = f" ({site})" if site else ""
     return f"{verb.what if verb else step.verb}: {step.resource}{at}"
+
+
+def live_ids(runbook: Runbook, catalog: Catalog, by: Ends) -> frozenset[str]:
+    """The ids of the bound steps that change what users live on."""
+    found: set[str] = set()
+    for step in runbook.steps:
+        those = resources(catalog, by.service, step.resource)
+        if step.live and not all(each in catalog.dns and catalog.dns[each].use == "rehearsal" for each in those):
+            found |= {step.id} if len(those) == 1 else {f"{step.id}-{each}" for each in those}
+    return frozenset(found)

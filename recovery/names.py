@@ -16,10 +16,11 @@ from recovery.catalog import Catalog, Member
 from recovery.doors import DnsName
 
 _PLACE = re.compile(r"\{([a-z][a-z0-9_.-]*)(\??)\}")
+_SECRET = re.compile(r"\bpassword=('[^']*'|\S*)\s*|(?<=[^/@:\s]):[^/@\s]+(?=@)")
+"""A password in a DSN, in both of its forms: it is never printed."""
 Names = Mapping[str, tuple[str, ...]]
 """Placeholder → its values; a line is repeated for each value of those with several. A line with `{name?}` is left out
 where the catalog doesn't have that name."""
-_WORDS_OF_ROUTING = {True: "On", False: "Off"}
 
 
 def names(catalog: Catalog, *, service: str, resource: str, source: str, target: str) -> Names:
@@ -75,7 +76,7 @@ def _of_database(catalog: Catalog, resource: str, source: str, target: str) -> d
 
 def _of_member(member: Member) -> dict[str, str]:
     found = {
-        "dsn": member.dsn,
+        "dsn": _SECRET.sub("", member.dsn).strip(),
         "data_dir": member.data_dir,
         "bin_dir": member.bin_dir,
         "machine": "this machine" if member.host == "local" else member.host.removeprefix("ssh:"),
@@ -144,7 +145,7 @@ def _controls(catalog: Catalog, dns: DnsName, source: str, target: str) -> list[
         record = dns.records.get(site)
         arn = routing.controls.get(record.control or "") if record is not None else None
         if arn:
-            entries.append(f"RoutingControlArn={arn},RoutingControlState={_WORDS_OF_ROUTING[on]}")
+            entries.append(f"RoutingControlArn={arn},RoutingControlState={'On' if on else 'Off'}")
     if not entries:
         return []
     lines = [

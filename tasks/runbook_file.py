@@ -15,9 +15,9 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic_core import ErrorDetails
 
 from recovery.binding import moved_by, unbound
+from recovery.breach import breaches
 from recovery.catalog import Catalog
 from recovery.errors import BadInput
-from recovery.rules import breaches
 from recovery.runbook import Head, Runbook, RunbookStep, flat, troubles
 from tasks.yaml_positions import Document, Path, Position, Problem, read
 

@@ -49,6 +49,7 @@ COMMANDS: dict[str, Row] = {
             "points": ("points:points", "Recovery points, marks, windows and their gaps."),
             "runs": ("runs:runs", "Runs and how they ended."),
             "show": ("runs:show", "One run or plan: steps, hazards, evidence."),
+            "runbook": ("runbook:app", "List, validate, draw and print runbooks."),
             "report": ("report:report", "Scorecard and trends, from evidence only."),
             "plan": ("plan:plan", "Make a plan and its hazards; changes nothing live."),
         },

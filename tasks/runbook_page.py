@@ -1,0 +1,164 @@
+"""A bound runbook as pages for a tired person: Markdown, and one HTML file that prints well. No effects.
+
+Separate from drawing. What stands on a page needs nothing but psql, aws and dig: real names, in the order in which
+things are done, with blanks for times and names. A page holds no script, font or image from elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from html import escape
+
+from recovery.binding import Ends, groups
+from recovery.objective import duration_text
+from recovery.runbook import OMITTED, Runbook
+from recovery.step import Step
+from recovery.verb import VERBS
+from tasks.runbook_draw import svg
+
+_BLANK = "______"
+_STYLE = """
+@page{margin:16mm}body{font:11pt/1.45 system-ui,sans-serif;max-width:190mm;margin:2em auto;color:#000;background:#fff}
+h1{font-size:19pt;margin:0 0 .2em}h2{font-size:13pt;margin:0;border-top:1.5pt solid #000;padding-top:.5em}
+section{break-inside:avoid;margin:1.1em 0}pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:.35em 0;
+padding:.35em .6em;border:.6pt solid #888;background:#f6f6f6;font:9.5pt/1.4 ui-monospace,monospace}p{margin:.35em 0}
+.facts{color:#333;font-size:9.5pt}.blanks{font-size:9.5pt;margin-top:.6em}svg{max-width:100%;height:auto}
+table{border-collapse:collapse;font-size:10pt}td{border:.6pt solid #888;padding:.25em .6em}.left-out{color:#777}
+@media print{body{margin:0;max-width:none}pre{background:none}}
+""".strip()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    """What is printed: the runbook, whom it serves, its bound steps, those that are live, and the catalog's name."""
+
+    runbook: Runbook
+    ends: Ends
+    steps: Sequence[Step]
+    live: frozenset[str]
+    catalog: str
+
+    def ordered(self) -> list[tuple[int, Step]]:
+        """The steps as a person does them, each with the number of its group from 1: always the first in the runbook
+        that can begin, so that a page keeps the order in which the runbook was thought."""
+        group = {name: number for number, names in enumerate(groups(self.steps), 1) for name in names}
+        left, found = list(self.steps), list[tuple[int, Step]]()
+        while left:
+            done = {step.id for _, step in found}
+            step = next(each for each in left if done.issuperset(each.needs))
+            left.remove(step)
+            found.append((group[step.id], step))
+        return found
+
+    @property
+    def title(self) -> str:
+        """The page's headline."""
+        return f"{self.runbook.title}: {self.ends.service} from {self.ends.source} to {self.ends.target}"
+
+    @property
+    def purpose(self) -> str:
+        """What the runbook is for, with the sites named."""
+        words = {"{from}": self.ends.source, "{to}": self.ends.target, "{service}": self.ends.service}
+        text = self.runbook.purpose
+        for place, word in words.items():
+            text = text.replace(place, word)
+        return text
+
+    def facts(self, number: int, step: Step) -> str:
+        """What a person should know of a step beside its commands."""
+        found = [f"after {', '.join(step.needs)}" if step.needs else "at once"]
+        if sum(1 for other, _ in self.ordered() if other == number) > 1:
+            found.append(f"group {number}: may be done at the same time as the others of it")
+        found.append(f"at most {duration_text(timedelta(seconds=step.patience_seconds))}")
+        if step.id in self.live:
+            found.append("changes what users live on")
+        if step.always:
+            found.append("also when an earlier step has failed")
+        return "; ".join(found)
+
+    def left_out(self, step: Step) -> str:
+        """Why the planned variant leaves the step out; empty when it does not."""
+        why = step.arguments_in(self.runbook.mode).get(OMITTED)
+        return str(why) if why else ""
+
+
+def markdown(page: Page) -> str:
+    """The page as Markdown."""
+    about = f"Catalog {page.catalog}, runbook {page.runbook.name} version {page.runbook.version}"
+    lines = [
+        f"# {page.title}",
+        "",
+        page.purpose,
+        "",
+        f"{about}, variant {page.runbook.mode.value}. Needed: psql, aws, dig.",
+        "",
+        f"Begun at {_BLANK} UTC by {_BLANK}  ·  outage since {_BLANK} UTC  ·  ended at {_BLANK} UTC",
+    ]
+    for place, (number, step) in enumerate(page.ordered(), 1):
+        lines += ["", f"## {place}. {step.id}", "", f"*{_what(step)}* ({page.facts(number, step)})", ""]
+        why = page.left_out(step)
+        lines += [f"Left out: {why}."] if why else _md_manual(step.manual)
+        lines += ["", f"begun {_BLANK}  ended {_BLANK}  by {_BLANK}"]
+    return "\n".join(lines) + "\n"
+
+
+def html(page: Page) -> str:
+    """The page as one HTML document that needs nothing else."""
+    about = f"Catalog {page.catalog}, runbook {page.runbook.name} version {page.runbook.version}"
+    head = (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(page.title)}</title>'
+        f"<style>{_STYLE}</style></head><body>"
+    )
+    lines = [
+        head,
+        f"<h1>{escape(page.title)}</h1>",
+        f"<p>{escape(page.purpose)}</p>",
+        f'<p class="facts">{escape(about)}, variant {page.runbook.mode.value}. Needed: psql, aws, dig.</p>',
+        "<table><tr><td>begun (UTC)</td><td>by</td><td>outage since (UTC)</td><td>ended (UTC)</td></tr>",
+        "<tr><td>&nbsp;</td><td>&nbsp;</td><td>&nbsp;</td><td>&nbsp;</td></tr></table>",
+    ]
+    for place, (number, step) in enumerate(page.ordered(), 1):
+        why = page.left_out(step)
+        lines.append('<section class="left-out">' if why else "<section>")
+        lines.append(f"<h2>{place}. {step.id}</h2>")
+        lines.append(f'<p class="facts">{escape(_what(step))} ({escape(page.facts(number, step))})</p>')
+        lines += [f"<p>Left out: {escape(why)}.</p>"] if why else _html_manual(step.manual)
+        lines.append(f'<p class="blanks">begun {_BLANK} ended {_BLANK} by {_BLANK}</p></section>')
+    picture = svg(page.steps, title=page.title, live=page.live, mode=page.runbook.mode)
+    lines += ["<section><h2>The whole</h2>", picture.strip(), "</section></body></html>"]
+    return "\n".join(lines) + "\n"
+
+
+def _what(step: Step) -> str:
+    verb = VERBS[step.verb].what
+    return f"{verb[:1].upper()}{verb[1:]}: {step.resource}"
+
+
+def _parts(manual: str) -> list[tuple[str, list[str]]]:
+    """The manual as runs of text lines and runs of commands."""
+    found: list[tuple[str, list[str]]] = []
+    for line in manual.splitlines():
+        kind = "commands" if line.startswith("$ ") else "text"
+        if not found or found[-1][0] != kind:
+            found.append((kind, []))
+        found[-1][1].append(line.removeprefix("$ "))
+    return found
+
+
+def _md_manual(manual: str) -> list[str]:
+    lines: list[str] = []
+    for kind, part in _parts(manual):
+        lines += ["```sh", *part, "```"] if kind == "commands" else ["  \n".join(part)]
+    return lines or ["There is nothing to do by hand."]
+
+
+def _html_manual(manual: str) -> list[str]:
+    lines: list[str] = []
+    for kind, part in _parts(manual):
+        if kind == "commands":
+            lines += [f"<pre>{escape(each)}</pre>" for each in part]
+        else:
+            lines.append(f"<p>{'<br>'.join(escape(each) for each in part)}</p>")
+    return lines or ["<p>There is nothing to do by hand.</p>"]
