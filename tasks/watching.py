@@ -97,17 +97,25 @@ class Watched:
 
 
 def watch(home: Home, name: str) -> Watched:
-    """Ask everything about a resource: servers and agents at once, then the buckets at once."""
-    resource = home.resource(name)
-    sites = tuple(resource.members.items())
+    """Ask everything about a resource. What was copied is read before the primary says what it has flushed: exposure is
+    then never told too small."""
+    sites = tuple(home.resource(name).members.items())
     with ThreadPoolExecutor(max_workers=8) as pool:
         agents = pool.map(lambda each: agent(each[0], each[1]), sites)
-        servers = tuple(pool.map(lambda each: server(each[0], each[1]), sites))
-        asked = tuple(each.asked for each in servers)
+        first = tuple(pool.map(lambda each: server(each[0], each[1]), sites))
+        asked = tuple(each.asked for each in first)
         buckets = tuple(pool.map(lambda site: bucket(home, name, site, asked), places(home, name)))
+        again = dict(zip((site for site, _ in sites), first, strict=True))
+        for role in ("standby", "primary"):
+            chosen = [(site, member) for site, member in sites if again[site].role == role]
+            again |= {each.site: each for each in pool.map(lambda each: server(each[0], each[1]), chosen)}
         return Watched(
-            resource=name, asked_at=home.now(), servers=servers, agents=tuple(agents), buckets=buckets
-        )  # fmt: skip
+            resource=name,
+            asked_at=home.now(),
+            servers=tuple(again.values()),
+            agents=tuple(agents),
+            buckets=buckets,
+        )
 
 
 def places(home: Home, name: str) -> tuple[str, ...]:

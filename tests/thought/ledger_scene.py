@@ -25,6 +25,7 @@ CATALOG: dict[str, Any] = {
             "full": {"schedule": {"cron": "0 3 * * *", "late_after": "1 h"}, "keep": "30 days"},
             "incremental": {"schedule": {"cron": "30 * * * *", "late_after": "10 min"}, "keep": "7 days"},
             "marks": {"cron": "15 * * * *", "late_after": "10 min"},
+            "copies": ["east", "west"],
         }
     },
     "proofs": {

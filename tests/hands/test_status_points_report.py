@@ -1,0 +1,171 @@
+"""`dr points`, `status`, `runs`, `show`, `report` over a home whose servers are silent and whose buckets are folders."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.cli.main import run
+from recovery.point import Backup
+from recovery.value import canonical
+from tasks import keys
+from tasks.dir_store import DirStore
+from tasks.journal import Journal
+from tasks.ledger_dir import DirectoryLedger
+from tests.thought.ledger_scene import CATALOG, proof_facts
+
+SIZE = 16 * 1024 * 1024
+NOW = datetime.now(UTC)
+Dr = Callable[..., tuple[int, dict[str, Any]]]
+
+
+def backup(name: str, at: datetime, segment: int) -> Backup:
+    return Backup(
+        id=name, resource="orders", system_id="77", timeline=1, kind="full", begin_lsn=segment * SIZE + 40,
+        end_lsn=segment * SIZE + 300, begun_at=at, ended_at=at + timedelta(seconds=2), server_version=180000,
+        size_bytes=2_000_000, stored_bytes=500_000,
+    )  # fmt: skip
+
+
+def fill(store: DirStore, *segments: int) -> None:
+    made = backup("20261124T000000Z-full", NOW - timedelta(minutes=30), 2)
+    store.put(f"base/77/{made.id}/backup.json", canonical(made))
+    for number in segments:
+        store.put(f"wal/77/00000001/0000000100000000{number:016X}"[:-16] + f"{number:08X}.zst", b"not wal")
+
+
+@pytest.fixture
+def dr(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Dr:
+    member = {"dsn": "host=127.0.0.1 port=1 connect_timeout=1", "data_dir": "/d", "bin_dir": "/b"}
+    members = {"east": member, "west": {**member, "agent": "http://127.0.0.1:1"}}
+    resources = {"orders": {**CATALOG["resources"]["orders"], "members": members}}
+    text = json.dumps({**CATALOG, "ledger": {"home": "directory:ledger"}, "resources": resources})
+    (home / "catalog.yaml").write_text(text)
+    keys.make(home / "keys", "engine", "engine")
+
+    def folder(
+        endpoint: object, bucket: str, prefix: str = "", *, region: str, patience_seconds: float = 0
+    ) -> DirStore:
+        return DirStore(home / f"bucket-{region}")
+
+    monkeypatch.setattr("tasks.s3_store.open_store", folder)
+    fill(DirStore(home / "bucket-a"), 2, 3, 4)
+    fill(DirStore(home / "bucket-b"), 2, 3, 5)
+
+    def call(*arguments: str) -> tuple[int, dict[str, Any]]:
+        capsys.readouterr()
+        code = run([*arguments, "--json"])
+        out = capsys.readouterr().out
+        assert out.count("\n") == 1, "exactly one document"
+        document: dict[str, Any] = json.loads(out)
+        return code, document
+
+    return call
+
+
+def prove(home: Path, name: str, sort: str, **changes: Any) -> None:
+    """Write a proof's run to the ledger as the engine does."""
+    journal = Journal(DirectoryLedger(home / "ledger"), name, who="me", generation=1, clock=lambda: datetime.now(UTC))
+    arguments = {"resource": "orders", "sort": sort, "level": "daily"}
+    journal.append("run.begun", "orders", facts={"purpose": "prove", "arguments": arguments})
+    journal.append("step.begun", "orders", facts={"step": "fetch", "attempt": 1, "verb": "fetch"})
+    if changes.pop("open", False):
+        return
+    facts = proof_facts(NOW, run=name, sort=sort, point="20261124T000000Z-full", **changes)
+    journal.append("step.ended", "orders", end=datetime.now(UTC), facts={"step": "fetch", "attempt": 1, "result": {}})
+    journal.append("proof", "orders", facts=facts, end=datetime.now(UTC))
+    journal.end(str(facts["verdict"]), keys.signer(home / "keys", "engine"))
+
+
+def test_points_tell_windows_and_gaps_by_file_at_each_site(home: Path, dr: Dr) -> None:
+    prove(home, "a1" * 32, "mark")
+    code, document = dr("points")
+    assert code == 1
+    east, west = document["points"]
+    assert (east["site"], east["timelines"][0]["gaps"]) == ("east", [])
+    assert [gap["first"] for gap in west["timelines"][0]["gaps"]] == ["000000010000000000000004"]
+    window = west["timelines"][0]["windows"][0]
+    assert (window["stops"], window["to_lsn"]) == ("gap", "0/4000000")
+    assert east["backups"][0]["proven"]["run"] == "a1" * 32
+    assert east["why"], "the end of an archive that is no WAL can't be read, and it is said"
+
+
+def test_status_without_any_server_counts_from_the_last_confirmation(home: Path, dr: Dr) -> None:
+    prove(home, "a1" * 32, "mark")
+    prove(home, "b2" * 32, "latest")
+    code, document = dr("status")
+    resource = document["resources"][0]
+    assert [each["role"] for each in resource["servers"]] == ["silent", "silent"]
+    deciding = [each for each in resource["exposure"] if each["judged"] == "decides"]
+    assert [(each["site"], each["copy"]) for each in deciding] == [("west", "bucket")]
+    assert 1700 < deciding[0]["exposure_seconds"] < 2000
+    assert (code, document["verdict"]) == (1, "missed")
+    assert "exposure" in {each["subject"] for each in resource["reasons"] if each["outcome"] == "missed"}
+    assert "agent west" in {each["subject"] for each in resource["reasons"] if each["outcome"] == "warning"}
+    assert [(each["sort"], each["state"]) for each in resource["proofs"]] == [("mark", "fresh"), ("latest", "fresh")]
+
+
+def test_unfinished_runs_are_visible_everywhere(home: Path, dr: Dr) -> None:
+    prove(home, "c3" * 32, "mark", open=True)
+    assert [each["run"] for each in dr("status")[1]["unfinished"]] == ["c3" * 32]
+    assert [each["outcome"] for each in dr("runs", "--unfinished")[1]["runs"]] == ["unfinished"]
+    shown = dr("show", "c3")[1]
+    assert (shown["outcome"], shown["steps"][0]["state"]) == ("unfinished", "underway")
+    assert shown["verification"]["outcome"] == "unproven"
+
+
+def test_a_run_is_shown_by_the_beginning_of_its_name_and_an_ambiguous_one_is_refused(home: Path, dr: Dr) -> None:
+    prove(home, "ab1" + "0" * 61, "mark")
+    prove(home, "ab2" + "0" * 61, "latest")
+    shown = dr("show", "ab1")[1]
+    assert shown["verification"]["outcome"] == "passed"
+    assert shown["said"]["facts"]["sort"] == "mark"
+    code, refused = dr("show", "ab")
+    assert code == 2
+    assert "ab1000000000, ab2000000000" in refused["error"]["fact"]
+    assert dr("show", "ff")[0] == 2
+    assert dr("show", "zz")[0] == 2
+
+
+def test_a_changed_record_is_told_by_runs_and_by_the_report(home: Path, dr: Dr) -> None:
+    prove(home, "a1" * 32, "mark")
+    broken = home / "ledger" / "runs" / ("a1" * 32) / "00000003.json"
+    broken.chmod(0o600)
+    broken.write_bytes(broken.read_bytes().replace(b'"met"', b'"mot"') + b" ")
+    assert [each["run"] for each in dr("runs")[1]["unreadable"]] == ["a1" * 32]
+    report = dr("report")[1]
+    assert report["verification"]["outcome"] == "failed"
+
+
+def test_the_page_is_whole_by_itself(home: Path, dr: Dr) -> None:
+    odd: list[Any] = [{"name": "<script>", "outcome": "failed", "fact": "a & b <i>"}]
+    prove(home, "a1" * 32, "mark", checks=odd, verdict="missed")
+    prove(home, "b2" * 32, "latest")
+    code, document = dr("report", "--html", str(home / "page.html"))
+    page = (home / "page.html").read_text()
+    assert code == 1
+    assert document["scorecard"]["resources"][0]["rpo"]["newest_seconds"] == 1.5
+    assert not re.search(r"""(?:src|href|url\()\s*=?\s*["']?(?:https?:)?//|@import|<script|<link""", page)
+    assert "&lt;script&gt;" in page
+    assert "<svg" in page
+    assert dr("report", "--html", str(home / "none" / "page.html"))[0] == 2
+
+
+def test_people_get_tables_that_fit_80_columns(
+    home: Path, dr: Dr, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    prove(home, "a1" * 32, "mark")
+    for command in (["points"], ["status"], ["runs"], ["show", "a1"], ["report"]):
+        capsys.readouterr()
+        run(command)
+        out = capsys.readouterr().out
+        assert out.strip()
+        assert max(len(line) for line in out.splitlines()) <= 80, command
+        assert "…" not in out.replace("…/0", ""), command
