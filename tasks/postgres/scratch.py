@@ -22,12 +22,16 @@ import psutil
 import psycopg
 
 from recovery.choose import Target
-from recovery.errors import Failed, Unproven
+from recovery.errors import DrError, Failed, Refused, Unproven
 from recovery.point import lsn_text
 from tasks.postgres import run_as
 
 PORT = 5432
 _SOCKET_PATH_MOST = 90
+_START_SECONDS = 10.0
+APPEARS_WITHIN_SECONDS = 10.0
+GONE_AFTER_SECONDS = 0.3
+"""A server that is absent for so long has ended."""
 _NEEDED_AS_LARGE = {
     "max_connections setting": "max_connections",
     "max_worker_processes setting": "max_worker_processes",
@@ -94,26 +98,47 @@ class Scratch:
         return self.folder / "server.log"
 
     @property
-    def started(self) -> bool:
-        """Whether a server was ever started here: then the folder is spent once that server is gone."""
-        return (self.folder / "started").exists()
+    def spent(self) -> bool:
+        """Whether a server was started here and is gone: nothing is ever started again in such a folder.
+
+        A start is noted before it is made and its pid afterwards, so an old note without a pid is a start that died.
+        """
+        note = self.folder / "started"
+        try:
+            pid, noted_at = note.read_text(), note.stat().st_mtime
+        except FileNotFoundError:
+            return False
+        if not pid:
+            return self.pid() is None and time.time() - noted_at > _START_SECONDS
+        return not psutil.pid_exists(int(pid)) and self.pid() is None
 
     def dsn(self, database: str = "postgres") -> str:
-        """How to connect: the unix socket in the attempt's folder, through the server's own cwd where that is too long."""
+        """How to connect: the socket in the attempt's folder, through the server's cwd where that is too long."""
         folder = str(self.folder / "socket")
         if len(folder) > _SOCKET_PATH_MOST:
             folder = f"/proc/{self.pid()}/cwd/../socket"
         return psycopg.conninfo.make_conninfo(host=folder, port=PORT, user=self.user, dbname=database)
 
     def pid(self) -> int | None:
-        """The running postmaster of this very data directory, or None."""
+        """The running postmaster of this very data directory, or None.
+
+        Postgres rewrites its pid file in place while it starts, so a file that does not read is read again.
+        """
+        for _ in range(10):
+            try:
+                return self._running()
+            except (IndexError, ValueError):
+                time.sleep(0.01)
+        return None
+
+    def _running(self) -> int | None:
         try:
-            first = (self.data / "postmaster.pid").read_text().splitlines()[0]
-            process = psutil.Process(int(first))
+            first = int((self.data / "postmaster.pid").read_text().splitlines()[0])
+            process = psutil.Process(first)
             alive = process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == self.data.resolve()
-        except (OSError, IndexError, ValueError, psutil.Error):
+        except (OSError, psutil.Error):
             return None
-        return int(first) if alive else None
+        return first if alive else None
 
 
 def configure(scratch: Scratch, target: Target, timeline: int, *, durable: bool) -> None:
@@ -163,11 +188,15 @@ def start(scratch: Scratch) -> bool:
     ]  # fmt: skip
     wrapped, isolated = run_as.server_argv(argv, isolated=True)
     run_as.give(scratch.folder)
-    (scratch.folder / "started").touch()
+    note = scratch.folder / "started"
+    note.touch()
     with scratch.log.open("ab") as sink:
-        subprocess.Popen(
+        process = subprocess.Popen(
             wrapped, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True, cwd=scratch.folder
         )
+    fresh = scratch.folder / "started.new"
+    fresh.write_text(str(process.pid))
+    fresh.replace(note)
     return isolated
 
 
@@ -181,29 +210,45 @@ class Reached:
 
 
 def await_target(scratch: Scratch, *, patience_seconds: float, say: Callable[[str, float | None], None]) -> Reached:
-    """Wait until recovery is paused at its target. Raises Failed with the server's own words when it ends before."""
+    """Wait until recovery is paused at its target.
+
+    Raises Refused with the server's own words when it says why it ends before (another try would end the same), Failed
+    when it is gone without a word (killed from outside, out of memory), which a fresh attempt may survive.
+    """
     begin = time.monotonic()
     pause = 0.01
-    appeared = False
+    absent_since: float | None = begin + APPEARS_WITHIN_SECONDS
     while time.monotonic() - begin < patience_seconds:
-        alive = scratch.pid() is not None
-        appeared = appeared or alive
-        if not alive and (appeared or time.monotonic() - begin > 10) and _last_words(scratch.log):
-            raise Failed(
-                f"recovery ended before its target: {_last_words(scratch.log)}",
-                hint="the WAL or the backup is damaged, or the target lies behind the archive; "
-                "'dr points' shows gaps, the server's log is in the evidence",
-            )
-        if alive and (found := _paused(scratch)) is not None:
-            lsn, committed_at, paused = found
-            if paused:
-                return Reached(lsn=lsn, committed_at=committed_at, seconds=time.monotonic() - begin)
-            say(f"replayed {lsn_text(lsn)}", None)
+        if scratch.pid() is not None:
+            absent_since = None
+            if (found := _paused(scratch)) is not None:
+                lsn, committed_at, paused = found
+                if paused:
+                    return Reached(lsn=lsn, committed_at=committed_at, seconds=time.monotonic() - begin)
+                say(f"replayed {lsn_text(lsn)}", None)
+        elif absent_since is None:
+            absent_since = time.monotonic()
+        if absent_since is not None and time.monotonic() - absent_since > GONE_AFTER_SECONDS:
+            raise _ended(scratch)
         time.sleep(pause)
         pause = min(pause * 1.5, 0.2)
     raise Failed(
         f"recovery did not reach its target within {patience_seconds:g} s",
         hint="choose a younger backup (less WAL to replay), or give the step more patience in the catalog",
+    )
+
+
+def _ended(scratch: Scratch) -> DrError:
+    if words := _last_words(scratch.log):
+        return Refused(
+            f"recovery ended before its target: {words}",
+            hint="the WAL or the backup is damaged, or the target lies behind the archive; "
+            "'dr points' shows gaps, the server's log is in the evidence",
+        )
+    return Failed(
+        "the scratch server is gone without a word: it was killed from outside, or could not be started at all",
+        hint="look for the kernel's out-of-memory messages (dmesg) and for who ends processes here; "
+        f"its log is kept as log/{scratch.folder.name}.log",
     )
 
 
