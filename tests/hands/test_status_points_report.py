@@ -1,4 +1,4 @@
-"""`dr points`, `status`, `runs`, `show`, `report` over a home whose servers are silent and whose buckets are folders."""
+"""`dr points`, `status`, `runs`, `show`, `report` over a home with silent servers, whose buckets are folders."""
 
 from __future__ import annotations
 
