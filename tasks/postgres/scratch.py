@@ -110,7 +110,7 @@ class Scratch:
             return False
         if not pid:
             return self.pid() is None and time.time() - noted_at > _START_SECONDS
-        return not psutil.pid_exists(int(pid)) and self.pid() is None
+        return _gone(int(pid)) and self.pid() is None
 
     def dsn(self, database: str = "postgres") -> str:
         """How to connect: the socket in the attempt's folder, through the server's cwd where that is too long."""
@@ -139,6 +139,14 @@ class Scratch:
         except (OSError, psutil.Error):
             return None
         return first if alive else None
+
+
+def _gone(pid: int) -> bool:
+    """Whether no process of that id runs; one that ended and was not yet collected is gone, too."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def configure(scratch: Scratch, target: Target, timeline: int, *, durable: bool) -> None:
