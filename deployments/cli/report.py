@@ -33,7 +33,7 @@ def report(
     folder = existing_home(home)
     document, runs = gathered(open_home(folder), folder)
     if html is not None:
-        _write(html, document, runs)
+        write(html, document, runs)
     emit(as_json, document, lambda: _drawn(document))
     if html is not None and not as_json:
         aside().print(f"the page is {html}", markup=False)
@@ -62,7 +62,7 @@ def gathered(home: Home, folder: Path) -> tuple[Document, list[Past]]:
     return document(card, found.runs, checked, home=str(folder), ledger=found.place), list(found.runs)
 
 
-def _write(file: Path, document: Document, runs: list[Past]) -> None:
+def write(file: Path, document: Document, runs: list[Past]) -> None:
     from deployments.report.page import page  # noqa: PLC0415 -- jinja2 only when a page is made
     from recovery.errors import BadInput  # noqa: PLC0415
 

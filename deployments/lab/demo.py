@@ -51,13 +51,13 @@ class Demo:
         """Everything in order; gives the exit code."""
         with ExitStack() as stack:
             server = stack.enter_context(_prefect(self.folder))
-            world = stack.enter_context(self._lab())
+            stack.enter_context(self._lab())
             home = self._opened()
             self._back_up(home)
             moment = self._moment(home)
             proofs = self._prove(home, server, moment)
             caught = self._plant(home)
-            self._tell(home, world, proofs, caught)
+            self._tell(home, proofs)
             return 0 if caught.planted and caught.planted.detected and _all_met(proofs) else 1
 
     @contextmanager
@@ -150,21 +150,19 @@ class Demo:
             self.say(f"{word}: {escape(planted.what)}")
         return proof
 
-    def _tell(self, home: Home, world: World, proofs: list[Proof], caught: Proof) -> None:
+    def _tell(self, home: Home, proofs: list[Proof]) -> None:
         from tasks.evidence import verify  # noqa: PLC0415 -- as above
 
         report = verify(home.ledger(), trusted=None)
         troubles = len(report.troubles)
         self.say(f"evidence: {len(report.runs)} runs, {troubles} troubles, in {escape(home.ledger().place)}")
-        page = _report(self.folder)
-        if page is not None:
-            self.say(f"report: {escape(str(page))}")
+        self.say(f"report: {escape(str(_report(home)))}")
         rpo = [each.rpo_seconds for each in proofs if each.rpo_seconds is not None]
         rto = [each.rto_seconds for each in proofs if each.rto_seconds]
         self.console.print()
         self.console.print(f"  [bold]RPO[/] {max(rpo):.2f} s (objective 900 s)" if rpo else "  [bold]RPO[/] unproven")
         self.console.print(f"  [bold]RTO[/] {max(rto):.2f} s (objective 1800 s)" if rto else "  [bold]RTO[/] unproven")
-        self.console.print(f"  look around: dr --home {escape(str(world.home))} lab up; dr status; dr points\n")
+        self.console.print(f"  look around: dr --home {escape(str(home.folder))} lab up; dr status; dr points\n")
 
 
 def _verdict_line(proof: Proof) -> str:
@@ -202,10 +200,12 @@ def _prefect(folder: Path) -> Iterator[Callable[[], str] | None]:
         yield ready
 
 
-def _report(folder: Path) -> Path | None:
-    from deployments.cli.report import write_html  # noqa: PLC0415 -- rendering is not always wanted
+def _report(home: Home) -> Path:
+    from deployments.cli.report import gathered, write  # noqa: PLC0415 -- rendering is slow to import
 
-    return write_html(folder, folder / "report.html")
+    page = home.folder / "report.html"
+    write(page, *gathered(home, home.folder))
+    return page
 
 
 @contextmanager
@@ -240,7 +240,7 @@ def main() -> int:
     words = argparse.ArgumentParser(prog="make demo", description=__doc__)
     words.add_argument("--home", type=Path, default=Path(".home"), help="where the demonstration's homes are made")
     given = words.parse_args()
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     try:
         with _free_home(given.home.absolute()) as folder:
             return Demo(folder, console).act()
