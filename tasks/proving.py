@@ -143,15 +143,15 @@ def plan_restore(home: Home, resource_name: str, at: datetime | None, into: Path
     )
 
 
-def restore(act: Act, plan: Plan) -> Mapping[str, JsonValue]:
-    """Act on a restore's plan; gives what was restored. Raises what stopped it."""
-    ended: list[Halt | None] = []
 def discard_unfinished_restore(act: Act, resource_name: str) -> str:
     """Before a new restore is planned: cancel the last one if it never ended, and clear the folder that it filled."""
     act.home.resource(resource_name)
     return act.discard_unfinished(f"{resource_name}-restore-by-hand", "", lambda old: verbs_of(act.home, old))
 
 
+def restore(act: Act, plan: Plan) -> Mapping[str, JsonValue]:
+    """Act on a restore's plan; gives what was restored. Raises what stopped it."""
+    ended: list[Halt | None] = []
 
     def conclude(records: tuple[Record, ...], halt: Halt | None) -> Said:
         ended.append(halt)

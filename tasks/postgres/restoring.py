@@ -122,13 +122,15 @@ class Fetch:
         found = self.ground.current(scene)
         if not (found.folder / "fetched").exists():
             return Seen(truth=Truth.ABSENT, why=f"{step.id}: no whole copy yet")
-        if found.started and found.pid() is None:
+        if found.spent:
             return Seen(truth=Truth.ABSENT, why="the scratch server is gone, so its folder is spent")
         return HOLDS
 
     def perform(self, move: Move, scene: Scene) -> Facts:
         """See Verb.perform."""
         found = self.ground.scratch_of(scene, move.attempt)
+        for earlier in range(1, move.attempt):
+            _discard_own(self.ground, self.ground.scratch_of(scene, earlier), scene)
         self._begin(found, scene)
         point, chain = self.ground.point(scene), self.ground.backups(scene)
         fetched = self._fetch(found, point, chain, scene)
@@ -169,6 +171,7 @@ class Fetch:
             "expires_at": rfc3339(scene.now() + timedelta(seconds=self.ground.policy.scratch_keep.total_seconds())),
         }
         (found.folder / "owner.json").write_text(json.dumps(owner))
+        found.spool.mkdir()
 
 
 def _diagnosed(source: Engine, chain: tuple[Backup, ...], trouble: Failed) -> Failed:
@@ -178,7 +181,6 @@ def _diagnosed(source: Engine, chain: tuple[Backup, ...], trouble: Failed) -> Fa
         if check.findings:
             return Failed(f"{check.findings[0].fact} ({trouble.fact})", hint=check.findings[0].hint)
     return trouble
-        found.spool.mkdir()
 
 
 def _data(ground: Ground, chain: tuple[Backup, ...], into: Path, scene: Scene) -> Restored:
@@ -340,17 +342,6 @@ class Settle:
         return {"data_dir": str(found.data)}
 
 
-def context_of(ground: Ground, found: Scratch, scene: Scene, *, isolated: bool) -> judged.CheckContext:
-    """The facts that the checks judge by."""
-    point, chain = ground.point(scene), ground.backups(scene)
-    key = scene.plan.pinned.get("mark")
-    return judged.CheckContext(
-        dsn=found.dsn() if found.pid() is not None else "",
-        backup=chain[-1],
-        target=_check_target(point.target),
-        timeline=point.timeline,
-        data_dir=found.data,
-        bin_dir=found.bin_dir,
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clear:
     """A restore that is kept is whole, or there is nothing of it: half of one looks too much like data."""
@@ -367,9 +358,15 @@ class Clear:
     def perform(self, move: Move, scene: Scene) -> Facts:  # noqa: ARG002 -- the port's shape
         """See Verb.perform."""
         found = self.ground.current(scene)
-        keep_log(found.folder, self.ground.folder.parent / "log")
-        scratch.discard(found)
+        _discard_own(self.ground, found, scene)
         return {"cleared": str(found.folder)}
+
+
+def _discard_own(ground: Ground, found: Scratch, scene: Scene) -> None:
+    """Remove an attempt of this run; its log is kept."""
+    if _owned(found, scene):
+        keep_log(found.folder, ground.folder.parent / "log")
+        scratch.discard(found)
 
 
 def _owned(found: Scratch, scene: Scene) -> bool:
@@ -381,6 +378,17 @@ def _owned(found: Scratch, scene: Scene) -> bool:
     return isinstance(owner, dict) and owner.get("run") == scene.plan.run
 
 
+def context_of(ground: Ground, found: Scratch, scene: Scene, *, isolated: bool) -> judged.CheckContext:
+    """The facts that the checks judge by."""
+    point, chain = ground.point(scene), ground.backups(scene)
+    key = scene.plan.pinned.get("mark")
+    return judged.CheckContext(
+        dsn=found.dsn() if found.pid() is not None else "",
+        backup=chain[-1],
+        target=_check_target(point.target),
+        timeline=point.timeline,
+        data_dir=found.data,
+        bin_dir=found.bin_dir,
         log=found.log,
         mark=ground.read_mark(str(key)) if key else None,
         boundary=_boundary(found, point, chain[-1].begin_lsn),
@@ -427,5 +435,5 @@ def verbs(ground: Ground) -> dict[str, Verb]:
         "check": Judge(ground=ground),
         "discard": Discard(ground=ground),
         "settle": Settle(ground=ground),
-    }
         "clear": Clear(ground=ground),
+    }

@@ -59,14 +59,6 @@ class Take:
             "stored_bytes": made.stored_bytes,
         }
 
-    def _parent(self, name: object) -> Backup | None:
-        if name is None:
-            return None
-        for each in looking.backups(self.store):
-            if each.id == name:
-                return each
-        raise BadInput(f"the full backup {name} is not in the bucket", hint="take a full backup: 'dr backup --full'")
-
 
 def verbs(take: Take) -> dict[str, Verb]:
     """The verbs of backing up, by name."""
