@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 
-class AlreadyThere(Exception):  # noqa: N818 -- an outcome that callers decide on, not an error of the store
+class AlreadyThere(Exception):
     """A create-only put met an object of that key; `stored` is what is there, when it is known."""
 
     def __init__(self, key: str) -> None:
@@ -18,7 +18,7 @@ class AlreadyThere(Exception):  # noqa: N818 -- an outcome that callers decide o
         self.key = key
 
 
-class Changed(Exception):  # noqa: N818 -- as above
+class Changed(Exception):
     """A compare-and-put met another version than the expected one."""
 
 
@@ -33,7 +33,7 @@ class Stored:
 
 
 class Store(Protocol):
-    """One bucket (or folder). All calls are bounded in time and raise DrError subclasses with a hint when it is unreachable."""
+    """One bucket (or folder). All calls are bounded in time and raise a DrError with a hint when it is unreachable."""
 
     def put(self, key: str, body: bytes, metadata: Mapping[str, str] | None = None) -> None:
         """Create the object, durably. Raises AlreadyThere when the key exists, whatever its content."""

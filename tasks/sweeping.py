@@ -1,6 +1,6 @@
 """Sweeping: scratch whose time is over, whoever made it; retention and leftovers in the buckets.
 
-Separate because it runs when nobody watches: it discards only what carries an owner and an expiry, and says what and why.
+Separate because it runs when nobody watches: it discards only what carries an owner and an expiry, and says why.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Sweep(Value):
 
 
 def sweep(home: Home, *, proven: frozenset[str], really: bool = True) -> Sweep:
-    """Scratch, and every resource's buckets at all sites in one go, so that no site copies back what another removed."""
+    """Scratch, and every resource's buckets at all sites in one go: no site copies back what another removed."""
     scratches = sweep_scratch(home) if really else Scratches()
     sites = {name: backing.sweep(home, name, proven=proven, really=really) for name in sorted(home.catalog.resources)}
     return Sweep(scratch=scratches, sites=sites)

@@ -87,7 +87,7 @@ class Demo:
 
         for which in ("full", "incremental"):
             with watching(f"backup {RESOURCE} · {which}") as tell:
-                plan = backing.plan_backup(home, RESOURCE, which)  # type: ignore[arg-type]  # the two literals above
+                plan = backing.plan_backup(home, RESOURCE, which)
                 if not isinstance(plan, Plan):
                     raise Failed(f"no {which} backup was planned: {plan.why}", hint="report this as a defect")
                 taken = backing.take(Act(home=home, tell=tell), plan)
@@ -121,7 +121,7 @@ class Demo:
                 with watching(f"prove {RESOURCE} · {sort}") as tell:
                     proofs.append(
                         proving.prove(Act(home=home, tell=tell), proving.Wanted(resource=RESOURCE, sort=sort))
-                    )  # type: ignore[arg-type]
+                    )
         else:
             from deployments.serve import run_prove_flow  # noqa: PLC0415 -- Prefect only where it is used
 

@@ -57,7 +57,7 @@ def prepared(*, rate: float = 20.0) -> Iterator[Home]:
         load.begin(raised, rate=rate, seed=1)
         home = open_home(folder)
         for which in ("full", "incremental"):
-            plan = backing.plan_backup(home, RESOURCE, which)  # type: ignore[arg-type]  # the two literals above
+            plan = backing.plan_backup(home, RESOURCE, which)
             if isinstance(plan, Plan):
                 backing.take(Act(home=home), plan)
         backing.take_mark(home, RESOURCE)

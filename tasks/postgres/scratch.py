@@ -29,6 +29,7 @@ from tasks.postgres import run_as
 PORT = 5432
 _SOCKET_PATH_MOST = 90
 _START_SECONDS = 10.0
+_TOLD_TO_CLIENTS = ("the database system is", "terminating connection", "sorry, too many clients")
 APPEARS_WITHIN_SECONDS = 10.0
 GONE_AFTER_SECONDS = 0.3
 """A server that is absent for so long has ended."""
@@ -144,7 +145,7 @@ class Scratch:
 def _gone(pid: int) -> bool:
     """Whether no process of that id runs; one that ended and was not yet collected is gone, too."""
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
 
@@ -317,11 +318,12 @@ def discard(scratch: Scratch) -> None:
 
 
 def _last_words(log: Path) -> str:
-    """The first FATAL or PANIC of the server's log, without time and pid."""
+    """The first FATAL or PANIC of the server's log, without time and pid; what it told our own connections is none."""
     if not log.exists():
         return ""
     for line in log.read_text(errors="replace").splitlines():
-        if found := re.search(r"(?:FATAL|PANIC):\s+(.*)", line):
+        found = re.search(r"(?:FATAL|PANIC):\s+(.*)", line)
+        if found and not found[1].startswith(_TOLD_TO_CLIENTS):
             return found[1]
     return ""
 

@@ -190,7 +190,7 @@ def test_a_variant_adds_its_own_arguments() -> None:
     assert both.arguments_in(Mode.UNGRACEFUL) == {"x": 3}
 
 
-# A world to be interrupted in: effects that succeed, fail, are killed before or after they took hold, and truths that lapse.
+# A world to be interrupted in: effects succeed, fail, are killed before or after they took hold, and truths lapse.
 
 
 @dataclass
@@ -247,7 +247,7 @@ def test_however_it_is_interrupted_it_ends_in_the_same_state(some: Plan, fates: 
                 for move in moves:
                     fate = next(script, "done")
                     if fate == "lapse" and world.true:
-                        world.true.discard(sorted(world.true)[0])
+                        world.true.discard(min(world.true))
                         break
                     world.perform(move, "done" if fate == "lapse" else fate)
             case Wait(until=until):

@@ -36,6 +36,7 @@ def config(world: World, site: str) -> dict[str, Any]:
         "local": _store(world, site, source=site),
         "remote": _store(world, other, source=site),
         "heartbeat": True,
+        "base_seconds": 1.0,
         "key": f"file:{key}" if (key := world.home / "keys" / "backup.aes").exists() else None,
     }
 
