@@ -1,4 +1,4 @@
-"""`dr backup`: take what is due (or what is asked for), take a mark, explain a backup for a person without Standfast."""
+"""`dr backup`: take what is due (or asked for), take a mark, explain a backup for a person without Standfast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make faults`: every planted fault on a lab of its own, and the table of which were detected; then proofs without any.
+"""`make faults`: every planted fault on a lab of its own, and the table of which were detected; then clean proofs.
 
 A fault counts as detected only when a finding names what was planted (TRUTH.md). Exit 1 when one is missed, or when a
 clean proof raises an alarm.

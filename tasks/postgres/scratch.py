@@ -188,7 +188,7 @@ def conf_text(settings: Mapping[str, str]) -> str:
 
 
 def start(scratch: Scratch) -> bool:
-    """Start the server of a fresh attempt and give whether it really has no network. Returns before it has recovered."""
+    """Start the server of a fresh attempt; gives whether it really has no network. Returns before it has recovered."""
     argv = [
         str(scratch.bin_dir / "postgres"), "-D", str(scratch.data),
         "-c", f"config_file={scratch.folder / 'postgresql.conf'}",

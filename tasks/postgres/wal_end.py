@@ -22,7 +22,7 @@ PATIENCE_SECONDS = 120.0
 
 
 def read_end(bin_dir: Path, file: Path, segment_bytes: int) -> End | None:
-    """The last record that begins in the file, the last commit, and the file's end; None when no record begins in it."""
+    """The last record that begins in the file, the last commit, the file's end; None when no record begins in it."""
     out = _dump(bin_dir, file)
     begins = _RECORD.findall(out)
     if not begins:

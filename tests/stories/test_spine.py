@@ -123,7 +123,7 @@ def test_a_chosen_moment_has_the_last_commit_before_it_and_not_the_first_after(h
 
 
 def test_rpo_is_true_to_what_the_workload_was_told(world: World, home: Home, tmp_path: Path) -> None:
-    """Every row acknowledged up to the claimed instant came back; the first that is missing was acknowledged after it."""
+    """Every row acknowledged up to the claimed instant came back; the first missing one was acknowledged after it."""
     code, said, _ = dr(home.folder, "restore", DB, "--to", str(tmp_path / "kept"))
     assert code == 0, said
     claimed = datetime.fromisoformat(said["point"]["target"]["at"])

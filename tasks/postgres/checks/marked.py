@@ -17,7 +17,7 @@ def against_mark(context: CheckContext, name: str) -> Check:
     mark = context.mark
     if mark is None:
         return unproven(
-            name, "there is no mark to compare with: the resource has no standby, or none was taken yet", applies=False
+            name, "content equality is judged by the proof to a mark; this one was given none", applies=False
         )
     with session(context) as connection:
         stands = place(connection)
