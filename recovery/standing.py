@@ -58,10 +58,11 @@ class StoredFacts(Value):
 
 
 class CopyExposure(Value):
-    """Exposure of one copy. `judged` is `decides` for the copy that the objective is judged by."""
+    """Exposure of one copy; a silent server is a `server`, since nothing tells its role. `judged` is `decides` for the
+    copy that the objective is judged by."""
 
     site: str
-    copy_of: Literal["standby", "bucket"]
+    copy_of: Literal["standby", "server", "bucket"]
     seconds: float | None
     lsn: int | None = None
     why: str
@@ -114,8 +115,9 @@ def exposures(
 
 
 def _of_standby(server: ServerFacts, primary: ServerFacts | None, now: datetime) -> CopyExposure:
-    why = server.why if server.role == "silent" else _elsewhere(server, primary)
-    if why:
+    if server.role == "silent":
+        return CopyExposure(site=server.site, copy_of="server", seconds=None, why=server.why)
+    if why := _elsewhere(server, primary):
         return CopyExposure(site=server.site, copy_of="standby", seconds=None, lsn=server.lsn, why=why)
     flushed = primary.flushed_lsn if primary is not None else None
     said = exposure("", stored_lsn=server.lsn, stored_at=server.committed_at, flushed_lsn=flushed, now=now)

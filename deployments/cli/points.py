@@ -232,9 +232,11 @@ def _line_drawn(line: Mapping[str, Any], place: Mapping[str, Any], every: bool) 
     usable = [each for each in line["windows"] if each["stops"] != "unusable"]
     for each in _merged(usable) if not every else usable:
         until = moment(each["to_at"]) if each["to_at"] else "unknown instant"
-        stops = "" if each["stops"] == "end of archive" else f"  [bold red]stops: {each['missing']} is missing[/]"
-        drawn.append(f"  [green]window[/]  {moment(each['from_at'])} → {until}{stops}")
+        whole = each["stops"] == "end of archive"
+        drawn.append(f"  [green]window[/]  {moment(each['from_at'])} → {'' if whole else 'at least '}{until}")
         drawn.append(f"          [dim]LSN {each['from_lsn']} → {each['to_lsn']}, from {each['backup']}[/]")
+        if not whole:
+            drawn.append(f"          [bold red]stops: {each['missing']} is missing[/]")
     drawn += [
         f"  [bold red]unusable[/]  {each['backup']}: {each['missing']} is missing"
         for each in line["windows"]

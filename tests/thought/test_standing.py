@@ -67,7 +67,7 @@ def test_a_copy_of_another_system_or_timeline_is_no_copy() -> None:
 def test_without_the_primary_both_copies_count_from_their_last_confirmation() -> None:
     silent = ServerFacts(site="east", role="silent", why="refused")
     assert seen(silent, standby(), stored=(bucket(),)) == {
-        "standby east": (None, "shown"),
+        "server east": (None, "shown"),
         "standby west": (60.0, "decides"),
         "bucket west": (120.0, "shown"),
     }
