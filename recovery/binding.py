@@ -73,6 +73,11 @@ def moved_by(catalog: Catalog) -> dict[str, tuple[str, ...]]:
     return found
 
 
+def data_dirs(catalog: Catalog) -> tuple[str, ...]:
+    """The folders of all the catalog's databases: where no restore may go (rule 7)."""
+    return tuple(member.data_dir for each in catalog.resources.values() for member in each.members.values())
+
+
 def unbound(runbook: Runbook, catalog: Catalog) -> Iterator[tuple[str, str, str, str]]:
     """What the runbook names and no service of the catalog has: step, field, fact, hint. A service that lacks what a
     role stands for is passed over as long as another has it: the runbook then isn't for that service."""

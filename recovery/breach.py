@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from recovery.rules import ORDERS, RULES, Order, Rule
+from recovery.rules import ORDERS, RULES, UNFENCED, Order, Rule
 from recovery.runbook import Runbook, RunbookStep
 from recovery.step import Mode
 from recovery.verb import GLOBAL, VERBS, Calls, Place, Plane, calls, ways
-
-UNFENCED = "unfenced"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,25 +30,38 @@ class Breach:
         return f"{self.rule.cited}: {self.fact}"
 
 
-def breaches(runbook: Runbook, moved_by: Mapping[str, Sequence[str]] | None = None) -> tuple[Breach, ...]:
+def breaches(
+    runbook: Runbook, moved_by: Mapping[str, Sequence[str]] | None = None, sources: Sequence[str] = ()
+) -> tuple[Breach, ...]:
     """All rules that a runbook breaks (nested ones already opened). `moved_by`: how each DNS name, or the role `dns`,
-    is moved by the catalog, for redirects that don't say. Raises ValueError when it has a cycle or an unknown need."""
+    is moved by the catalog, for redirects that don't say; `sources`: folders that hold live data. Raises ValueError
+    when it has a cycle or an unknown need."""
     before = _before(runbook)
     found = [breach for order in ORDERS for breach in _order(order, runbook, before)]
     found += _protected(runbook, before)
     found += _unstable(runbook, moved_by or {})
     for step in runbook.steps:
-        if step.verb == "restore" and str(step.arguments_in(runbook.mode).get("into")) in ("source", "in-place"):
+        if step.verb == "restore" and any(_over(step, mode, sources) for mode in runbook.variants):
             found.append(_breach(7, step.id, f"`{step.id}` restores over its source", "write `into: fresh`"))
         if step.live and not runbook.live:
             fact = f"`{step.id}` changes what users live on"
             found.append(_breach(11, step.id, fact, "give it `scratch: true` or the rehearsal's name, or remove it"))
-        if step.live and runbook.live and not _has(runbook, before[step.id], ("approve",)):
+        if step.live and runbook.live and not _always_has(runbook, before[step.id], "approve"):
             found.append(
                 _breach(14, step.id, f"`{step.id}` comes before the approval", "let it need an `approve` step")
             )
     place = {step.id: at for at, step in enumerate(runbook.steps)}
     return tuple(sorted(found, key=lambda each: (place[each.step], each.rule.number, each.fact)))
+
+
+def _over(step: RunbookStep, mode: Mode, sources: Sequence[str]) -> bool:
+    """Whether a restore goes to its source: by a word, or by a folder that is, holds or lies in live data."""
+    into = str(step.arguments_in(mode).get("into"))
+    if into in ("source", "in-place"):
+        return True
+    folder = f"{into.rstrip('/')}/"
+    others = [f"{source.rstrip('/')}/" for source in sources]
+    return into.startswith("/") and any(folder.startswith(other) or other.startswith(folder) for other in others)
 
 
 def _breach(number: int, step: str, fact: str, hint: str) -> Breach:
@@ -71,8 +82,10 @@ def _before(runbook: Runbook) -> dict[str, frozenset[str]]:
     return found
 
 
-def _has(runbook: Runbook, ids: frozenset[str], verbs: Sequence[str]) -> bool:
-    return any(step.id in ids and step.verb in verbs for step in runbook.steps)
+def _always_has(runbook: Runbook, ids: frozenset[str], verb: str) -> bool:
+    """Whether one of those steps is of that verb, and performed in every variant."""
+    those = [step for step in runbook.steps if step.id in ids and step.verb == verb]
+    return any(not any(step.omitted(mode) for mode in runbook.variants) for step in those)
 
 
 def _order(order: Order, runbook: Runbook, before: Mapping[str, frozenset[str]]) -> Iterator[Breach]:
@@ -113,8 +126,10 @@ def _precedes(order: Order, other: RunbookStep, step: RunbookStep, mode: Mode) -
 def _protected(runbook: Runbook, before: Mapping[str, frozenset[str]]) -> Iterator[Breach]:
     for step in runbook.steps:
         if step.verb == "promote" and step.live:
-            after = [other for other in runbook.steps if step.id in before[other.id] and other.verb == "protect"]
-            if not any(other.resource == step.resource for other in after):
+            after = frozenset(
+                other.id for other in runbook.steps if step.id in before[other.id] and other.resource == step.resource
+            )
+            if not _always_has(runbook, after, "protect"):
                 yield _breach(9, step.id, f"nothing protects what `{step.id}` makes", "add a `protect` that needs it")
 
 
@@ -143,7 +158,7 @@ def _unstable(runbook: Runbook, moved_by: Mapping[str, Sequence[str]]) -> Iterat
         if all(trouble):
             way = f" by {', '.join(str(each) for each in named)}" if named[0] else ""
             hint = "leave it out of the ungraceful variant, or go a way that needs neither"
-            yield _breach(5, step.id, f"`{step.id}`{way} needs {trouble[0]}", hint)
+            yield _breach(5, step.id, f"`{step.id}`{way} needs {' or '.join(dict.fromkeys(trouble))}", hint)
 
 
 def _trouble(called: Calls) -> str:

@@ -180,6 +180,10 @@ ORDERS: tuple[Order, ...] = (
 )
 
 
+UNFENCED = "unfenced"
+"""The argument by which a runbook says that it promotes without a fence, and why: rule 1's hazard is then certain."""
+
+
 def one_run(running: str | None, digest: str) -> None:
     """Rule 4. Raises Refused while another run drives the service."""
     if running is not None and running != digest:

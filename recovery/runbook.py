@@ -19,6 +19,7 @@ from recovery.verb import VERBS, Verb
 
 ROLES = {"service": "service", "database": "database", "dns": "dns", "rehearsal": "dns"}
 """Role → what a verb acts on (`Verb.on`)."""
+_THINGS = {"service": "service", "database": "database", "dns": "DNS name"}
 OMITTED = "omitted"
 """In a variant: the step is not performed, for this reason."""
 MOST_STEPS = 2000
@@ -167,8 +168,8 @@ def _verb_troubles(at: int, step: RunbookStep) -> Iterator[Trouble]:
         return
     role = ROLES.get(step.resource)
     if role is not None and verb.on not in ("any", role):
-        fact = f"`{step.verb}` acts on a {verb.on}, not on a {role}"
-        yield Trouble(("steps", at, "resource" if step.resource != "service" else "verb"), fact, f"write {verb.on}")
+        fact = f"`{step.verb}` acts on a {_THINGS[verb.on]}, not on a {_THINGS[role]}"
+        yield Trouble(("steps", at, "resource" if step.resource != "service" else "verb"), fact, _on(verb))
     for section, given in (("arguments", step.arguments), ("graceful", step.graceful), ("ungraceful", step.ungraceful)):
         for name, value in given.items():
             yield from _argument(verb, step.verb, (*("steps", at, section), name), value)
@@ -177,6 +178,10 @@ def _verb_troubles(at: int, step: RunbookStep) -> Iterator[Trouble]:
         if any(name not in arguments for arguments in every):
             allowed = " or ".join(verb.arguments[name]) or "it"
             yield Trouble(("steps", at), f"`{step.verb}` needs the argument `{name}`", f"add `{name}`: {allowed}")
+
+
+def _on(verb: Verb) -> str:
+    return f"write `resource: {verb.on}`, or the name of one"
 
 
 def _argument(verb: Verb, named: str, path: tuple[str | int, ...], value: JsonValue) -> Iterator[Trouble]:
@@ -198,14 +203,22 @@ def _argument(verb: Verb, named: str, path: tuple[str | int, ...], value: JsonVa
         yield Trouble(path, f"`{name}` is empty", "name at least one, or leave it away")
 
 
-def flat(runbook: Runbook, others: Mapping[str, Runbook]) -> Runbook:
+def nested(runbook: Runbook | None) -> tuple[str, ...]:
+    """The names of the runbooks that stand directly in a runbook."""
+    steps = runbook.steps if runbook is not None else ()
+    return tuple(str(step.arguments.get("runbook")) for step in steps if step.verb == "runbook")
+
+
+def flat(runbook: Runbook, others: Mapping[str, Runbook], known: Sequence[str] = ()) -> Runbook:
     """The runbook with every nested one in its place. Nested ids are `outer-inner`; what needed the outer step needs
     all ends of the inner one, and what was true until the outer step is true until the first inner one. Raises
-    ValueError when a nested one is missing or comes round in a circle."""
-    return runbook.but(steps=tuple(_opened(runbook, others, (runbook.name,))))
+    ValueError when a nested one is missing (of those that are `known`), wrong, or comes round in a circle."""
+    return runbook.but(steps=tuple(_opened(runbook, others, (runbook.name,), known)))
 
 
-def _opened(runbook: Runbook, others: Mapping[str, Runbook], within: tuple[str, ...]) -> list[RunbookStep]:
+def _opened(
+    runbook: Runbook, others: Mapping[str, Runbook], within: tuple[str, ...], known: Sequence[str]
+) -> list[RunbookStep]:
     found: list[RunbookStep] = []
     ends: dict[str, tuple[str, ...]] = {}
     begins: dict[str, str] = {}
@@ -217,8 +230,10 @@ def _opened(runbook: Runbook, others: Mapping[str, Runbook], within: tuple[str, 
         if named in within:
             raise ValueError(f"runbooks contain each other in a circle: {' → '.join((*within, named))}")
         if named not in others:
-            raise ValueError(f"there is no runbook `{named}`; the runbooks are {', '.join(sorted(others))}")
-        inner = _opened(others[named], others, (*within, named))
+            if named in known:
+                raise ValueError(f"the runbook `{named}` within it is wrong; mend that one first")
+            raise ValueError(f"there is no runbook `{named}`; the runbooks are {', '.join(known or sorted(others))}")
+        inner = _opened(others[named], others, (*within, named), known)
         needed = {need for each in inner for need in each.needs}
         ends[step.id] = tuple(f"{step.id}-{each.id}" for each in inner if each.id not in needed)
         begins[step.id] = f"{step.id}-{inner[0].id}"

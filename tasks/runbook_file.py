@@ -14,11 +14,11 @@ from pathlib import Path as File
 from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic_core import ErrorDetails
 
-from recovery.binding import moved_by, unbound
+from recovery.binding import data_dirs, moved_by, unbound
 from recovery.breach import breaches
 from recovery.catalog import Catalog
 from recovery.errors import BadInput
-from recovery.runbook import Head, Runbook, RunbookStep, flat, troubles
+from recovery.runbook import Head, Runbook, RunbookStep, flat, nested, troubles
 from tasks.yaml_positions import Document, Path, Position, Problem, read
 
 SHIPPED = File(__file__).resolve().parent.parent / "runbooks"
@@ -34,6 +34,9 @@ class RunbookWrong(BadInput):
         hint = "mend the file and run `dr runbook validate` again"
         super().__init__("\n".join((f"the runbook has {count}", *lines)), hint=hint)
         self.problems = tuple(problems)
+
+
+_Judged = tuple[Runbook | None, Document, tuple[Problem, ...]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +66,7 @@ def load(named: str, books: Library, catalog: Catalog | None = None) -> Runbook:
 
 def load_all(named: Sequence[str], books: Library, catalog: Catalog | None = None) -> dict[str, Runbook]:
     """Several runbooks, opened. Raises RunbookWrong with all problems of all of them."""
-    raw = {name: _judge_alone(file, read(_text(file))) for name, file in books.files.items()}
+    raw = _judge_each(named, books)
     whole = {name: book for name, (book, _, _) in raw.items() if book is not None}
     opened: dict[str, Runbook] = {}
     wrong: list[tuple[File, Problem]] = []
@@ -74,7 +77,7 @@ def load_all(named: Sequence[str], books: Library, catalog: Catalog | None = Non
         if book is None:
             continue
         try:
-            opened[name] = flat(book, whole)
+            opened[name] = flat(book, whole, tuple(books.files))
         except ValueError as error:
             fact, _, hint = str(error).partition("; ")
             at = _nested_at(book, document)
@@ -86,7 +89,20 @@ def load_all(named: Sequence[str], books: Library, catalog: Catalog | None = Non
     return opened
 
 
-def _judge_alone(file: File, document: Document) -> tuple[Runbook | None, Document, tuple[Problem, ...]]:
+def _judge_each(named: Sequence[str], books: Library) -> dict[str, _Judged]:
+    """Those runbooks and all that they contain, each by itself."""
+    found: dict[str, _Judged] = {}
+    left = list(named)
+    while left:
+        name = left.pop()
+        if name not in found:
+            file = books.file(name)
+            found[name] = _judge_alone(file, read(_text(file)))
+            left += [inner for inner in nested(found[name][0]) if inner in books.files]
+    return found
+
+
+def _judge_alone(file: File, document: Document) -> _Judged:
     """The runbook, if it is one, and everything that is wrong with it by itself."""
     problems = list(document.problems)
     data = document.data
@@ -150,7 +166,8 @@ def _judge_whole(opened: Runbook, book: Runbook, document: Document, catalog: Ca
         outer = max((name for name in place if step == name or step.startswith(f"{name}-")), key=len)
         return _at(document, ("steps", place[outer], *(below if outer == step else ())))
 
-    for breach in breaches(opened, moved_by(catalog) if catalog is not None else None):
+    known = (moved_by(catalog), data_dirs(catalog)) if catalog is not None else ()
+    for breach in breaches(opened, *known):
         yield Problem(at=at(breach.step), fact=breach.words, hint=breach.hint)
     if catalog is not None:
         for step, field, fact, hint in unbound(opened, catalog):
@@ -169,6 +186,8 @@ def _told(error: ErrorDetails, above: Path, known: Sequence[str], document: Docu
             near = difflib.get_close_matches(str(path[-1]), known, n=1)
             hint = f"did you mean `{near[0]}`?" if near else f"what is known here: {', '.join(known)}"
             return Problem(at=_at(document, path), fact=f"unknown key {name}", hint=hint)
+        case "model_type":
+            return Problem(at=at, fact=f"{whole} is no mapping", hint=f"write its keys: {', '.join(known[:3])}…")
         case "string_pattern_mismatch":
             return Problem(at=at, fact=f"{name} is no name", hint="use a-z, 0-9 and -, at most 63")
         case "value_error":
