@@ -11,6 +11,7 @@ from typing import Literal
 
 from recovery import due, standing
 from recovery.catalog import Catalog, PostgresResource
+from recovery.caught import FaultScore, faults
 from recovery.check import Verdict
 from recovery.due import Slip
 from recovery.measure import percentile
@@ -77,18 +78,6 @@ class BackupScore(Value):
     taken_seconds: float
     size_bytes: int
     stored_bytes: int
-
-
-class FaultScore(Value):
-    """A planted fault: how often it was planted and caught, and the newest outcome."""
-
-    fault: str
-    what: str
-    planted: int
-    caught: int
-    newest: Literal["caught", "not caught"]
-    newest_at: Instant
-    run: str
 
 
 class Forecast(Value):
@@ -202,25 +191,6 @@ def _trend(values: Sequence[float]) -> tuple[Literal["steady", "regressed", "too
     if values[-1] > REGRESSED * median and values[-1] > median + 3 * noise:
         return "regressed", said
     return "steady", said
-
-
-def faults(proofs: Sequence[Proof]) -> tuple[FaultScore, ...]:
-    """The planted faults by name, those not caught last time first. `proofs` oldest first."""
-    found: dict[str, FaultScore] = {}
-    for proof in proofs:
-        if proof.planted is None:
-            continue
-        before = found.get(proof.planted.name)
-        found[proof.planted.name] = FaultScore(
-            fault=proof.planted.name,
-            what=proof.planted.what,
-            planted=(before.planted if before else 0) + 1,
-            caught=(before.caught if before else 0) + proof.planted.detected,
-            newest="caught" if proof.planted.detected else "not caught",
-            newest_at=proof.ended_at,
-            run=proof.run,
-        )
-    return tuple(sorted(found.values(), key=lambda each: (each.newest == "caught", each.fault)))
 
 
 def _resource(
