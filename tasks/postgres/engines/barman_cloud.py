@@ -12,7 +12,7 @@ import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ INSTALL = (
     "install barman-cloud in an environment of its own (pip install 'barman[cloud]'), and name its bin folder in "
     "engine_options.bin_dir"
 )
+LISTED_SECONDS = 20.0
 _PACKED = re.compile(r"\.(?:gz|bz2|snappy|lz4|zst|xz)$")
 _LIBPQ = {
     "host": "PGHOST", "hostaddr": "PGHOSTADDR", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD",
@@ -69,6 +70,7 @@ class BarmanCloud:
     place: tuple[str, ...]
     source_url: str
     store: Store
+    _seen: dict[str, tuple[float, list[dict[str, Any]]]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -116,11 +118,12 @@ class BarmanCloud:
             raise BadInput(
                 "barman-cloud-backup takes full backups only", hint="leave `incremental` out of the backup policy"
             )
-        before = {each.id for each in self.backups()}
+        before = {each["backup_id"] for each in self._listed(fresh=True)}
         packed = [] if self.options.compression == "none" else [f"--{self.options.compression}"]
         how = ["--immediate-checkpoint", f"--jobs={self.options.jobs}", *packed]
         database, env = libpq(wanted.member.dsn)
         self._must("barman-cloud-backup", [*how, f"--dbname={database}"], [], patience=DATA_SECONDS, env=env)
+        self._seen.clear()
         fresh = [each for each in self.backups() if each.id not in before]
         if not fresh:
             raise Failed("barman-cloud-backup ended well but lists no new backup", hint="see barman-cloud-backup-list")
@@ -162,12 +165,14 @@ class BarmanCloud:
     def expire(self, policy_days: int, *, really: bool) -> Expired:
         """barman-cloud-backup-delete by `retention`, or by the policy's days; ours is never applied to its objects."""
         rule = self.options.retention or f"RECOVERY WINDOW OF {max(1, policy_days)} DAYS"
+        self._seen.clear()
         before = [each.id for each in self.backups()]
         how = [f"--retention-policy={rule}", *([] if really else ["--dry-run", "-v"])]
         ran = self._must("barman-cloud-backup-delete", how, [], patience=DATA_SECONDS)
         said = f"{ran.out}\n{ran.err}"
         gone = [each for each in before if each in said and f"/base/{each}/" in said]
         if really:
+            self._seen.clear()
             left = {each.id for each in self.backups()}
             gone = [each for each in before if each not in left]
         return Expired(backups=tuple(gone), others=(), notes=(f"retention by barman-cloud: {rule}",))
@@ -184,10 +189,14 @@ class BarmanCloud:
         arguments = [*options, *self.place, self.source_url, self.options.server, *behind]
         return self.tool.must(program, arguments, patience_seconds=patience, env=env)
 
-    def _listed(self) -> list[dict[str, Any]]:
-        ran = self._must("barman-cloud-backup-list", ["--format=json"], [], patience=LOOK_SECONDS)
-        found = json.loads(ran.out)["backups_list"]
-        return list(found)
+    def _listed(self, *, fresh: bool = False) -> list[dict[str, Any]]:
+        """What barman-cloud-backup-list says, or said a moment ago: each call costs it a second of start-up."""
+        at, found = self._seen.get("list", (0.0, []))
+        if fresh or "list" not in self._seen or time.monotonic() - at > LISTED_SECONDS:
+            ran = self._must("barman-cloud-backup-list", ["--format=json"], [], patience=LOOK_SECONDS)
+            found = list(json.loads(ran.out)["backups_list"])
+            self._seen["list"] = (time.monotonic(), found)
+        return found
 
     def _backup(self, told: Mapping[str, Any]) -> Backup:
         if "end_time_iso" not in told:
