@@ -52,6 +52,9 @@ def settings(home: Path, api_url: str) -> dict[str, str]:
     }
 
 
+HAND_OVER_SECONDS = 10.0
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flown:
     """A flow run as the server tells it: its name and state, and those of its task runs in order."""
@@ -77,7 +80,7 @@ def run_prove_flow(
 
     By itself it plants no fault. Raises Failed with the run's message when a proof could not even be planned.
     """
-    with _settings(home, api_url):
+    with connected(home, api_url):
         from flows.prove import prove_daily  # noqa: PLC0415 -- see the module's docstring
         from recovery.proof import Proof  # noqa: PLC0415
         from tasks.asking import Asked, Level  # noqa: PLC0415
@@ -152,8 +155,11 @@ def _ask(api_url: str, path: str, wanted: dict[str, Any]) -> list[dict[str, Any]
 
 
 @contextmanager
-def _settings(home: Path, api_url: str) -> Iterator[None]:
-    """Prefect's settings for this process while the block runs; its own folder is in the home, never the user's."""
+def connected(home: Path, api_url: str) -> Iterator[None]:
+    """Prefect's settings for this process while the block runs; its own folder is in the home, never the user's.
+
+    Prefect must not have been imported before: its threads know only the settings of that moment.
+    """
     wanted = {**settings(home, api_url), "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR"}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
@@ -161,8 +167,20 @@ def _settings(home: Path, api_url: str) -> Iterator[None]:
         from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings  # noqa: PLC0415 -- see above
 
         with temporary_settings({PREFECT_API_URL: api_url, PREFECT_HOME: prefect_home(home)}):
-            yield
+            try:
+                yield
+            finally:
+                _hand_over()
     finally:
         os.environ.update({name: value for name, value in before.items() if value is not None})
         for name in (name for name, value in before.items() if value is None):
             os.environ.pop(name, None)
+
+
+def _hand_over() -> None:
+    """Deliver what Prefect still holds for the server. With the server gone, each event would cost the exit 7 s."""
+    from prefect.events.worker import EventsWorker  # noqa: PLC0415 -- see the module's docstring
+    from prefect.logging.handlers import APILogWorker  # noqa: PLC0415
+
+    for each in (APILogWorker, EventsWorker):
+        each.drain_all(timeout=HAND_OVER_SECONDS)

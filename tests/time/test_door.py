@@ -1,0 +1,74 @@
+"""Prefect's door without a server: the move is made once, whatever becomes of Prefect, and the run says so."""
+
+from __future__ import annotations
+
+import logging
+from contextvars import copy_context
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE, temporary_settings
+
+from recovery.drive import Move
+from recovery.errors import Failed
+from tasks.kind import Facts
+from tasks.loop import Event
+from tasks.verbs import TaskRuns, Teller
+from tests.time.small_run import small_plan
+
+PLAN = small_plan(datetime(2026, 11, 24, tzinfo=UTC))
+MOVE = Move(step=PLAN.step("fetch"), attempt=1)
+
+
+@pytest.fixture
+def door() -> Any:
+    """A door whose server is nowhere."""
+    settings: Any = {PREFECT_API_URL: None, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False}
+    with temporary_settings(settings):
+        return TaskRuns(context=copy_context(), log=logging.getLogger("run"))
+
+
+def test_without_a_server_the_move_is_made_once_and_the_run_says_so_loudly(
+    door: TaskRuns, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[int] = []
+
+    def perform() -> Facts:
+        calls.append(1)
+        return {"size_bytes": 7}
+
+    with caplog.at_level(logging.ERROR, logger="run"):
+        assert door(MOVE, perform) == {"size_bytes": 7}
+    assert calls == [1]
+    assert "Prefect could not follow step fetch" in caplog.text
+
+
+def test_what_the_move_raises_comes_out_as_it_was(door: TaskRuns) -> None:
+    trouble = Failed("the bucket is gone", hint="look at it")
+
+    def perform() -> Facts:
+        raise trouble
+
+    with pytest.raises(Failed) as raised:
+        door(MOVE, perform)
+    assert raised.value is trouble
+
+
+def test_progress_is_told_by_quarters_and_every_beginning_and_end(caplog: pytest.LogCaptureFixture) -> None:
+    tell = Teller(log=logging.getLogger("run"))
+    with caplog.at_level(logging.INFO, logger="run"):
+        tell(Event(step="fetch", word="begun"))
+        for hundredth in range(101):
+            tell(Event(step="fetch", word="moved", text="data", share=hundredth / 100))
+        tell(Event(step="fetch", word="ended", text="1.0 s"))
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0] == "fetch: begun"
+    assert lines[-1] == "fetch: ended 1.0 s"
+    assert [line for line in lines if "data" in line] == [f"fetch: data {share}%" for share in (25, 50, 75, 100)]
+
+
+def test_a_failed_step_is_an_error_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="run"):
+        Teller(log=logging.getLogger("run"))(Event(step="check", word="failed", text="it is wrong"))
+    assert (caplog.records[0].levelname, caplog.records[0].getMessage()) == ("ERROR", "check: failed it is wrong")

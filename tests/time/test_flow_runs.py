@@ -1,0 +1,68 @@
+"""Runs under a real Prefect server, the one that `make serve` starts, with made-up verbs behind a real engine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import urllib3
+
+from deployments.flown import Flown, flown, prefect_home
+from deployments.lab.process import HOME_MARK
+from deployments.serve import server
+from tests.time.small_run import WRONG
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def ask(api_url: str, path: str, wanted: dict[str, Any]) -> Any:
+    return json.loads(urllib3.request("POST", f"{api_url}/{path}", json=wanted, timeout=10).data)
+
+
+def run(home: Path, api_url: str) -> tuple[Flown, Flown, Flown]:
+    """A run that holds, one whose check fails, and a run of both; made by a process of its own, told by the server."""
+    script = Path(__file__).with_name("small_flows.py")
+    argv = [sys.executable, str(script), str(home), api_url]
+    ran = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert ran.returncode == 0, ran.stderr
+    parent = ran.stdout.strip().splitlines()[-1]
+    wanted = {"flow_runs": {"parent_flow_run_id": {"any_": [parent]}}, "sort": "START_TIME_ASC"}
+    missed, met = (flown(api_url, each["id"]) for each in ask(api_url, "flow_runs/filter", wanted))
+    return met, missed, flown(api_url, parent)
+
+
+def left_behind(home: Path) -> list[int]:
+    mark = str(prefect_home(home))
+    found = []
+    for each in psutil.process_iter():
+        try:
+            if each.environ().get(HOME_MARK) == mark:
+                found.append(each.pid)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def test_each_move_is_a_task_run_named_after_its_step_and_a_failure_says_fact_and_hint(tmp_path: Path) -> None:
+    with server(tmp_path) as ready:
+        api_url = ready()
+        met, missed, both = run(tmp_path, api_url)
+        checks = [each for each in ask(api_url, "task_runs/filter", {"limit": 50}) if each["name"] == "check"]
+        artifacts = {each["key"]: each for each in ask(api_url, "artifacts/filter", {})}
+        lines = ask(api_url, "logs/filter", {"limit": 200})
+    assert (met.name, met.state, met.message) == ("small-met", "Completed", "orders-db · small · met")
+    assert met.task_runs == (("fetch", "Completed"), ("check", "Completed"), ("discard", "Completed"))
+    assert (missed.name, missed.state) == ("small-missed", "Failed")
+    assert missed.task_runs == (("fetch", "Completed"), ("check", "Failed"), ("discard", "Completed"))
+    assert WRONG.fact in missed.message
+    assert both.state == "Failed"
+    assert WRONG.fact in both.message
+    assert str(WRONG) in {each["state"]["message"] for each in checks}
+    assert {"proof-small", "proof-small-checks", "both"} <= set(artifacts)
+    assert artifacts["proof-small"]["type"] == "markdown"
+    assert any("check: failed" in each["message"] for each in lines)
+    assert left_behind(tmp_path) == []
