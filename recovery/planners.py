@@ -51,11 +51,12 @@ def prove(
     """
     pinned: dict[str, JsonValue] = {"point": point.model_dump(mode="json"), "site": site, "mark": mark}
     fault: dict[str, JsonValue] = {"mutate": mutate.name, "stage": mutate.stage} if mutate else {}
+    tries = 1 if mutate else 2  # a scratch server that was killed from outside costs a fresh attempt, not the proof
     steps = [
-        _step("fetch", resource, patience_hours=4, tries=1 if mutate else 2, manual=_BY_HAND),
-        _step("verify", resource, patience_hours=1),
-        _step("recover", resource, patience_hours=4),
-        _step("check", resource, patience_hours=4, arguments={"level": level}),
+        _step("fetch", resource, patience_hours=4, tries=tries, manual=_BY_HAND),
+        _step("verify", resource, patience_hours=1, tries=tries),
+        _step("recover", resource, patience_hours=4, tries=tries),
+        _step("check", resource, patience_hours=4, tries=tries, arguments={"level": level}),
     ]
     if mutate:
         at = next(number for number, step in enumerate(steps) if step.id == PLANTED_BEFORE[mutate.stage])
@@ -126,9 +127,9 @@ def restore(*, service: str, resource: str, site: str, point: Point, into: str, 
         steps=(
             *_one_after_the_other(
                 [
-                    _step("fetch", resource, patience_hours=4, manual=_BY_HAND),
-                    _step("verify", resource, patience_hours=1),
-                    _step("recover", resource, patience_hours=4),
+                    _step("fetch", resource, patience_hours=4, tries=2, manual=_BY_HAND),
+                    _step("verify", resource, patience_hours=1, tries=2),
+                    _step("recover", resource, patience_hours=4, tries=2),
                     _step("settle", resource, patience_hours=1),
                 ],
                 until="settle",

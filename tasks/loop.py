@@ -26,8 +26,6 @@ from recovery.step import Step
 from tasks.journal import Journal
 from tasks.kind import Facts, Scene, Verbs
 
-MOVES = "move"
-"""How the threads that perform are named: whoever ends the process knows by it whether a move is underway."""
 POLL_FIRST_SECONDS = 0.01
 POLL_MOST_SECONDS = 0.5
 AT_ONCE = 16
@@ -98,7 +96,7 @@ class Loop:
     def _pool(self) -> Iterator[ThreadPoolExecutor]:
         """After a failure of ours (lease or ledger lost) what is underway is awaited; after Ctrl-C it is left behind:
         it may take hours, and whoever asked to stop ends its programs and the process (deployments/cli/leaving.py)."""
-        pool = ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix=MOVES)
+        pool = ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="move")
         try:
             yield pool
         except Exception:

@@ -9,17 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from contextlib import suppress
 
 GRACE_SECONDS = 2.0
 
 
-def leave(code: int) -> None:
-    """End this process now with `code`; first its programs, when a move is underway (a raised lab lives on)."""
-    from tasks.loop import MOVES  # noqa: PLC0415 -- not needed by a command that ends well
-
-    if any(thread.name.startswith(MOVES) for thread in threading.enumerate()):
+def leave(code: int, *, programs: bool) -> None:
+    """End this process now with `code`; with `programs` those that it started first."""
+    if programs:
         end_programs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
@@ -29,7 +26,7 @@ def leave(code: int) -> None:
 
 def end_programs() -> None:
     """End all programs below this process: asked first (Postgres then shuts down at once), killed after the grace."""
-    import psutil  # noqa: PLC0415 -- as above
+    import psutil  # noqa: PLC0415 -- not needed by a command that ends well
 
     below = psutil.Process().children(recursive=True)
     for process in below:

@@ -187,7 +187,8 @@ def main() -> None:
     """The console entry point."""
     code = run(sys.argv[1:])
     if code == INTERRUPTED:
-        leave(code)
+        words = [each for each in sys.argv[1:] if not each.startswith("-")]
+        leave(code, programs=words[:1] != ["lab"])  # what `dr lab up` has raised is to live on
     sys.exit(code)
 
 

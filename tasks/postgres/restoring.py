@@ -10,7 +10,7 @@ import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -59,6 +59,8 @@ class Ground:
     read_mark: Callable[[str], Mark | None]
     engine: Engine | None = None
     """Whoever keeps the backups; None: we do, in `store`."""
+    closing: set[str] = field(default_factory=set, compare=False, repr=False)
+    """Attempts whose server a check has stopped to read the pages: looked at to the end, not lost."""
 
     def scratch_of(self, scene: Scene, attempt: int) -> Scratch:
         """The scratch of one attempt of this run; for a restore that is kept, the folder that was asked for."""
@@ -107,6 +109,10 @@ class Ground:
             )
         return tuple(by_id[name] for name in self.point(scene).backups)
 
+    def closed(self, scene: Scene) -> bool:
+        """Whether the newest attempt's server is gone because it has been judged, or is being judged to the end."""
+        return scene.results.get("check") is not None or self.current(scene).folder.name in self.closing
+
     def _name(self, scene: Scene) -> str:
         return str(scene.plan.arguments["resource"])
 
@@ -122,7 +128,7 @@ class Fetch:
         found = self.ground.current(scene)
         if not (found.folder / "fetched").exists():
             return Seen(truth=Truth.ABSENT, why=f"{step.id}: no whole copy yet")
-        if found.spent:
+        if found.spent and not self.ground.closed(scene):
             return Seen(truth=Truth.ABSENT, why="the scratch server is gone, so its folder is spent")
         return HOLDS
 
@@ -231,7 +237,8 @@ class Recover:
         """See Verb.observe."""
         found = self.ground.current(scene)
         done = scene.results.get("recover")
-        if found.pid() is not None and done and done.get("folder") == found.folder.name:
+        stands = found.pid() is not None or self.ground.closed(scene)
+        if stands and done and done.get("folder") == found.folder.name:
             return HOLDS
         return Seen(truth=Truth.ABSENT, why="no server stands at the target")
 
@@ -281,6 +288,7 @@ class Judge:
         context = context_of(self.ground, found, scene, isolated=isolated)
         made = list(table.running(context))
         if context.level is judged.Level.DEEP or self.ground.keeper().without_manifest() is not None:
+            self.ground.closing.add(found.folder.name)
             scratch.stop(found, patience_seconds=60, cleanly=True)
             made += table.stopped(replace(context, level=judged.Level.DEEP))
         return {"checks": [check.model_dump(mode="json") for check in made]}

@@ -189,6 +189,12 @@ def conf_text(settings: Mapping[str, str]) -> str:
 
 def start(scratch: Scratch) -> bool:
     """Start the server of a fresh attempt; gives whether it really has no network. Returns before it has recovered."""
+    missing = [name for name in ("backup_label", "recovery.signal") if not (scratch.data / name).exists()]
+    if missing:
+        raise Refused(
+            f"the restored folder has no {' and no '.join(missing)}, so a server would begin at a wrong place",
+            hint="never start it so: restore again from this backup, or from another",
+        )
     argv = [
         str(scratch.bin_dir / "postgres"), "-D", str(scratch.data),
         "-c", f"config_file={scratch.folder / 'postgresql.conf'}",

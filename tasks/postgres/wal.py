@@ -42,7 +42,7 @@ _FILE_BYTES_LIMIT = 1 << 30
 def list_archive(
     store: Store, system_id: str, *, segment_bytes: int = SEGMENT_BYTES, keys: seal.Keys | None = None
 ) -> Archive:
-    """What the bucket holds of a system's WAL, with its timelines' histories. Raises Failed for a damaged history."""
+    """What the bucket holds of a system's WAL, with its timelines' histories; a damaged history is strange."""
     segments: list[str] = []
     others: dict[str, list[str]] = {"partial": [], "label": [], "strange": []}
     histories: dict[int, tuple[Switch, ...]] = {}
@@ -65,7 +65,12 @@ def list_archive(
             case Label():
                 others["label"].append(file)
             case HistoryFile():
-                histories[name.timeline] = _history(store, system_id, file, keys or {})
+                try:
+                    histories[name.timeline] = _history(store, system_id, file, keys or {})
+                except Failed:
+                    # Somebody else's or damaged: only a restore along that timeline needs it, and is then refused.
+                    store.head(entry.key)  # a bucket that does not answer is no damage: this raises it
+                    others["strange"].append(entry.key.removeprefix(prefix))
     return Archive(
         system_id=system_id,
         segment_bytes=segment_bytes,

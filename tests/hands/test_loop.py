@@ -21,7 +21,7 @@ from recovery.step import Step
 from tasks.journal import Journal
 from tasks.kind import Facts, Scene
 from tasks.ledger_dir import DirectoryLedger
-from tasks.loop import MOVES, Event, Loop
+from tasks.loop import Event, Loop
 
 NOW = datetime(2026, 11, 24, 3, tzinfo=UTC)
 PATIENCE_SECONDS = 10.0
@@ -218,7 +218,7 @@ def test_ctrl_c_leaves_at_once_and_what_is_underway_writes_nothing_any_more(loop
     with pytest.raises(KeyboardInterrupt):
         made.run()
     assert time.monotonic() - before < 5
-    underway = [thread for thread in threading.enumerate() if thread.name.startswith(MOVES)]
+    underway = [thread for thread in threading.enumerate() if thread.name.startswith("move")]
     go.set()
     for thread in underway:
         thread.join(PATIENCE_SECONDS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from recovery.errors import Unproven
@@ -21,19 +21,26 @@ _COMMIT = re.compile(
     r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\.?(\d*) UTC"
 )
 
+SET_BACK = timedelta(seconds=1)
+"""Commits that overlap may be dated a little out of order; more than this is a clock that was set back."""
+
 
 def boundary(
     *, wal_dir: Path, bin_dir: Path, timeline: int, begin_lsn: int, at: datetime, patience_seconds: float = 600
 ) -> Boundary:
     """The last commit before or at `at` and the first after it, from `begin_lsn` on, on one timeline."""
     last: Commit | None = None
+    after: Commit | None = None
     for commit in commits(
         wal_dir=wal_dir, bin_dir=bin_dir, timeline=timeline, begin_lsn=begin_lsn, patience_seconds=patience_seconds
     ):
-        if commit.at > at:
-            return Boundary(last_before=last, first_after=commit)
-        last = commit
-    return Boundary(last_before=last, first_after=None)
+        if after is None and commit.at <= at:
+            last = commit
+        elif after is None:
+            after = commit
+        elif commit.at < at - SET_BACK:
+            return Boundary(last_before=last, first_after=after, behind=commit)
+    return Boundary(last_before=last, first_after=after)
 
 
 def commits(

@@ -53,6 +53,9 @@ class Boundary:
 
     last_before: Commit | None
     first_after: Commit | None
+    behind: Commit | None = None
+    """A commit behind `first_after` that is dated well before the moment: the source's clock was set back (hazard 12),
+    and no recovery to that moment has it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -68,6 +68,11 @@ def boundary(context: CheckContext, name: str) -> Check:
             found += [f"the last commit before the target {why}" for why in _not_there(connection, before, stands)]
         if after is not None and (stands.lsn > after.lsn or _status(connection, after.xid) == "committed"):
             found.append(f"the first commit after the target is there: transaction {after.xid} of {rfc3339(after.at)}")
+    if (behind := context.boundary.behind) is not None:
+        found.append(
+            f"the source's clock was set back: transaction {behind.xid} of {rfc3339(behind.at)} lies behind the place "
+            "where this moment ends in the WAL, so it is not restored"
+        )
     known = f"transaction {before.xid} of {rfc3339(before.at)} is there" if before else "no commit before the target"
     absent = f"transaction {after.xid} of {rfc3339(after.at)} is not" if after else "no commit after it"
     return judged(name, [Finding(check=name, fact=fact, hint=_HINT) for fact in found], f"{known}, {absent}")
