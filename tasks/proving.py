@@ -210,11 +210,12 @@ def window_of(home: Home, resource: PostgresResource) -> float:
 def _points(home: Home, name: str, site: str) -> Points:
     resource = home.resource(name)
     member = resource.members.get(site) or next(iter(resource.members.values()))
+    servers = looking.asking(resource)
     store = home.backups(name, site)
     return looking.look(
         store,
         bin_dir=Path(member.bin_dir),
-        servers=looking.members(resource),
+        servers=servers,
         keys=home.keys(name),
         engine=engine_at(home, name, site, store),
     )

@@ -6,6 +6,8 @@ Separate from the verbs because plans, `dr points`, `dr status` and retention al
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -71,20 +73,22 @@ def look(
     store: Store,
     *,
     bin_dir: Path,
-    servers: tuple[Asked, ...],
+    servers: tuple[Asked, ...] | Callable[[], tuple[Asked, ...]],
     keys: Keys | None = None,
     need_end: bool = True,
     engine: Engine | None = None,
 ) -> Points:
     """What is kept of the cluster that the servers belong to; without servers, of the newest backup's.
 
-    `engine` keeps the backups; None: we do, in `store`, where the marks always are.
+    `engine` keeps the backups; None: we do, in `store`, where the marks always are. `servers` may be what
+    `asking` gave: then they answer while the bucket is read.
 
     The timeline is the one on which a server stands, else the newest backup's: never just the newest in the archive,
     which a clone may have written. Raises NoPoint when nothing tells which cluster it is.
     """
     keeper = engine or Native(store=store, keys=keys or {})
     all_backups = keeper.backups()
+    servers = servers() if callable(servers) else servers
     standing = [asked.place for asked in servers if asked.place is not None]
     if not standing and not all_backups:
         why = "; ".join(f"{asked.site}: {asked.why}" for asked in servers)
@@ -95,7 +99,11 @@ def look(
     mine = tuple(each for each in all_backups if each.system_id == system_id)
     timelines = [each.timeline for each in standing] or [each.timeline for each in mine]
     timeline = max(timelines)
-    archive = keeper.archive(system_id)
+    with ThreadPoolExecutor(1, "marks") as beside:
+        marked = beside.submit(marks, store, system_id=system_id)
+        archive = keeper.archive(system_id)
+        end = end_of(store, archive, timeline, bin_dir=bin_dir, keys=keys, engine=keeper) if need_end else None
+        all_marks = marked.result()
     known = sorted(
         (
             Known(lsn=lsn, at=at)
@@ -109,9 +117,9 @@ def look(
         timeline=timeline,
         backups=mine,
         archive=archive,
-        marks=marks(store, system_id=system_id),
+        marks=all_marks,
         known=tuple(known),
-        end=end_of(store, archive, timeline, bin_dir=bin_dir, keys=keys, engine=keeper) if need_end else None,
+        end=end,
     )
 
 
@@ -150,17 +158,27 @@ def primary_of(servers: tuple[Asked, ...]) -> str | None:
 
 
 def members(resource: PostgresResource) -> tuple[Asked, ...]:
-    """Ask every member of the resource at the same time: a stopped one costs its patience once, not for each."""
+    """Ask every member of the resource."""
+    return asking(resource)()
+
+
+def asking(resource: PostgresResource) -> Callable[[], tuple[Asked, ...]]:
+    """Begin to ask every member at the same time: a stopped one costs its patience once, not for each. Call what it
+    gives for the answers."""
     said: dict[str, Asked] = {}
 
     def put(site: str, member: Member) -> None:
         said[site] = ask(site, member)
 
-    asking = [Thread(target=put, args=each, daemon=True, name="asking") for each in resource.members.items()]
-    for thread in asking:
+    threads = [Thread(target=put, args=each, daemon=True, name="asking") for each in resource.members.items()]
+    for thread in threads:
         thread.start()
     deadline = Deadline(ASK_SECONDS + 0.5)
-    for thread in asking:
-        thread.join(deadline.left_seconds)
-    silent = f"it did not answer within {ASK_SECONDS} s"
-    return tuple(said.get(site) or Asked(site=site, place=None, why=silent) for site in resource.members)
+
+    def answers() -> tuple[Asked, ...]:
+        for thread in threads:
+            thread.join(deadline.left_seconds)
+        silent = f"it did not answer within {ASK_SECONDS} s"
+        return tuple(said.get(site) or Asked(site=site, place=None, why=silent) for site in resource.members)
+
+    return answers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,11 +21,10 @@ from tasks.store import Store
 
 def complete(store: Store) -> tuple[Backup, ...]:
     """Every complete backup of a bucket, oldest first. Without its commit marker a backup does not exist."""
-    found = [
-        Backup.model_validate_json(body[0])
-        for each in store.list("base/")
-        if each.key.endswith("/backup.json") and (body := store.get(each.key)) is not None
-    ]
+    markers = [each.key for each in store.list("base/") if each.key.endswith("/backup.json")]
+    with ThreadPoolExecutor(8, "markers") as pool:
+        bodies = list(pool.map(store.get, markers))
+    found = [Backup.model_validate_json(body[0]) for body in bodies if body is not None]
     return tuple(sorted(found, key=lambda each: (each.ended_at, each.id)))
 
 
