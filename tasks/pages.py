@@ -16,15 +16,6 @@ from recovery.scorecard import Scorecard
 from tasks.backing import Taken
 from tasks.sweeping import Sweep
 
-SIGNS = {
-    "met": "✅",
-    "missed": "❌",
-    "unproven": "❔",
-    "passed": "✅",
-    "failed": "❌",
-    "not configured": "➖",
-}
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
@@ -74,7 +65,9 @@ def several(told: Sequence[Told], *, key: str, title: str) -> Told:
     documents = tuple(document for each in told for document in each.documents)
     held = bool(told) and all(each.held for each in told)
     broken = [each.text for each in told if not each.held]
-    rows: tuple[dict[str, JsonValue], ...] = tuple({"held": _sign(each.held), "what": each.text} for each in told)
+    rows: tuple[dict[str, JsonValue], ...] = tuple(
+        {"held": "yes" if each.held else "no", "what": each.text} for each in told
+    )
     return Told(
         held=held,
         text="; ".join(broken or [each.text for each in told]) or "nothing was asked for",
@@ -141,10 +134,10 @@ def swept(done: Sweep) -> Told:
 
 def score(card: Scorecard) -> Told:
     """The scorecard: each resource against its promises, with the reasons."""
-    lines = [f"## {SIGNS[card.verdict.value]} {card.verdict.value}", f"from {card.runs} runs in the ledger"]
+    lines = [f"## {card.verdict.value}", f"from {card.runs} runs in the ledger"]
     for each in card.resources:
         proofs = [
-            (state.sort, f"{SIGNS[state.verdict.value]} {state.verdict.value}", state.state,
+            (state.sort, _bold(state.verdict.value, state.verdict.value), state.state,
              _seconds(state.rpo_seconds), _seconds(state.rto_seconds))
             for state in each.proofs
         ]  # fmt: skip
@@ -186,7 +179,7 @@ def _named(text: str, outcome: str) -> tuple[str, str, str]:
 def _proof_page(made: Proof) -> str:
     rpo = "—" if made.rpo_seconds is None else f"{made.rpo_seconds:.2f} s"
     facts = {
-        "verdict": f"{SIGNS[made.verdict.value]} **{made.verdict.value}**",
+        "verdict": f"**{made.verdict.value}**",
         "point": f"`{made.point}`" if made.point else "none",
         "target": f"`{made.target}`" if made.target else "none",
         "RPO": rpo,
@@ -194,7 +187,7 @@ def _proof_page(made: Proof) -> str:
         "run": f"`{made.run[:12]}`" if made.run else "not begun",
     }
     if made.planted is not None:
-        seen = f"{_sign(made.planted.detected)} {'detected' if made.planted.detected else '**not detected**'}"
+        seen = "detected" if made.planted.detected else "**not detected**"
         facts["planted fault"] = f"{_plain(made.planted.what)}: {seen}"
     parts = [f"## {made.resource}: {in_a_word(made)}", _grid(facts)]
     if made.phases:
@@ -202,7 +195,7 @@ def _proof_page(made: Proof) -> str:
     if made.findings:
         parts += ["### Findings", *(f"- **{each.check}**: {_plain(each.fact)}  \n  hint: {_plain(each.hint)}"
                                     for each in made.findings[:50])]  # fmt: skip
-    checks = [(each.name, f"{SIGNS[each.outcome.value]} {_outcome(each)}", _plain(each.fact)) for each in made.checks]
+    checks = [(each.name, _bold(_outcome(each), each.outcome.value), _plain(each.fact)) for each in made.checks]
     parts += ["### Checks", _table(("check", "outcome", "fact"), checks)]
     if made.leftovers:
         parts += ["### Left over", *(f"- `{each}`" for each in made.leftovers)]
@@ -217,7 +210,7 @@ def _outcome(check: Check) -> str:
 def _row(check: Check) -> dict[str, JsonValue]:
     return {
         "check": check.name,
-        "outcome": f"{SIGNS[check.outcome.value]} {_outcome(check)}",
+        "outcome": _outcome(check),
         "seconds": round(check.seconds, 3),
         "fact": check.fact,
         "findings": len(check.findings),
@@ -232,8 +225,9 @@ def _reasons(made: Proof) -> list[str]:
     return [f"{each.name} unproven: {each.fact}" for each in undecided[:3]]
 
 
-def _sign(held: bool) -> str:
-    return SIGNS["passed" if held else "failed"]
+def _bold(text: str, word: str) -> str:
+    """What is not as it should be stands out."""
+    return f"**{text}**" if word in ("missed", "failed", "unproven") else text
 
 
 def _grid(facts: Mapping[str, str]) -> str:
