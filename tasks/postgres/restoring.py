@@ -289,9 +289,18 @@ class Judge:
         made = list(table.running(context))
         if context.level is judged.Level.DEEP or self.ground.keeper().without_manifest() is not None:
             self.ground.closing.add(found.folder.name)
-            scratch.stop(found, patience_seconds=60, cleanly=True)
-            made += table.stopped(replace(context, level=judged.Level.DEEP))
+            made += self._stopped(found, context)
         return {"checks": [check.model_dump(mode="json") for check in made]}
+
+    def _stopped(self, found: Scratch, context: judged.CheckContext) -> tuple[Check, ...]:
+        """Stop the copy and read every page. If that breaks off, the attempt is spent after all."""
+        self.ground.closing.add(found.folder.name)
+        try:
+            scratch.stop(found, patience_seconds=60, cleanly=True)
+            return table.stopped(replace(context, level=judged.Level.DEEP))
+        except BaseException:
+            self.ground.closing.discard(found.folder.name)
+            raise
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
