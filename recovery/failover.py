@@ -1,0 +1,211 @@
+"""Plans that change roles: a runbook, a catalog and what is seen become a plan, or nothing to do. Pure.
+
+Separate from binding (names) and from admission (may it run): here is what is pinned. The plan holds what will be done
+and the limits within which it may be done; what is seen now, like a lag, is left to the hazards beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from recovery.binding import Ends, bind, data_dirs, ends, groups, live_ids, moved_by, resources
+from recovery.breach import breaches
+from recovery.catalog import Catalog
+from recovery.errors import BadInput, Refused, Unproven
+from recovery.forecast import Forecast, forecast
+from recovery.hazard import Hazard
+from recovery.hazards import hazards, loss_seconds
+from recovery.objective import duration
+from recovery.observation import Observation
+from recovery.plan import NothingToDo, Plan
+from recovery.runbook import Runbook
+from recovery.value import Instant, Value, in_utc, rfc3339
+
+
+class Asked(Value):
+    """What a person asked for. `max_loss` (a duration, like `30 s`) is the limit of loss; default: the objective's RPO.
+    `target` (a restore's moment): an instant, or how long ago."""
+
+    service: str
+    to: str | None = None
+    asked_at: Instant
+    max_loss: str | None = None
+    target: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proposal:
+    """A plan with all that a person should see before consenting to it."""
+
+    plan: Plan
+    hazards: tuple[Hazard, ...]
+    groups: tuple[tuple[str, ...], ...]
+    live: frozenset[str]
+    forecast: Forecast
+
+    def document(self) -> dict[str, JsonValue]:
+        """As `dr plan --json` shows it."""
+        return {
+            "digest": self.plan.digest,
+            "epoch": self.plan.epoch,
+            "steps": [
+                {**step.model_dump(mode="json"), "changes": "live" if step.id in self.live else "nothing live"}
+                for step in self.plan.steps
+            ],
+            "groups": [list(group) for group in self.groups],
+            "hazards": [{**hazard.model_dump(mode="json"), "words": hazard.words} for hazard in self.hazards],
+            "forecast": {**self.forecast.model_dump(mode="json"), "words": self.forecast.words},
+        }
+
+
+def propose(
+    asked: Asked,
+    runbook: Runbook,
+    catalog: Catalog,
+    seen: Observation,
+    *,
+    past: Sequence[Mapping[str, float]] = (),
+) -> Proposal | NothingToDo:
+    """A plan with its hazards and forecast. Raises Refused when a rule forbids it or the loss is above the limit."""
+    plan = make(asked, runbook, catalog, seen)
+    if isinstance(plan, NothingToDo):
+        return plan
+    by = ends(catalog, runbook, service=plan.service, to=str(plan.pinned["to"]))
+    found = hazards(plan, seen, rpo_seconds=rpo_seconds(catalog))
+    refuse_beyond_limits(plan, found)
+    served = [step.id for step in plan.steps if step.verb == "converge"]
+    return Proposal(
+        plan=plan,
+        hazards=found,
+        groups=groups(plan.steps),
+        live=live_ids(runbook, catalog, by),
+        forecast=forecast(plan.steps, past, until=served[-1] if served else None, mode=plan.mode),
+    )
+
+
+def make(asked: Asked, runbook: Runbook, catalog: Catalog, seen: Observation) -> Plan | NothingToDo:
+    """The plan of a runbook (nested ones opened) in the epoch that is seen. It depends on what is seen only through
+    what it pins: the roles of the sites, system and timeline. Raises BadInput, Refused (a rule), Unproven."""
+    broken = breaches(runbook, moved_by(catalog), data_dirs(catalog))
+    if broken:
+        first = broken[0]
+        raise Refused(f"{runbook.name} is refused by {first.words}", hint=first.hint)
+    by = ends(catalog, runbook, service=asked.service, to=asked.to)
+    changes_roles = any(step.verb == "promote" and step.live for step in runbook.steps)
+    if changes_roles:
+        if seen.primary == by.target:
+            return NothingToDo(why=f"{by.target} is the primary of {by.service} already")
+        by = Ends(service=by.service, source=seen.primary, target=by.target)
+    limit = max_loss_seconds(asked, catalog, by.service)
+    pinned: dict[str, JsonValue] = {
+        "from": by.source,
+        "to": by.target,
+        "live": runbook.live,
+        "roles": {name: "primary" if name == seen.primary else site.role for name, site in catalog.sites.items()},
+        "choose": "most-advanced",
+        "limits": {"data_loss_seconds": limit},
+    }
+    if changes_roles:
+        pinned["databases"] = _databases(catalog, by, seen)
+    extra: dict[str, JsonValue] = {}
+    if any(step.verb == "restore" for step in runbook.steps):
+        pinned["target"] = extra["restore.target"] = _target(asked, runbook)
+    return Plan(
+        purpose=runbook.name,
+        runbook=runbook.name,
+        runbook_version=runbook.version,
+        service=by.service,
+        epoch=seen.epoch,
+        asked_at=asked.asked_at,
+        arguments={"to": by.target, "max_loss": asked.max_loss, "target": asked.target},
+        pinned=pinned,
+        mode=runbook.mode,
+        steps=bind(runbook, catalog, by, extra),
+    )
+
+
+def asked_of(plan: Plan) -> Asked:
+    """What was asked for, from a stored plan: derived again, it must give the same digest."""
+    said = {name: value for name, value in plan.arguments.items() if value is not None}
+    return Asked(
+        service=plan.service,
+        asked_at=plan.asked_at,
+        to=str(said["to"]),
+        max_loss=str(said["max_loss"]) if "max_loss" in said else None,
+        target=str(said["target"]) if "target" in said else None,
+    )
+
+
+def rpo_seconds(catalog: Catalog) -> dict[str, float]:
+    """Each database's promised RPO."""
+    return {
+        name: catalog.objectives[resource.objective].rpo.total_seconds() for name, resource in catalog.resources.items()
+    }
+
+
+def max_loss_seconds(asked: Asked, catalog: Catalog, service: str) -> float:
+    """The limit of loss: what was asked for, or the tightest objective among the service's databases."""
+    if asked.max_loss is not None:
+        try:
+            return duration(asked.max_loss).total_seconds()
+        except ValueError as error:
+            raise BadInput(f"the limit of loss: {error}", hint="write it like '30 s' or '20 min'") from None
+    promised = rpo_seconds(catalog)
+    return min((promised[name] for name in resources(catalog, service, "database")), default=0.0)
+
+
+def refuse_beyond_limits(plan: Plan, found: tuple[Hazard, ...]) -> None:
+    """Raises Refused when more would be lost than the plan allows. An unknown loss has no figure to compare: it is a
+    hazard of a class of its own, which people accept or not."""
+    limits = plan.pinned.get("limits")
+    limit = limits.get("data_loss_seconds") if isinstance(limits, dict) else None
+    loss = loss_seconds(found)
+    if isinstance(limit, int | float) and loss is not None and loss > limit:
+        raise Refused(
+            f"{loss:g} s of commits would be lost, above the plan's limit of {limit:g} s",
+            hint="make a plan that allows more with --max-loss, and have that one approved",
+        )
+
+
+def lease_of(plan: Plan) -> str:
+    """The lease that a run of the plan takes: a drill has its own, so that it never stands in a failover's way."""
+    return plan.service if plan.pinned.get("live") is not False else f"{plan.service}-{plan.purpose}"
+
+
+def _databases(catalog: Catalog, by: Ends, seen: Observation) -> dict[str, JsonValue]:
+    """What is pinned of each database. Raises Unproven where the site that takes over has no standby to be seen."""
+    found: dict[str, JsonValue] = {}
+    for name in resources(catalog, by.service, "database"):
+        best = seen.best(name, by.target)
+        if best is None:
+            raise Unproven(
+                f"no standby of {name} is seen at {by.target}",
+                hint=f"nothing there can be promoted: see 'dr status', or restore {name} at {by.target}",
+            )
+        candidates: list[JsonValue] = [by.target]
+        found[name] = {"system_id": best.system_id, "timeline": best.timeline, "candidates": candidates}
+    return found
+
+
+def _target(asked: Asked, runbook: Runbook) -> str:
+    """The restore's moment, absolute: relative ones are resolved here, once (PLAN.md). `latest` stays that."""
+    written = next((step.arguments.get("target") for step in runbook.steps if step.verb == "restore"), None)
+    text = asked.target or str(written or "latest")
+    if text == "latest":
+        return text
+    if text.endswith(" ago"):
+        try:
+            return rfc3339(asked.asked_at - duration(text.removesuffix(" ago")))
+        except ValueError as error:
+            raise BadInput(f"the target: {error}", hint="write it like '15 min ago'") from None
+    try:
+        moment = in_utc(datetime.fromisoformat(text))
+    except ValueError:
+        raise BadInput(f"{text!r} is no moment", hint="write 2026-11-24T03:00:00Z, '15 min ago' or latest") from None
+    if moment > asked.asked_at:
+        raise BadInput(f"{text} lies ahead", hint="name a moment before now")
+    return rfc3339(moment)

@@ -1,0 +1,115 @@
+"""The hazards of a plan, computed from the plan and what is seen now: each with an id, a class and a figure. Pure.
+
+Separate from hazard.py (what a hazard and its acceptance are): here is where dangers come from. What has a size says
+it; what should have one and could not be measured is a class of its own, so that no accepted figure ever covers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from recovery.hazard import Hazard
+from recovery.observation import DnsSeen, FenceSeen, Observation
+from recovery.plan import Plan
+from recovery.rules import UNFENCED
+from recovery.runbook import OMITTED
+from recovery.step import Mode, Step
+from recovery.verb import GLOBAL, MOVES, VERBS, ways
+
+LONGEST_TTL_SECONDS = 60.0
+"""Rule 6."""
+
+
+def hazards(
+    plan: Plan, seen: Observation, *, rpo_seconds: Mapping[str, float], mode: Mode | None = None
+) -> tuple[Hazard, ...]:
+    """All hazards of the plan in a variant (default: the planned one). `rpo_seconds`: each database's objective."""
+    variant = mode or plan.mode
+    found = list(_ledger(seen))
+    for step in plan.steps:
+        arguments = step.arguments_in(variant)
+        if OMITTED in arguments or arguments.get("scratch") is True:
+            continue
+        match step.verb:
+            case "promote":
+                found += _loss(plan, step, seen, rpo_seconds, variant)
+                found += _unfenced(step, arguments.get(UNFENCED))
+            case "fence":
+                found += _split_brain(
+                    step, seen.fences.get(step.resource, FenceSeen()), ways(VERBS["fence"], arguments)
+                )
+            case "redirect":
+                found += _doors(step, seen.dns.get(step.resource, DnsSeen()), ways(VERBS["redirect"], arguments))
+            case _:
+                pass
+    return tuple(dict.fromkeys(found))
+
+
+def _ledger(seen: Observation) -> Iterator[Hazard]:
+    if seen.ledger.home == "silent":
+        where = f"records go to {', '.join(seen.ledger.mirrors)}" if seen.ledger.mirrors else "no mirror answers either"
+        yield Hazard(id="ledger-degraded", klass="ledger-degraded", text=f"the ledger's home does not answer; {where}")
+
+
+def _loss(
+    plan: Plan, step: Step, seen: Observation, rpo_seconds: Mapping[str, float], variant: Mode
+) -> Iterator[Hazard]:
+    """A graceful promotion waits for an equal LSN and loses nothing; an ungraceful one loses what is not there yet."""
+    if variant is Mode.GRACEFUL:
+        return
+    resource = step.resource
+    best = seen.best(resource, str(plan.pinned.get("to")))
+    if best is None or best.behind_seconds is None:
+        text = f"it is not known how many commits of {resource} would be lost"
+        yield Hazard(id=f"data-loss-unknown-{resource}"[:63], klass="data-loss-unknown", text=text)
+        return
+    objective = rpo_seconds.get(resource)
+    promised = "" if objective is None else f"; objective {objective:g} s"
+    text = f"may lose up to {best.behind_seconds:g} s of commits of {resource}{promised}"
+    yield Hazard(id=f"data-loss-{resource}"[:63], klass="data-loss", figure=best.behind_seconds, unit="s", text=text)
+
+
+def _unfenced(step: Step, why: object) -> Iterator[Hazard]:
+    if why:
+        text = f"{step.resource} is promoted without a fence ({why}): two primaries are possible"
+        yield Hazard(id=f"split-brain-{step.resource}"[:63], klass="split-brain", text=text)
+
+
+def _split_brain(step: Step, seen: FenceSeen, named: tuple[str, ...]) -> Iterator[Hazard]:
+    if seen.provable(named):
+        return
+    text = (
+        f"the old primary of {step.resource} cannot be reached, its fence cannot be proved: two primaries are possible"
+    )
+    yield Hazard(id=f"split-brain-{step.resource}"[:63], klass="split-brain", text=text)
+
+
+def _doors(step: Step, seen: DnsSeen, named: tuple[str, ...]) -> Iterator[Hazard]:
+    name, site = step.resource, str(step.arguments.get("site"))
+    if seen.ttl_seconds is None:
+        yield Hazard(id=f"dns-unseen-{name}"[:63], klass="dns-unseen", text=f"the zone of {name} could not be asked")
+    elif seen.ttl_seconds > LONGEST_TTL_SECONDS:
+        text = f"resolvers keep the old answer of {name} for up to {seen.ttl_seconds:g} s"
+        yield Hazard(id=f"ttl-{name}"[:63], klass="ttl", figure=seen.ttl_seconds, unit="s", text=text)
+    for check, state in sorted(seen.checks.items()):
+        if state == "disabled":
+            text = f"the health check {check} of {name} is disabled, which counts as healthy"
+            yield Hazard(id=f"disabled-check-{check}"[:63], klass="disabled-health-check", text=text)
+    if seen.sites is not None and site not in seen.sites:
+        text = f"{name} has no record for {site}: users cannot be sent there"
+        yield Hazard(id=f"no-record-{name}"[:63], klass="no-record", text=text)
+    if named and all(MOVES[way].planes & GLOBAL for way in named):
+        text = f"{name} is moved by editing records, which needs Route53's control plane in us-east-1"
+        yield Hazard(id=f"control-plane-{name}"[:63], klass="control-plane", text=text)
+
+
+def loss_seconds(found: tuple[Hazard, ...]) -> float | None:
+    """The greatest loss among hazards, in seconds; None when one is unknown, 0 when nothing is lost."""
+    if any(hazard.klass == "data-loss-unknown" for hazard in found):
+        return None
+    return max((hazard.figure or 0.0 for hazard in found if hazard.klass == "data-loss"), default=0.0)
+
+
+def words(found: tuple[Hazard, ...]) -> str:
+    """All hazards in one line."""
+    return ", ".join(hazard.words for hazard in found) or "none"
