@@ -35,7 +35,7 @@ CLIENT = Path(tasks.__file__).parent / "postgres" / "archive_client.py"
 ROOT = Path(tasks.__file__).parents[1]
 
 
-def eventually(holds: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+def eventually(holds: Callable[[], Any], what: str, seconds: float = 90.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := holds()):
         assert time.monotonic() < deadline, f"{what} did not come true within {seconds} s"

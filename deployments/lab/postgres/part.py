@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import secrets
 import shlex
+import os
 import shutil
+import time
 import signal
 import sys
 from pathlib import Path
@@ -123,9 +125,8 @@ def password(world: World, role: str) -> str:
 
 def _initdb(world: World) -> None:
     target = world.data_dir("east")
-    fresh = target.with_name("data.new")
-    shutil.rmtree(fresh, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = _fresh(target)
     secret = target.with_name("superuser")
     secret.unlink(missing_ok=True)
     secret.touch(mode=0o600)
@@ -140,9 +141,8 @@ def _initdb(world: World) -> None:
 
 def _clone(world: World, member: str) -> None:
     target = world.data_dir(member)
-    fresh = target.with_name("data.new")
-    shutil.rmtree(fresh, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = _fresh(target)
     give(target.parent)
     source = world.dsn("east", source="west", user="replicator")
     how = ["--checkpoint=fast", "--wal-method=stream", "--no-sync", f"--slot={slot(member)}"]
@@ -150,6 +150,13 @@ def _clone(world: World, member: str) -> None:
     (fresh / "standby.signal").touch()
     give(fresh)
     fresh.replace(target)
+
+
+def _fresh(target: Path) -> Path:
+    """A name that no other start uses: what a killed starter began may still be written by its orphan."""
+    for stale in target.parent.glob("data.new-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    return target.with_name(f"data.new-{os.getpid()}-{time.monotonic_ns()}")
 
 
 def slot(member: str) -> str:
