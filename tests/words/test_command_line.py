@@ -36,18 +36,16 @@ def raising(error: BaseException) -> object:
     return status
 
 
-def test_help_imports_neither_prefect_nor_boto3_nor_psycopg_and_is_quick() -> None:
+def test_help_imports_neither_prefect_nor_boto3_nor_psycopg() -> None:
     script = (
-        "import sys, time; from deployments.cli.main import run; code = run(['--help']);"
+        "import sys; from deployments.cli.main import run; code = run(['--help']);"
         "slow = {'prefect','boto3','botocore','psycopg','pydantic','ruamel','cryptography'} & set(sys.modules);"
-        "print(code, sorted(slow), time.process_time(), file=sys.stderr)"
+        "print(code, sorted(slow), file=sys.stderr)"
     )
     ran = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
-    code, slow, cpu_seconds = ran.stderr.strip().replace("[]", "none").split()
-    assert (code, slow) == ("0", "none")
-    assert float(cpu_seconds) < 0.5
+    assert ran.stderr.strip() == "0 []"
     assert "check" in ran.stdout
 
 

@@ -5,13 +5,13 @@ A member's role is not written anywhere here: a data directory with standby.sign
 
 from __future__ import annotations
 
+import os
 import secrets
 import shlex
-import os
 import shutil
-import time
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
