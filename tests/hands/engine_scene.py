@@ -70,6 +70,14 @@ class Estate:
         return backing.take(self.act, plan)
 
 
+def aside(running: Estate, folder: Path) -> None:
+    """A table in a tablespace: a restore must never bring it to where the source has it."""
+    folder.mkdir()
+    give(folder)
+    running.run(f"create tablespace aside location '{folder}'")
+    running.run("create table elsewhere tablespace aside as select i from generate_series(1, 1000) i")
+
+
 def wait_for(what: str, true: Callable[[], object], patience_seconds: float = 40) -> None:
     end = time.monotonic() + patience_seconds
     while not true():
@@ -153,6 +161,7 @@ def catalog(endpoint: S3Endpoint, resource: Mapping[str, Any]) -> Catalog:
                     "owner": "team",
                     "bucket": "backups",
                     "heartbeat": False,
+                    "assertions": [{"name": "aside", "sql": "select count(*) from elsewhere", "expect": "1000"}],
                     **resource,
                 }
             },

@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 
 from recovery.catalog import PostgresResource, S3Endpoint
-from recovery.contradictions import contradictions
 from recovery.errors import BadInput, Failed, Unproven
 from tasks.host import LocalHost
 from tasks.postgres.engines import barman_cloud, pgbackrest_said, table
 from tasks.postgres.engines.native import Native
 from tasks.postgres.engines.tool import Tool, WalCommand, fetch_each
-from tests.hands.engine_scene import catalog
 from tests.hands.memory_store import MemoryStore
 
 SEGMENT = "000000010000000000000003"
@@ -179,21 +177,3 @@ def test_only_the_archive_of_the_asked_system_counts_and_strange_names_are_kept_
         f"{SEGMENT}.00000028.backup": "",
         "15-2/0000000100000000/what.tmp": "-",
     }
-
-
-def test_a_catalog_is_refused_for_options_and_policies_that_its_engine_does_not_have() -> None:
-    endpoint = S3Endpoint(endpoint_url="http://127.0.0.1:9")
-    member = {"dsn": "dbname=postgres", "data_dir": "/nowhere", "bin_dir": "/nowhere"}
-    options = {"server": "orders", "stanza": "main"}
-    written = catalog(
-        endpoint, {"engine": "barman-cloud", "engine_options": options, "members": {"east": member}, "heartbeat": True}
-    )
-    policy = written.backups["daily"]
-    hourly = policy.full.but(schedule=policy.full.schedule.but(cron="30 * * * *"))
-    written = written.but(backups={"daily": policy.but(incremental=hourly, encryption="env:KEY")})
-    told = {each.path: each.fact for each in contradictions(written)}
-    assert "barman-cloud has no option `stanza`" in told["resources", "db", "engine_options", "stanza"]
-    assert "takes full backups only" in told["backups", "daily", "incremental"]
-    assert "does not use this key" in told["backups", "daily", "encryption"]
-    missing = written.but(resources={"db": written.resources["db"].but(engine="pgbackrest", engine_options={})})
-    assert ("resources", "db") in {each.path for each in contradictions(missing)}

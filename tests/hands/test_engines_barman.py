@@ -18,7 +18,7 @@ from recovery.errors import BadInput, Failed
 from recovery.plan import NothingToDo
 from tasks import backing, keeping, proving
 from tasks.proving import Wanted
-from tests.hands.engine_scene import Estate, by_name, estate, tool
+from tests.hands.engine_scene import Estate, aside, by_name, estate, tool
 
 LATEST = Wanted(resource="db", sort="latest")
 HINT = "pip install 'barman[cloud]==3.19.1' in an environment of its own, and name its bin folder in BARMAN_CLOUD_BIN"
@@ -63,6 +63,7 @@ def running(bin_dir: Path, endpoint: S3Endpoint, tmp_path_factory: pytest.TempPa
     ) as found:
         found.run("create extension amcheck; create table t (i int primary key, what text)")
         found.run("insert into t select i, 'full' from generate_series(1, 20000) i")
+        aside(found, folder / "aside")
         found.take("full")
         found.run("insert into t select i, 'wal' from generate_series(20001, 21000) i")
         found.archived()
@@ -73,6 +74,8 @@ def test_a_backup_and_its_wal_are_proven_by_the_same_plan_and_the_same_checks(ru
     made = proving.prove(running.act, LATEST)
     checks = by_name(made)
     assert made.verdict is Verdict.MET, made.model_dump_json(indent=1)
+    assert by_name(made)["assertion aside"].outcome is Outcome.PASSED
+    assert len(list((running.home.folder / "log").glob("db-prove-*"))) == 1, "one attempt is enough"
     assert made.leftovers == ()
     assert checks["manifest"].outcome is Outcome.UNPROVEN
     assert "barman-cloud leaves no backup_manifest" in checks["manifest"].fact

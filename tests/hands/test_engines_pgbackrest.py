@@ -20,7 +20,7 @@ from recovery.wal import name_of
 from tasks import backing, keeping, proving
 from tasks.journal import read_records
 from tasks.proving import Wanted
-from tests.hands.engine_scene import Estate, by_name, estate, now, tool
+from tests.hands.engine_scene import Estate, aside, by_name, estate, now, tool
 
 LATEST = Wanted(resource="db", sort="latest")
 POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
@@ -78,6 +78,7 @@ def running(folder: Path, endpoint: S3Endpoint) -> Iterator[Estate]:
     ) as found:
         found.run("create extension amcheck; create table t (i int primary key, what text)")
         found.run("insert into t select i, 'full' from generate_series(1, 20000) i")
+        aside(found, folder / "aside")
         found.take("full")
         found.run("insert into t select i, 'wal' from generate_series(20001, 21000) i")
         found.archived()
@@ -88,6 +89,8 @@ def test_a_backup_and_its_wal_are_proven_by_the_same_plan_and_the_same_checks(ru
     made = proving.prove(running.act, LATEST)
     checks = by_name(made)
     assert made.verdict is Verdict.MET, made.model_dump_json(indent=1)
+    assert by_name(made)["assertion aside"].outcome is Outcome.PASSED
+    assert len(list((running.home.folder / "log").glob("db-prove-*"))) == 1, "one attempt is enough"
     assert made.leftovers == ()
     assert checks["manifest"].outcome is Outcome.UNPROVEN
     assert "pgbackrest leaves no backup_manifest" in checks["manifest"].fact
