@@ -88,6 +88,11 @@ def unbound(runbook: Runbook, catalog: Catalog) -> Iterator[tuple[str, str, str,
                 known = ", ".join((*ROLES, *catalog.resources, *catalog.dns))
                 yield step.id, "resource", f"there is no resource `{step.resource}`", f"name one of {known}"
         return
+    for step in runbook.steps:
+        on, named = VERBS[step.verb].on, step.resource
+        found = "database" if named in catalog.resources else "dns" if named in catalog.dns else on
+        if named not in ROLES and on not in ("any", found):
+            yield step.id, "resource", f"`{step.verb}` acts on a {on}, and `{named}` is none", f"write `resource: {on}`"
     for service in fitting:
         yield from _nameless(runbook, catalog, ends(catalog, runbook, service=service))
 
@@ -187,14 +192,6 @@ def groups(steps: Sequence[Step]) -> tuple[tuple[str, ...], ...]:
     for step in steps:
         found.setdefault(level[step.id], []).append(step.id)
     return tuple(tuple(found[each]) for each in sorted(found))
-
-
-def what(step: Step) -> str:
-    """A step in one line for people: what its verb does, to what."""
-    verb = VERBS.get(step.verb)
-    site = step.arguments.get("site")
-    at = f" ({site})" if site else ""
-    return f"{verb.what if verb else step.verb}: {step.resource}{at}"
 
 
 def live_ids(runbook: Runbook, catalog: Catalog, by: Ends) -> frozenset[str]:

@@ -22,7 +22,9 @@ from recovery.hazards import hazards, loss_seconds
 from recovery.objective import duration
 from recovery.observation import Observation
 from recovery.plan import NothingToDo, Plan
+from recovery.rules import RULES
 from recovery.runbook import Runbook
+from recovery.step import Step
 from recovery.value import Instant, Value, in_utc, rfc3339
 
 
@@ -114,6 +116,9 @@ def make(asked: Asked, runbook: Runbook, catalog: Catalog, seen: Observation) ->
     extra: dict[str, JsonValue] = {}
     if any(step.verb == "restore" for step in runbook.steps):
         pinned["target"] = extra["restore.target"] = _target(asked, runbook)
+    steps = bind(runbook, catalog, by, extra)
+    if changes_roles:
+        _refuse_half(steps, catalog, by)
     return Plan(
         purpose=runbook.name,
         runbook=runbook.name,
@@ -124,8 +129,19 @@ def make(asked: Asked, runbook: Runbook, catalog: Catalog, seen: Observation) ->
         arguments={"to": by.target, "max_loss": asked.max_loss, "target": asked.target},
         pinned=pinned,
         mode=runbook.mode,
-        steps=bind(runbook, catalog, by, extra),
+        steps=steps,
     )
+
+
+def _refuse_half(steps: Sequence[Step], catalog: Catalog, by: Ends) -> None:
+    """Rule 2 on the bound plan: where a name is moved, every database of the service is promoted, not only one."""
+    promoted = {step.resource for step in steps if step.verb == "promote"}
+    left = [name for name in resources(catalog, by.service, "database") if name not in promoted]
+    if left and any(step.verb == "redirect" for step in steps):
+        raise Refused(
+            f"{RULES[2].cited}: users would be sent to {by.target}, where {', '.join(left)} is not promoted",
+            hint="let the runbook promote `database`, which stands for all databases of the service",
+        )
 
 
 def asked_of(plan: Plan) -> Asked:

@@ -90,6 +90,25 @@ def test_a_runbook_that_breaks_a_rule_gives_no_plan() -> None:
         make(asked(), failover.but(steps=unfenced), scene.catalog(), scene.seen())
 
 
+def test_a_name_is_not_moved_while_one_of_the_databases_stays_behind() -> None:
+    catalog, failover = scene.catalog(), scene.runbook("failover")
+    core = catalog.services["core"].but(resources=("validation-db", "orders-db"))
+    two = catalog.but(
+        resources=dict.fromkeys(core.resources, catalog.resources["validation-db"]), services={"core": core}
+    )
+    members = scene.seen().members["validation-db"]
+    seen = scene.seen().but(members=dict.fromkeys(core.resources, members))
+    made = make(asked(), failover, two, seen)
+    assert isinstance(made, Plan)
+    assert made.step("promote-orders-db").needs == ("fence-validation-db", "fence-orders-db", "quarantine")
+    half = tuple(
+        step.but(resource="validation-db") if step.verb in ("fence", "promote", "protect") else step
+        for step in failover.steps
+    )
+    with pytest.raises(Refused, match=r"rule 2 .* sent to west, where orders-db is not promoted"):
+        make(asked(), failover.but(steps=half), two, seen)
+
+
 def test_a_loss_above_the_limit_is_refused_until_the_plan_allows_it() -> None:
     late = scene.seen(behind_seconds=1000)
     with pytest.raises(Refused, match="1000 s of commits would be lost, above the plan's limit of 900 s"):
