@@ -1,8 +1,8 @@
 """A runbook or plan as a picture: Mermaid text, and SVG by a small layered layout of our own. No effects.
 
 Separate from pages, because a picture needs a place for every step. Layers are the parallel groups, from top to bottom;
-within a layer, steps stand near the middle of what they need, so that few lines cross. The same steps give the same
-picture, byte for byte.
+within a layer, steps stand near the middle of what they need, so that few lines cross. Needs that follow from others
+are left out. The same steps give the same picture, byte for byte.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from recovery.binding import groups
+from recovery.plan import in_order
 from recovery.step import Mode, Step
 
 _WIDTH, _HEIGHT, _ACROSS, _DOWN, _EDGE = 190, 46, 24, 44, 16
@@ -27,10 +28,11 @@ _ARROW = (
 
 def mermaid(steps: Sequence[Step], *, live: frozenset[str] = frozenset(), mode: Mode = Mode.GRACEFUL) -> str:
     """The steps as a Mermaid flowchart. Thick: changes what is live; dashed: left out in this variant."""
+    drawn = _drawn(steps)
     short = {step.id: f"s{number}" for number, step in enumerate(steps)}
     boxes = [f'  {short[step.id]}["{step.id}<br/><small>{_under(step)}</small>"]' for step in steps]
     lines = ["flowchart TD", *boxes]
-    lines += [f"  {short[need]} --> {short[step.id]}" for step in steps for need in step.needs]
+    lines += [f"  {short[need]} --> {short[step.id]}" for step in steps for need in drawn[step.id]]
     named = [(short[step.id], _kind(step, live, mode)) for step in steps]
     lines += ["  classDef live stroke-width:3px", "  classDef omitted stroke-dasharray:4 3,color:#888"]
     lines += [f"  class {name} {kind}" for name, kind in named if kind in ("live", "omitted")]
@@ -39,7 +41,8 @@ def mermaid(steps: Sequence[Step], *, live: frozenset[str] = frozenset(), mode: 
 
 def svg(steps: Sequence[Step], *, title: str, live: frozenset[str] = frozenset(), mode: Mode = Mode.GRACEFUL) -> str:
     """The steps as one SVG document: no fonts, scripts or links from elsewhere."""
-    places, width, height = _layout(steps)
+    drawn = _drawn(steps)
+    places, width, height = _layout(steps, drawn)
     size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">',
@@ -48,7 +51,7 @@ def svg(steps: Sequence[Step], *, title: str, live: frozenset[str] = frozenset()
     ]
     for step in steps:
         x, y = places[step.id]
-        lines += [_line(places[need], (x, y)) for need in step.needs]
+        lines += [_line(places[need], (x, y)) for need in drawn[step.id]]
     for step in steps:
         x, y = places[step.id]
         middle = x + _WIDTH // 2
@@ -84,9 +87,19 @@ def _line(begin: tuple[int, int], end: tuple[int, int]) -> str:
     return f'<path d="M{x1} {y1}C{x1} {y1 + bend} {x2} {y2 - bend} {x2} {y2}" marker-end="url(#end)"/>'
 
 
-def _layout(steps: Sequence[Step]) -> tuple[dict[str, tuple[int, int]], int, int]:
+def _drawn(steps: Sequence[Step]) -> dict[str, tuple[str, ...]]:
+    """The needs that are drawn: those that no other need of the same step implies."""
+    far: dict[str, frozenset[str]] = {}
+    for step in in_order(steps):
+        far[step.id] = frozenset(step.needs).union(*(far[need] for need in step.needs))
+    return {
+        step.id: tuple(need for need in step.needs if not any(need in far[other] for other in step.needs))
+        for step in steps
+    }
+
+
+def _layout(steps: Sequence[Step], needs: Mapping[str, Sequence[str]]) -> tuple[dict[str, tuple[int, int]], int, int]:
     """Each step's upper left corner, and the size of the whole."""
-    needs = {step.id: step.needs for step in steps}
     layers = groups(steps)
     widest = max(len(layer) for layer in layers)
     width = 2 * _EDGE + widest * _WIDTH + (widest - 1) * _ACROSS
