@@ -35,7 +35,7 @@ from tasks.s3_store import open_store
 from tasks.store import Store
 
 Part = Callable[[threading.Event], None]
-_LOW_FRACTION = 0.2
+_LOW_FRACTION = 0.1
 _LOW_BYTES = 2 * 1024**3
 
 
