@@ -30,6 +30,7 @@ from tasks.keeping import engine_at, refuse_unplantable
 from tasks.kind import Verbs
 from tasks.postgres import looking, mark, restoring
 from tasks.postgres.faults import catalogue
+from tasks.postgres.ground import Ground
 from tasks.postgres.looking import Points
 from tasks.postgres.planting import Plant
 
@@ -179,7 +180,7 @@ def verbs_of(home: Home, plan: Plan) -> Verbs:
     return {**restoring.verbs(ground), "plant": Plant(ground=ground)}
 
 
-def ground_of(home: Home, name: str, site: str) -> restoring.Ground:
+def ground_of(home: Home, name: str, site: str) -> Ground:
     """Where restores of a resource are made."""
     resource = home.resource(name)
     store = home.backups(name, site)
@@ -189,7 +190,7 @@ def ground_of(home: Home, name: str, site: str) -> restoring.Ground:
         system_id, timeline, lsn = pinned.split("/")
         return mark.read_mark(store, system_id=system_id, timeline=int(timeline), lsn=int(lsn))
 
-    return restoring.Ground(
+    return Ground(
         resource=resource,
         member=member,
         policy=home.catalog.proofs[resource.proof],

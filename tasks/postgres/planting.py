@@ -16,7 +16,7 @@ from tasks.kind import Facts, Scene
 from tasks.postgres import basebackup, scratch
 from tasks.postgres.faults import catalogue
 from tasks.postgres.faults.fault import Attempt, BackupCopy, OpenCopy, RestoredFiles, Stage, WalCopy
-from tasks.postgres.restoring import Ground
+from tasks.postgres.ground import Ground
 from tasks.store import Store
 
 _COPY_BYTES_LIMIT = 8 << 30

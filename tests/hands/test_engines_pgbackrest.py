@@ -122,6 +122,17 @@ def test_a_differential_is_restored_with_its_full_to_a_moment_between_two_commit
     assert by_name(made)["boundary"].outcome is Outcome.PASSED
 
 
+def test_a_restore_that_is_kept_carries_nothing_of_the_source_and_of_the_tool(running: Estate, tmp_path: Path) -> None:
+    into = tmp_path / "kept"
+    proving.restore(running.act, proving.plan_restore(running.home, "db", None, into))
+    settings = (into / "data" / "postgresql.auto.conf").read_text()
+    assert "archive_mode = 'off'" in settings
+    assert "restore_command" not in settings
+    assert not (into / "data" / "recovery.signal").exists()
+    (link,) = (into / "data" / "pg_tblspc").iterdir()
+    assert link.resolve().is_relative_to(into)
+
+
 def test_a_segment_that_vanishes_is_missed_by_name_and_a_gap_is_told_before_anything_is_restored(
     running: Estate, folder: Path
 ) -> None:
