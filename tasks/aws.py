@@ -96,8 +96,11 @@ def _from_file(path: Path) -> Credentials:
         ) from None
 
 
-def client(service: str, endpoint: S3Endpoint, *, region: str) -> Any:
-    """A thread-safe boto3 client with short time-outs and at most one retry of its own; ours come on top."""
+def client(service: str, endpoint: S3Endpoint, *, region: str, patience_seconds: float = 30.0) -> Any:
+    """A thread-safe boto3 client with short time-outs and at most one retry of its own; ours come on top.
+
+    A patience below ten seconds bounds a single silent request too, and there is no retry of its own.
+    """
     from botocore.config import Config  # noqa: PLC0415 -- half a second of start-up that `dr --help` must not pay
 
     who = credentials(endpoint.credentials)
@@ -110,10 +113,10 @@ def client(service: str, endpoint: S3Endpoint, *, region: str) -> Any:
                 endpoint_url=endpoint.endpoint_url,
                 config=Config(
                     connect_timeout=2,
-                    read_timeout=10,
+                    read_timeout=min(10, patience_seconds),
                     tcp_keepalive=True,
                     max_pool_connections=32,
-                    retries={"mode": "standard", "total_max_attempts": 2},
+                    retries={"mode": "standard", "total_max_attempts": 2 if patience_seconds >= 10 else 1},
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",
                     s3=s3,

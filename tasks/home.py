@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tasks.signatures import Signer
     from tasks.store import Store
 
-MIRROR_SECONDS = 1.0
+MIRROR_SECONDS = 2.0
 """The patience with a mirror of the ledger: a record waits for its home, never long for a copy."""
 
 

@@ -226,7 +226,7 @@ def open_store(
     endpoint: S3Endpoint, bucket: str, prefix: str = "", *, region: str, patience_seconds: float = 30.0
 ) -> S3Store:
     """The store of a bucket at a site. Nothing is asked of the server yet. Raises BadInput for wrong credentials."""
-    made = aws.client("s3", endpoint, region=region)
+    made = aws.client("s3", endpoint, region=region, patience_seconds=patience_seconds)
     return S3Store(
         made,
         bucket=bucket,

@@ -105,8 +105,10 @@ def test_a_sealed_file_needs_its_key(tmp_path: Path) -> None:
         wal.fetch(store, "7", [name_of(1, 1, SIZE)], tmp_path, segment_bytes=SIZE)
 
 
-def test_a_damaged_history_is_a_failure(tmp_path: Path) -> None:
+def test_a_damaged_history_is_strange_and_hides_nothing_of_the_other_timelines(tmp_path: Path) -> None:
     store = MemoryStore()
+    put(store, name_of(1, 1, SIZE), segment(1))
     put(store, "00000002.history", b"nonsense\n")
-    with pytest.raises(Failed, match="no timeline history"):
-        wal.list_archive(store, "7")
+    found = wal.list_archive(store, "7", segment_bytes=SIZE)
+    assert (found.histories, found.strange) == ({}, ("00000002/00000002.history.zst",))
+    assert [each.timeline for each in found.stretches] == [1]

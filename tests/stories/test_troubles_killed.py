@@ -9,20 +9,20 @@ import time
 from pathlib import Path
 
 import pytest
-from troubled import DB, Running, Said, dr, evidence_troubles, left, runs_of, servers_of, until
+from troubled import DB, Running, Said, dr, evidence_troubles, left, runs_of, servers_of, swept, until
 
 from deployments.lab.world import World
 from tasks import proving
 from tasks.engine import Act
 from tasks.home import Home
-from tasks.postgres import leftovers, looking
+from tasks.postgres import looking
 
 pytestmark = pytest.mark.lab
 Lab = tuple[World, Home]
 
 STEPS = ("fetch", "verify", "recover", "check", "discard")
 MOMENTS = [f"{step}: {word}" for step in STEPS for word in ("begun", "ended")]
-SAMPLE = {"fetch: begun", "recover: begun"}
+SAMPLE = {"recover: begun"}
 
 
 def sampled(moments: list[str], sample: set[str]) -> list[object]:
@@ -81,7 +81,7 @@ def test_a_proof_whose_programs_are_killed_makes_a_fresh_attempt_or_says_what_it
     assert left(home) == []
 
 
-@pytest.mark.parametrize("moment", sampled(MOMENTS, {"fetch: begun", "check: begun"}))
+@pytest.mark.parametrize("moment", sampled(MOMENTS, {"check: begun"}))
 def test_ctrl_c_ends_a_proof_at_once_and_says_how_to_go_on(troubled: Lab, moment: str):
     _, home = troubled
     before = runs_of(home, "prove")
@@ -117,8 +117,7 @@ def test_a_killed_backup_is_invisible_and_the_next_one_is_whole(troubled: Lab, i
     assert "was unfinished and is discarded" in again.err
     assert {each.id for each in looking.backups(store)} - before == {again.document["id"]}
     assert not [each for each in programs if each.is_running()]
-    for site in ("east", "west"):
-        leftovers.sweep_leftovers(home.backups(DB, site), now=home.now(), older_than=home.now() - home.now())
+    swept(home)
     assert left(home) == []
     assert list(runs_of(home, "backup").values())[-2:] == ["cancelled", "met"]
     assert evidence_troubles(home, list(runs_of(home, "backup"))[-2:]) == []

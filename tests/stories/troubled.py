@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from tasks.engine import Act
 from tasks.evidence import verify
 from tasks.home import Home, open_home
 from tasks.journal import read_records
+from tasks.postgres import leftovers
 
 DB = "orders-db"
 PATIENCE_SECONDS = 60.0
@@ -198,6 +200,12 @@ def left(home: Home) -> list[str]:
         ends = {each.key.rpartition("/")[0] for each in store.list("base/") if each.key.endswith("/backup.json")}
         found += [f"{site}: {folder} has no marker" for folder in sorted(folders - ends)]
     return found
+
+
+def swept(home: Home) -> None:
+    """What killed backups left in the buckets is removed now, however young it is."""
+    for site in ("east", "west"):
+        leftovers.sweep_leftovers(home.backups(DB, site), now=home.now(), older_than=timedelta())
 
 
 def runs_of(home: Home, purpose: str) -> dict[str, str | None]:
