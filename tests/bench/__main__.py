@@ -118,7 +118,7 @@ def _prepared(
     if other is not None:
         for name, rows in pgbackrest.contenders(other, reference).items():
             _add(sections, name, rows)
-        _add(sections, "wal", pgbackrest.archiving(other, beyond))
+        _add(sections, "wal", pgbackrest.archiving(other, beyond, len(files)))
     if "pitr" in sections:
         first = ours.recovery(mine)
         _add(sections, "pitr", first)
@@ -138,6 +138,8 @@ def _wal(
     scene: Scene, mine: ours.Ours, peer: barman.Barman | None, other: pgbackrest.PgBackRest | None
 ) -> tuple[list[Path], list[Path]]:
     """Fresh fulls, then WAL with a moment in it. Gives segments to archive: ours and barman's, and pgBackRest's."""
+    for old in _archived(scene):  # of the time before the backups: nobody replays it
+        old.unlink()
     ours.take(scene, "pitr", "full")
     if peer is not None:
         peer.backup("pitr")

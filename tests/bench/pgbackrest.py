@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
 
 from deployments.lab.postgres import server
 from tasks.postgres.run_as import server_argv
@@ -123,6 +124,7 @@ def pgbackrest(scene: Scene) -> Iterator[PgBackRest]:
             made.make(MAIN)
             made.make(BESIDE)
             made.size_bytes = _fill(made)
+            _archive_through_it(made)
             made.take("full")
             made.take("full", BESIDE)
             making.change(made.dsn)
@@ -133,6 +135,16 @@ def pgbackrest(scene: Scene) -> Iterator[PgBackRest]:
         finally:
             process.kill()
             server.stop(process)
+
+
+def _archive_through_it(made: PgBackRest) -> None:
+    """From here on; the WAL of filling the database is nobody's business."""
+    config = f"--config={made.folder / 'pgbackrest.conf'}"
+    push = f"cp %p {made.copies}/%f && pgbackrest {config} --stanza={STANZA} archive-push %p"
+    with psycopg.connect(made.dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("alter system set archive_command = {}").format(push))
+        connection.execute("select pg_reload_conf()")
+        connection.execute("select pg_switch_wal()")
 
 
 def _fill(made: PgBackRest) -> int:
@@ -174,7 +186,6 @@ def _configure(made: PgBackRest) -> None:
     path = folder / "pgbackrest.conf"
     path.touch(mode=0o600)
     path.write_text(text)
-    push = f"cp %p {made.copies}/%f && pgbackrest --config={path} --stanza={STANZA} archive-push %p"
     settings = {
         **making.SETTINGS,
         "listen_addresses": "",
@@ -185,7 +196,7 @@ def _configure(made: PgBackRest) -> None:
         "wal_compression": "pglz",
         "max_wal_senders": "5",
         "archive_mode": "on",
-        "archive_command": push,
+        "archive_command": "true",
         "timezone": "UTC",
     }
     server.configure(made.data, settings, file="bench.conf")
@@ -272,7 +283,7 @@ def recovery(made: PgBackRest, name: str, scale: float) -> Contender:
     return Contender(name=name, who=made.who, limit=name, act=act, before=gone(out), scale=scale)
 
 
-def archiving(made: PgBackRest, segments: list[Path]) -> list[Contender]:
+def archiving(made: PgBackRest, segments: list[Path], count: int) -> list[Contender]:
     """archive-push of segments that wait in pg_wal, synchronous, each round into a repository of its own."""
     state = {"round": 0}
 
@@ -292,5 +303,6 @@ def archiving(made: PgBackRest, segments: list[Path]) -> list[Contender]:
             limit="raw PUTs of the packed segments, 4 at a time",
             act=act,
             before=fresh,
+            scale=count / len(segments),
         )
     ]

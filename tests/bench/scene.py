@@ -30,7 +30,7 @@ from tasks.s3_store import S3Store, open_store
 
 REGION = "us-east-1"
 BUCKET = "bench"
-SETTINGS = {"shared_buffers": "256MB", "max_wal_size": "8GB", "max_connections": "30"}
+SETTINGS = {"shared_buffers": "256MB", "max_wal_size": "2GB", "max_connections": "30"}
 EVENTS = """
 create table events (id bigint, account int, at timestamptz, kind text, payload text);
 insert into events select i, (random() * 100000)::int, now() - i * interval '1 s', 'kind ' || i % 17,

@@ -85,7 +85,8 @@ def _kind(one: Contender) -> str:
         return "restore"
     if one.name.startswith("restore of a ") and "sync" not in one.name:
         return "restore of two"
-    return one.name.split(" ")[0]
+    first = one.name.split(" ")[0]
+    return first if first in {"archive", "PITR:"} else one.name
 
 
 def between(contenders: Sequence[Contender], cores: int) -> list[str]:
