@@ -27,7 +27,7 @@ from rich.console import Console
 
 from tests.bench import barman, ours, pgbackrest, told
 from tests.bench import scene as making
-from tests.bench.measure import Contender, Servers, run
+from tests.bench.measure import Contender, Servers, run, start_bytes
 from tests.bench.scene import Scene
 
 TITLES = {
@@ -49,6 +49,9 @@ def main() -> int:
         say.print(f"a database of {asked.mb} MB is generated …")
         scene = stack.enter_context(making.scene(folder, mb=asked.mb, segments=asked.segments))
         sections, servers, missing = _prepared(stack, scene, asked.only, say)
+        start = start_bytes()
+        for one in (each for rows in sections.values() for each in rows if each.who == ours.ME):
+            one.start_bytes = start
         begun = time.monotonic()
         load = os.getloadavg()
         done = 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -28,7 +29,10 @@ PATIENCE_SECONDS = 1800.0
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One run. Seconds; `foreign_cpu` is what anybody else on the machine burnt meanwhile."""
+    """One run. Seconds; `foreign_cpu` is what anybody else on the machine burnt meanwhile.
+
+    `peak_bytes` is the resident memory of all its processes, as if each had been started afresh.
+    """
 
     wall: float
     own_cpu: float
@@ -44,7 +48,8 @@ class Contender:
     """One thing that is measured. `act` gives stored bytes (0: none of its own); it runs in a child process.
 
     `limit` names the contender whose wall is the unit; `scale` corrects for data of another size (bytes of the limit's
-    data by bytes of this one's).
+    data by bytes of this one's). `start_bytes`: what a fresh process has in memory before it does anything, for those
+    that run in a fork of the bench.
     """
 
     name: str
@@ -53,6 +58,7 @@ class Contender:
     act: Callable[[], int]
     before: Callable[[], None] = lambda: None
     scale: float = 1.0
+    start_bytes: int = 0
     samples: list[Sample] = field(default_factory=list)
 
 
@@ -71,6 +77,7 @@ def run(one: Contender, servers: Servers) -> Sample:
     reading, writing = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
+    inherited = _resident(os.getpid())
     begun = time.perf_counter()
     pid = os.fork()
     if pid == 0:
@@ -97,7 +104,7 @@ def run(one: Contender, servers: Servers) -> Sample:
         s3_cpu=s3,
         pg_cpu=postgres,
         foreign_cpu=max(0.0, _machine() - everything - own - s3 - postgres),
-        peak_bytes=peak.bytes,
+        peak_bytes=max(0, peak.bytes - inherited) + one.start_bytes,
         stored_bytes=int(json.loads(said)),
     )
     one.samples.append(sample)
@@ -168,3 +175,14 @@ def _of(pids: list[int]) -> float:
 def _machine() -> float:
     told = psutil.cpu_times()
     return float(told.user + told.system + told.nice)
+
+
+def start_bytes() -> int:
+    """The resident memory of a fresh interpreter that has imported the mover and a client of S3."""
+    line = (
+        "import boto3, psycopg, tasks.s3_store, tasks.postgres.basebackup, tasks.postgres.unpack_chain, pathlib;"
+        "boto3.client('s3', region_name='us-east-1', aws_access_key_id='a', aws_secret_access_key='b');"
+        "print(pathlib.Path('/proc/self/statm').read_text().split()[1])"
+    )
+    said = subprocess.run([sys.executable, "-c", line], check=True, capture_output=True, text=True).stdout
+    return int(said) * PAGE_BYTES
