@@ -64,8 +64,9 @@ def proof(
         checks.append(_halted(records, halt))
     recovered = _result(ended, "recover")
     rpo = None
-    if plan.arguments.get("sort") == "latest" and isinstance(recovered.get("committed_at"), str):
-        rpo = rpo_seconds(asked_at=plan.asked_at, recovered_until=_instant(recovered["committed_at"]))
+    until = _until(point, recovered)
+    if plan.arguments.get("sort") == "latest" and until is not None:
+        rpo = rpo_seconds(asked_at=plan.asked_at, recovered_until=until)
     rto = sum(phase.seconds for phase in phases)
     if halt is None:
         checks += _promises(plan, objective, rpo, rto)
@@ -121,6 +122,15 @@ def _planted(plan: Plan, told: dict[str, JsonValue], findings: Sequence[Finding]
     if not told:
         return Planted(name=str(name), what=f"{name} could not be planted")
     return judged(Planted.model_validate(told), findings)
+
+
+def _until(point: Point, recovered: dict[str, JsonValue]) -> Instant | None:
+    """The last commit that came back: the last that was replayed, or, when the backup itself held all of them, the last
+    that the archive knows before the place that was reached."""
+    replayed = recovered.get("committed_at")
+    if isinstance(replayed, str):
+        return _instant(replayed)
+    return point.target.at if recovered else None
 
 
 def _verdict(checks: Sequence[Check], leftovers: Sequence[str]) -> Verdict:

@@ -68,6 +68,15 @@ def test_a_proof_to_a_moment_has_no_rpo() -> None:
     assert "rpo" not in [check.name for check in made.checks]
 
 
+def test_when_the_backup_held_every_commit_rpo_counts_from_the_last_that_the_archive_knows() -> None:
+    latest = Target(kind="latest", lsn=100, at=NOW - timedelta(seconds=7))
+    idle = planners.prove(
+        service="p", resource="db", site="west", point=POINT.but(target=latest), sort="latest", now=NOW
+    )
+    assert proof(idle, "postgres", run(committed=None), OBJECTIVE, None).rpo_seconds == 7
+    assert proof(idle, "postgres", run()[:2], OBJECTIVE, ("it broke", "mend it")).rpo_seconds is None
+
+
 def test_an_exceeded_objective_is_missed_and_an_unknown_one_unproven() -> None:
     tight = OBJECTIVE.but(rto=timedelta(seconds=9))
     made = proof(plan(), "postgres", run(), tight, None)
