@@ -88,10 +88,14 @@ def plant(home: Home, name: str) -> Tried:
 
 def drawn(tried: Sequence[Tried]) -> Table:
     """The table for people."""
-    table = Table("fault", "detected", "s", "what was planted", "first finding", box=None, padding=(0, 2))
+    table = Table(box=None, padding=(0, 1))
+    table.add_column("fault", no_wrap=True)
+    table.add_column("detected", no_wrap=True)
+    table.add_column("s", no_wrap=True, justify="right")
+    table.add_column("first finding", no_wrap=True, overflow="ellipsis")
     for each in tried:
         word = "[green]yes[/]" if each.detected else "[red]NO[/]"
-        table.add_row(each.name, word, f"{each.seconds:.1f}", escape(each.what), escape(each.finding))
+        table.add_row(each.name, word, f"{each.seconds:.1f}", escape(each.finding if each.detected else each.what))
     return table
 
 
