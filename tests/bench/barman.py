@@ -89,8 +89,7 @@ def contenders(barman: Barman, ours: Ours, segments: list[Path]) -> dict[str, li
     """Its rows by section. There is no incremental to S3 in barman-cloud-backup."""
     scene = barman.scene
     out = scene.folder / "barman-restored"
-    barman.backup("base")
-    base = barman.newest("base")
+    base = barman.newest("pitr")
     return {
         "backup": [
             Contender(
@@ -102,7 +101,7 @@ def contenders(barman: Barman, ours: Ours, segments: list[Path]) -> dict[str, li
                 name="restore of a full",
                 who=WHO,
                 limit="cp -r",
-                act=lambda: barman.restore("base", base, out),
+                act=lambda: barman.restore("pitr", base, out),
                 before=gone(out),
             )
         ],
