@@ -47,6 +47,7 @@ def weather(dsn: str) -> Iterator[None]:
             while not stop.is_set():
                 for statement in DDL:
                     connection.execute(statement.format(n=number % 5).encode())
+                    stop.wait(0.05)
                 number += 1
 
     thread = threading.Thread(target=blow, name="weather")
@@ -67,6 +68,8 @@ def proofs(home: Home, count: int, console: Console) -> list[Proof]:
     for number in range(count):
         sort: proving.Sort = "mark" if number % 2 == 0 else "latest"
         wanted = proving.Wanted(resource=RESOURCE, sort=sort)
+        if number and number % 10 == 0:
+            incremental(home)
         if sort == "mark":
             _, _, lsn = backing.take_mark(home, RESOURCE)
             patiently(lambda: _reaches(home, wanted, lsn), patience_seconds=60)  # noqa: B023 -- called at once
@@ -74,6 +77,17 @@ def proofs(home: Home, count: int, console: Console) -> list[Proof]:
         last = made[-1]
         console.print(f"[dim]{number + 1}/{count}[/] {sort}: {last.verdict.value}, RTO {last.rto_seconds:.1f} s")
     return made
+
+
+def incremental(home: Home) -> None:
+    """What the hourly schedule does: a proof then replays an hour of WAL, not all since the full."""
+    from recovery.plan import Plan  # noqa: PLC0415 -- as above
+    from tasks import backing  # noqa: PLC0415
+    from tasks.engine import Act  # noqa: PLC0415
+
+    plan = backing.plan_backup(home, RESOURCE, "incremental")
+    if isinstance(plan, Plan):
+        backing.take(Act(home=home), plan)
 
 
 def _reaches(home: Home, wanted: object, lsn: int) -> None:
