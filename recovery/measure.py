@@ -31,8 +31,8 @@ def partition(spans: Sequence[Span], *, begin: datetime, end: datetime, idle: st
     """The wall from `begin` to `end`, each instant given to one span.
 
     Where spans overlap, the instant belongs to the one that ends last: it is what the end was waiting for. What no span
-    covers is `idle`. The phases keep the order of their first instant and sum to the wall. An end that is not behind the
-    beginning (a clock that was set back) gives no phase.
+    covers is `idle`. The phases keep the order of their first instant and sum to the wall. An end that is not behind
+    the beginning (a clock that was set back) gives no phase.
     """
     if end <= begin:
         return ()

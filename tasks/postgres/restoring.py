@@ -189,13 +189,13 @@ def _refuse_unsound(scene: Scene) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judge:
-    """Every check of the running copy. Recorded once; the verdict is computed from the record."""
+    """Every check of the running copy, recorded once for it. A copy that ended meanwhile was not checked."""
 
     ground: Ground
 
-    def observe(self, step: Step, scene: Scene) -> Seen:
+    def observe(self, step: Step, scene: Scene) -> Seen:  # noqa: ARG002 -- the port's shape
         """See Verb.observe."""
-        if scene.results.get(step.id) is not None:
+        if _judged(self.ground.current(scene), scene):
             return HOLDS
         return Seen(truth=Truth.ABSENT, why="the copy was not checked yet")
 
@@ -205,9 +205,15 @@ class Judge:
         isolated = bool((scene.results.get("recover") or {}).get("isolated"))
         context = context_of(self.ground, found, scene, isolated=isolated)
         made = list(table.running(context))
+        if found.pid() is None:
+            raise Failed(
+                "the scratch server was gone before it was checked: it was killed from outside, or it crashed",
+                hint="look for the kernel's out-of-memory messages (dmesg) and for who ends processes here; "
+                f"its log is kept as log/{found.folder.name}.log",
+            )
         if context.level is judged.Level.DEEP or self.ground.keeper().without_manifest() is not None:
             made += self._stopped(found, context)
-        return {"checks": [check.model_dump(mode="json") for check in made]}
+        return {"folder": found.folder.name, "checks": [check.model_dump(mode="json") for check in made]}
 
     def _stopped(self, found: Scratch, context: judged.CheckContext) -> tuple[Check, ...]:
         """Stop the copy and read every page. If that breaks off, the attempt is spent after all."""
@@ -218,6 +224,12 @@ class Judge:
         except BaseException:
             self.ground.closing.discard(found.folder.name)
             raise
+
+
+def _judged(found: Scratch, scene: Scene) -> bool:
+    """Whether this very copy was checked: it need not run any more then (the deep level ends it)."""
+    done = scene.results.get("check")
+    return done is not None and done.get("folder") == found.folder.name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
