@@ -6,12 +6,12 @@ Separate from the verb: this is the one way that `dr`, Prefect and the schedules
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
 from pydantic import JsonValue
 
-from recovery import due, planners, retention
+from recovery import due, planners
 from recovery.drive import Halt
 from recovery.engine_options import TAKES_INCREMENTALS
 from recovery.errors import BadInput, Failed, NoPoint, Refused, Unproven
@@ -20,17 +20,18 @@ from recovery.plan import NothingToDo, Plan
 from recovery.point import Backup
 from recovery.policy import BackupPolicy
 from recovery.value import Value
+from tasks import retaining
 from tasks.engine import Act, Said
 from tasks.home import Home
 from tasks.keeping import engine_at
 from tasks.kind import Verbs
 from tasks.postgres import explain as explaining
-from tasks.postgres import leftovers, looking, mark, taking
+from tasks.postgres import looking, mark, taking
 from tasks.postgres.engines import table
 from tasks.postgres.engines.port import Engine, Expires
+from tasks.retaining import Swept
 
 Which = Literal["due", "full", "incremental"]
-LEFTOVER_AGE = timedelta(hours=12)
 
 
 class Taken(Value):
@@ -159,24 +160,15 @@ def take_mark(home: Home, name: str, *, patience_seconds: float = 600) -> tuple[
     return key, made.timeline, made.lsn
 
 
-class Swept(Value):
-    """What a sweep removed at one site, and what it kept and why."""
-
-    site: str
-    removed: tuple[str, ...]
-    kept: tuple[str, ...]
-
-
 def sweep(home: Home, name: str, *, proven: frozenset[str], really: bool) -> tuple[Swept, ...]:
     """Retention and leftovers, per site. `really` false only says what would be done."""
     resource = home.resource(name)
     policy = home.catalog.backups[resource.backup]
     if resource.engine != "native":
         return _sweep_by_tool(home, name, policy, proven, really)
-    return tuple(
-        _sweep_site(home, name, site, policy, proven, really)
-        for site in dict.fromkeys((*policy.copies, *resource.members))
-    )
+    sites = dict.fromkeys((*policy.copies, *resource.members))
+    stores = {site: home.backups(name, site) for site in sites}
+    return retaining.sweep(stores, policy, proven=proven, now=home.now(), really=really)
 
 
 def _sweep_by_tool(
@@ -205,49 +197,6 @@ def _expire(engine: Engine, keeper: Expires, site: str, days: int, proven: froze
         gone = keeper.expire(days, really=True)
     kept = [f"{each}: kept by {engine.name}'s own retention" for each in known if each not in gone.backups]
     return Swept(site=site, removed=(*gone.backups, *gone.others), kept=(*kept, *gone.notes))
-
-
-def _sweep_site(home: Home, name: str, site: str, policy: BackupPolicy, proven: frozenset[str], really: bool) -> Swept:
-    store = home.backups(name, site)
-    now = home.now()
-    removed: list[str] = []
-    found = looking.backups(store)
-    verdicts = retention.judge_backups(found, policy, proven=proven, now=now)
-    expired = {each.name for each in verdicts if isinstance(each, retention.Expired)}
-    kept = [f"{each.name}: {each.why}" for each in verdicts if isinstance(each, retention.Kept)]
-    for backup in found:
-        if backup.id in expired:
-            removed.append(f"{backup.id}")
-            if really:
-                _remove_backup(store, backup)
-    removed += _sweep_wal(store, [each for each in found if each.id not in expired], really)
-    stale = leftovers.leftovers(store, now=now, older_than=LEFTOVER_AGE)
-    removed += [each.what for each in stale]
-    if really:
-        leftovers.sweep_leftovers(store, now=now, older_than=LEFTOVER_AGE)
-    return Swept(site=site, removed=tuple(removed), kept=tuple(kept))
-
-
-def _remove_backup(store: leftovers.Sweepable, backup: Backup) -> None:
-    """The commit marker goes first: half a deletion is no backup, and the sweep finds the rest."""
-    where = f"base/{backup.system_id}/{backup.id}"
-    store.delete(f"{where}/backup.json")
-    for each in list(store.list(f"{where}/")):
-        store.delete(each.key)
-
-
-def _sweep_wal(store: leftovers.Sweepable, kept: list[Backup], really: bool) -> list[str]:
-    removed = []
-    for system_id in {each.system_id for each in kept}:
-        mine = [each for each in kept if each.system_id == system_id]
-        keys = {each.key.rpartition("/")[2].removesuffix(".zst"): each.key for each in store.list(f"wal/{system_id}/")}
-        verdicts = retention.judge_wal(sorted(keys), mine, segment_bytes=mine[0].segment_bytes)
-        for each in verdicts:
-            if isinstance(each, retention.Expired):
-                removed.append(each.name)
-                if really:
-                    store.delete(keys[each.name])
-    return removed
 
 
 def explain(home: Home, name: str, wanted: str) -> str:

@@ -15,6 +15,7 @@ from tasks import backing
 from tasks.home import Home
 from tasks.postgres.restoring import keep_log
 from tasks.postgres.scratch import Scratch, discard
+from tasks.retaining import Swept
 
 
 class Scratches(Value):
@@ -58,7 +59,7 @@ class Sweep(Value):
     """All that one sweep did."""
 
     scratch: Scratches
-    sites: dict[str, tuple[backing.Swept, ...]]
+    sites: dict[str, tuple[Swept, ...]]
 
 
 def sweep(home: Home, *, proven: frozenset[str], really: bool = True) -> Sweep:

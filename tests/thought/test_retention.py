@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from recovery.point import SEGMENT_BYTES, Backup
 from recovery.policy import BackupPolicy, Kept, Schedule
-from recovery.retention import Expired, judge_backups, judge_wal
+from recovery.retention import Expired, agreed, judge_backups, judge_marks, judge_wal
 from recovery.wal import name_of
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -97,3 +97,45 @@ def test_wal_is_cut_only_before_the_oldest_kept_backup() -> None:
 def test_what_is_no_wal_and_wal_without_any_backup_stay() -> None:
     assert not isinstance(judge_wal(["notes.txt"], [backup("g", 1)], segment_bytes=SEGMENT_BYTES)[0], Expired)
     assert not isinstance(judge_wal([name_of(1, 1)], [], segment_bytes=SEGMENT_BYTES)[0], Expired)
+
+
+def test_nothing_ages_on_while_no_younger_backup_comes_or_a_clock_is_ahead() -> None:
+    ahead = NOW + timedelta(days=3650)
+    verdicts = judge_backups([backup("f", 20), backup("g", 1)], POLICY, proven=(), now=ahead)
+    assert not any(isinstance(each, Expired) for each in verdicts)
+
+
+def test_another_line_s_backup_is_none_to_this_line_s_window() -> None:
+    short = POLICY.but(full=Kept(schedule=DAILY, keep=timedelta(days=7)))
+    other = backup("other", 7.5).but(timeline=2)
+    found = judged(backup("old", 9), backup("f", 8), other, backup("f2", 1), policy=short)
+    assert found["f"] == "kept: the window begins on it"
+    assert found["other"] == "kept: the window begins on it"
+    assert found["old"].startswith("expired")
+
+
+def test_what_any_site_keeps_every_site_keeps() -> None:
+    here = judge_backups([backup("f", 31), backup("i", 6, parent="f"), backup("g", 1)], POLICY, proven=(), now=NOW)
+    there = judge_backups(
+        [backup("e", 40), backup("f", 31), backup("b", 20), backup("g", 1)], POLICY, proven=(), now=NOW
+    )
+    assert [type(each) for each in there] == [Expired, Expired, type(here[0]), type(here[0])]
+    made = agreed({"here": here, "there": there})
+    assert [isinstance(each, Expired) for each in made["there"]] == [True, False, False, False]
+    assert made["there"][1].why == "here keeps it"
+
+
+def test_labels_and_partials_go_with_their_segment_on_any_timeline() -> None:
+    oldest = backup("f", 10)
+    first = oldest.begin_lsn // SEGMENT_BYTES
+    before, after = name_of(2, first - 1), name_of(2, first)
+    names = [f"{before}.00000028.backup", f"{before}.partial", f"{after}.00000028.backup", f"{after}.partial", after]
+    found = judge_wal(names, [oldest], segment_bytes=SEGMENT_BYTES)
+    assert [isinstance(each, Expired) for each in found] == [True, True, False, False, False]
+
+
+def test_a_mark_goes_when_no_kept_backup_reaches_it_any_more() -> None:
+    oldest = backup("f", 10)
+    found = judge_marks([(1, oldest.end_lsn - 1), (1, oldest.end_lsn), (2, oldest.end_lsn + 1)], [oldest])
+    assert [isinstance(each, Expired) for each in found] == [True, False, False]
+    assert not isinstance(judge_marks([(1, 5)], [])[0], Expired)

@@ -1,0 +1,94 @@
+"""Retention and leftovers in the buckets of one resource, at all its sites as one.
+
+Separate from backing because it deletes: the sites are judged together first, then every expired backup stops being one
+at every site (its marker goes), and only then are bodies, WAL and marks removed. So no shipper finds a whole copy of
+what another site has already lost, and a sweep that is killed anywhere leaves leftovers, which the next one removes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from recovery import retention
+from recovery.mark import mark_key
+from recovery.point import Backup
+from recovery.policy import BackupPolicy
+from recovery.retention import Expired
+from recovery.value import Value
+from tasks.postgres import leftovers, looking, mark
+from tasks.postgres.base_index import MARKER
+
+LEFTOVER_AGE = timedelta(hours=12)
+
+Sites = Mapping[str, leftovers.Sweepable]
+
+
+class Swept(Value):
+    """What a sweep removed at one site, and what it kept and why."""
+
+    site: str
+    removed: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+def sweep(
+    sites: Sites, policy: BackupPolicy, *, proven: frozenset[str], now: datetime, really: bool
+) -> tuple[Swept, ...]:
+    """Every site is read before anything is removed: one that does not answer stops the sweep while all is whole."""
+    found = {site: looking.backups(store) for site, store in sites.items()}
+    verdicts = retention.agreed(
+        {site: retention.judge_backups(each, policy, proven=proven, now=now) for site, each in found.items()}
+    )
+    gone = {site: {each.name for each in made if isinstance(each, Expired)} for site, made in verdicts.items()}
+    expired = {site: [each for each in found[site] if each.id in gone[site]] for site in sites}
+    kept = {
+        (each.system_id, each.id): each for site in sites for each in found[site] if each.id not in gone[site]
+    }.values()
+    if really:
+        for site, store in sites.items():
+            for backup in expired[site]:
+                store.delete(f"{_folder(backup)}{MARKER}")
+    made = []
+    for site, store in sites.items():
+        removed = [each.id for each in expired[site]]
+        if really:
+            for backup in expired[site]:
+                _remove(store, backup)
+        removed += _sweep_archive(store, list(kept), really=really)
+        stale = leftovers.leftovers(store, now=now, older_than=LEFTOVER_AGE)
+        removed += [each.what for each in stale]
+        if really:
+            leftovers.sweep_leftovers(store, now=now, older_than=LEFTOVER_AGE)
+        stays = tuple(f"{each.name}: {each.why}" for each in verdicts[site] if not isinstance(each, Expired))
+        made.append(Swept(site=site, removed=tuple(removed), kept=stays))
+    return tuple(made)
+
+
+def _folder(backup: Backup) -> str:
+    return f"base/{backup.system_id}/{backup.id}/"
+
+
+def _remove(store: leftovers.Sweepable, backup: Backup) -> None:
+    """The objects of a backup whose marker is gone, and the marker again should a copier have just written it."""
+    store.delete(f"{_folder(backup)}{MARKER}")
+    for each in list(store.list(_folder(backup))):
+        store.delete(each.key)
+
+
+def _sweep_archive(store: leftovers.Sweepable, kept: list[Backup], *, really: bool) -> list[str]:
+    """WAL and marks before everything that is kept at any site, so that all sites cut at the same place."""
+    removed = []
+    for system_id in sorted({each.system_id for each in kept}):
+        mine = [each for each in kept if each.system_id == system_id]
+        keys = {each.key.rpartition("/")[2].removesuffix(".zst"): each.key for each in store.list(f"wal/{system_id}/")}
+        verdicts = list(retention.judge_wal(sorted(keys), mine, segment_bytes=mine[0].segment_bytes))
+        for timeline, lsn in (places := mark.marks(store, system_id=system_id)):
+            keys[f"{timeline}/{lsn}"] = mark_key("", system_id, timeline, lsn)
+        verdicts += retention.judge_marks(places, mine)
+        for each in verdicts:
+            if isinstance(each, Expired):
+                removed.append(each.name if "/" not in each.name else f"mark {each.name}")
+                if really:
+                    store.delete(keys[each.name])
+    return removed
