@@ -24,7 +24,7 @@ from recovery.step import Step
 from recovery.value import rfc3339
 from recovery.wal import Segment, parse
 from tasks.kind import Facts, Scene, Verb
-from tasks.postgres import scratch
+from tasks.postgres import scratch, scratch_conf
 from tasks.postgres.checks import commits, table
 from tasks.postgres.checks import context as judged
 from tasks.postgres.engines.port import Engine, Restored
@@ -58,7 +58,7 @@ class Fetch:
         self._begin(found, scene)
         point, chain = self.ground.point(scene), self.ground.backups(scene)
         fetched = self._fetch(found, point, chain, scene)
-        scratch.configure(found, point.target, point.timeline, durable=scene.plan.purpose == "restore")
+        scratch_conf.configure(found, point.target, point.timeline, durable=scene.plan.purpose == "restore")
         (found.folder / "fetched").write_text(json.dumps(fetched))
         return fetched
 
@@ -283,7 +283,7 @@ class Settle:
         scratch.promote(found, patience_seconds=move.step.patience_seconds / 2)
         scratch.stop(found, patience_seconds=move.step.patience_seconds / 2, cleanly=True)
         kept = {"archive_mode": "off", "listen_addresses": "localhost"}
-        (found.data / "postgresql.auto.conf").write_text(scratch.conf_text(kept))
+        (found.data / "postgresql.auto.conf").write_text(scratch_conf.conf_text(kept))
         shutil.rmtree(found.spool, ignore_errors=True)
         return {"data_dir": str(found.data)}
 

@@ -21,7 +21,7 @@ import tasks
 from recovery import choose
 from recovery.point import Backup
 from tasks.host import LocalHost
-from tasks.postgres import basebackup, looking, scratch, unpack, unpack_chain, wal
+from tasks.postgres import basebackup, looking, scratch, scratch_conf, unpack, unpack_chain, wal
 from tasks.postgres.agent_memory import Alerts, Memory
 from tasks.postgres.archive_socket import listen
 from tasks.postgres.archiver import Archiver
@@ -269,7 +269,7 @@ def _pitr(ours: Ours, out: Path) -> int:
         fetching = beside.submit(wal.fetch, store, point.system_id, list(point.segments), made.spool, threads=2)
         restored = unpack.restore(store, points.backups[-1], made.data)
         fetching.result()
-    scratch.configure(made, point.target, point.timeline, durable=False)
+    scratch_conf.configure(made, point.target, point.timeline, durable=False)
     scratch.start(made)
     scratch.await_target(made, patience_seconds=600, say=lambda what, share: None)
     with psycopg.connect(made.dsn(), autocommit=True) as connection:

@@ -41,7 +41,7 @@ from recovery.proof import Proof
 from tasks import proving
 from tasks.engine import Act
 from tasks.home import Home
-from tasks.postgres import looking, scratch
+from tasks.postgres import looking, scratch, scratch_conf
 from tasks.postgres.checks import commits
 from tasks.postgres.checks.context import Commit
 from tasks.postgres.scratch import Scratch
@@ -126,7 +126,7 @@ def test_2_a_moment_without_a_zone_is_refused_and_a_target_carries_its_offset(
     assert main.run(["prove", DB, "--as-of", "2026-11-24T03:00:00", "--home", str(troubled[1].folder)]) == 2
     assert "zone" in capsys.readouterr().err
     tokyo = datetime.fromisoformat("2026-11-24T12:00:00+09:00")
-    told = scratch.target_settings(Target(kind="time", at=tokyo))
+    told = scratch_conf.target_settings(Target(kind="time", at=tokyo))
     assert told["recovery_target_time"] == "2026-11-24 03:00:00.000000+00"
 
 
