@@ -53,6 +53,8 @@ class Point(Value):
     segments: tuple[str, ...]
     histories: tuple[int, ...] = ()
     forecast_seconds: float
+    begun_at: Instant | None = None
+    """When the last of the backups began: up to then every commit is in it, whatever WAL follows. None in old plans."""
 
 
 class End(Value):
@@ -178,4 +180,5 @@ def _point(
         segments=segments,
         histories=tuple(leg.timeline for leg in path[1:]),
         forecast_seconds=data + combine + len(segments) / rates.wal_segments_per_second,
+        begun_at=backup.begun_at,
     )

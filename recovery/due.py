@@ -40,14 +40,20 @@ class Slot(Value):
     done_at: Instant | None = None
 
 
+CLOCK_BOUND = timedelta(minutes=1)
+"""How far another engine's clock may be ahead of ours before its work counts as dated in the future."""
+
 MOST_SLOTS = 20_000
 """More than a slot a minute for a week; a bound, so that no schedule makes looking endless."""
 
 
 def decide(schedule: Schedule, done: Sequence[datetime], *, now: datetime) -> Due | NothingToDo:
-    """Whether the newest slot still waits for its work. `done` holds the begins of what succeeded."""
+    """Whether the newest slot still waits for its work. `done` holds the begins of what succeeded.
+
+    What is dated in the future (a clock was ahead when it was made) keeps no slot: else nothing were due until then.
+    """
     slot = previous_before(schedule.cron, now + timedelta(microseconds=1))
-    newest = max(done, default=None)
+    newest = max((each for each in done if each <= now + CLOCK_BOUND), default=None)
     if newest is not None and newest >= slot:
         return NothingToDo(
             why=f"the slot of {rfc3339(slot)} was kept at {rfc3339(newest)}; next: {rfc3339(next_at(schedule, now))}"

@@ -18,7 +18,7 @@ from recovery.measure import Phase, Span, partition, rpo_seconds
 from recovery.objective import Objective
 from recovery.plan import Plan
 from recovery.planted import Planted, judged
-from recovery.value import Instant, Value, in_utc
+from recovery.value import Instant, Value, in_utc, rfc3339
 
 COUNTED = ("fetch", "verify", "recover", "plant", "check")
 
@@ -64,12 +64,12 @@ def proof(
         checks.append(_halted(records, halt))
     recovered = _result(ended, "recover")
     rpo = None
-    until = _until(point, recovered)
+    until, bound = _until(point, recovered)
     if plan.arguments.get("sort") == "latest" and until is not None:
         rpo = rpo_seconds(asked_at=plan.asked_at, recovered_until=until)
     rto = sum(phase.seconds for phase in phases)
     if halt is None:
-        checks += _promises(plan, objective, rpo, rto)
+        checks += _promises(plan, objective, rpo, rto, bound)
     leftovers = tuple(str(each) for each in _list(_result(ended, "discard"), "leftovers"))
     findings = tuple(finding for check in checks for finding in check.findings)
     return Proof(
@@ -124,13 +124,19 @@ def _planted(plan: Plan, told: dict[str, JsonValue], findings: Sequence[Finding]
     return judged(Planted.model_validate(told), findings)
 
 
-def _until(point: Point, recovered: dict[str, JsonValue]) -> Instant | None:
-    """The last commit that came back: the last that was replayed, or, when the backup itself held all of them, the last
-    that the archive knows before the place that was reached."""
+def _until(point: Point, recovered: dict[str, JsonValue]) -> tuple[Instant | None, str]:
+    """The instant up to which every commit came back, and what it is when it is only a bound.
+
+    The last commit that was replayed; or, when the backup itself held all of them, the last that the archive knows
+    before the place that was reached; or, on a quiet database, the instant at which the backup began."""
     replayed = recovered.get("committed_at")
     if isinstance(replayed, str):
-        return _instant(replayed)
-    return point.target.at if recovered else None
+        return _instant(replayed), ""
+    if not recovered:
+        return None, ""
+    if point.target.at is not None or point.begun_at is None:
+        return point.target.at, ""
+    return point.begun_at, f", at most: no commit follows the backup, so it counts from {rfc3339(point.begun_at)}"
 
 
 def _verdict(checks: Sequence[Check], leftovers: Sequence[str]) -> Verdict:
@@ -138,19 +144,21 @@ def _verdict(checks: Sequence[Check], leftovers: Sequence[str]) -> Verdict:
     return Verdict.MISSED if leftovers else found
 
 
-def _promises(plan: Plan, objective: Objective, rpo: float | None, rto: float) -> list[Check]:
+def _promises(plan: Plan, objective: Objective, rpo: float | None, rto: float, bound: str) -> list[Check]:
     made = [_within("rto", rto, objective.rto.total_seconds())]
     if plan.arguments.get("sort") == "latest":
-        made.append(_within("rpo", rpo, objective.rpo.total_seconds()))
+        made.append(_within("rpo", rpo, objective.rpo.total_seconds(), bound))
     return made
 
 
-def _within(name: str, seconds: float | None, promised: float) -> Check:
+def _within(name: str, seconds: float | None, promised: float, bound: str = "") -> Check:
     if seconds is None:
         return Check(name=name, outcome=Outcome.UNPROVEN, fact="nothing says up to when commits came back")
-    fact = f"{seconds:.2f} s of {promised:g} s"
+    fact = f"{seconds:.2f} s of {promised:g} s{bound}"
     if seconds <= promised:
         return Check(name=name, outcome=Outcome.PASSED, fact=fact)
+    if bound:  # it may be less: a bound that is too large proves neither
+        return Check(name=name, outcome=Outcome.UNPROVEN, fact=fact)
     finding = Finding(
         check=name, fact=f"{name.upper()} is {fact}", hint="see the phases for what took long, or renew the objective"
     )

@@ -57,8 +57,9 @@ def plan_backup(home: Home, name: str, which: Which) -> Plan | NothingToDo:
         raise Failed(
             f"no primary of {name} answers ({why})", hint="'dr status' shows the servers; see whether they run"
         )
-    system_id = next(each.place.system_id for each in servers if each.place is not None and each.site == site)
-    mine = [each for each in engine_at(home, name, site).backups() if each.system_id == system_id]
+    place = next(each.place for each in servers if each.place is not None and each.site == site)
+    line = (place.system_id, place.timeline)  # after a promotion the new timeline needs a full backup of its own
+    mine = [each for each in engine_at(home, name, site).backups() if (each.system_id, each.timeline) == line]
     now = home.now()
     kind, slot, why = _kind(policy, mine, which, now)
     if kind is None:

@@ -37,6 +37,12 @@ def test_a_kept_slot_needs_nothing_and_says_what_is_next() -> None:
     assert "10:30" in decided.why
 
 
+def test_what_a_clock_ahead_has_dated_in_the_future_keeps_no_slot() -> None:
+    decided = decide(HOURLY, [at(8, 31), at(23, 0)], now=at(9, 31))
+    assert decided == Due(slot=at(9, 30), why="the newest is of 2026-11-24T08:31:00.000000Z")
+    assert isinstance(decide(HOURLY, [at(9, 31, 30)], now=at(9, 31)), NothingToDo)
+
+
 def test_runs_that_piled_up_do_one_slot_only() -> None:
     assert isinstance(decide(HOURLY, [at(3, 31)], now=at(9, 40)), Due)
     assert isinstance(decide(HOURLY, [at(3, 31), at(9, 40)], now=at(9, 41)), NothingToDo)

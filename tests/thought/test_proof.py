@@ -77,6 +77,18 @@ def test_when_the_backup_held_every_commit_rpo_counts_from_the_last_that_the_arc
     assert proof(idle, "postgres", run()[:2], OBJECTIVE, ("it broke", "mend it")).rpo_seconds is None
 
 
+def test_with_no_commit_behind_the_backup_rpo_counts_from_its_begin_visibly_and_proves_no_miss() -> None:
+    def quiet(seconds: float) -> Plan:
+        point = POINT.but(begun_at=NOW - timedelta(seconds=seconds))
+        return planners.prove(service="p", resource="db", site="west", point=point, sort="latest", now=NOW)
+
+    made = proof(quiet(60), "postgres", run(committed=None), OBJECTIVE, None)
+    assert (made.rpo_seconds, made.verdict) == (60, Verdict.MET)
+    assert "at most: no commit follows the backup" in next(each.fact for each in made.checks if each.name == "rpo")
+    late = proof(quiet(3600), "postgres", run(committed=None), OBJECTIVE, None)
+    assert (late.rpo_seconds, late.verdict) == (3600, Verdict.UNPROVEN)
+
+
 def test_an_exceeded_objective_is_missed_and_an_unknown_one_unproven() -> None:
     tight = OBJECTIVE.but(rto=timedelta(seconds=9))
     made = proof(plan(), "postgres", run(), tight, None)
