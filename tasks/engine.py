@@ -135,7 +135,9 @@ def _discarded(plan: Plan, ended: str | None, made_in: JsonValue, here: JsonValu
     text = f"run {plan.run[:8]} of {plan.asked_at:%Y-%m-%d %H:%M:%S}Z "
     if ended is not None:
         return f"{text}had ended ({ended}) without its signature; it is signed now"
-    elsewhere = "" if made_in in (None, here) else f"; its scratch lies in {made_in}: 'dr sweep' there removes it"
+    elsewhere = (
+        "" if made_in in (None, here) else f"; its scratch lies in {made_in}: 'dr sweep --really' there removes it"
+    )
     return f"{text}was unfinished and is discarded{elsewhere}"
 
 

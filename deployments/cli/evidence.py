@@ -9,6 +9,7 @@ import typer
 
 from deployments.cli.output import HomeOption, JsonOption, aside, emit, home, word
 from recovery.check import Outcome
+from recovery.errors import BadInput
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -96,11 +97,14 @@ def _ledger(home_: Path | None, ledger: Path | None) -> Ledger:
     from tasks.ledger_dir import DirectoryLedger  # noqa: PLC0415
 
     folder = home(home_)
-    if ledger is not None:
-        return DirectoryLedger(ledger)
-    if (folder / "catalog.yaml").is_file():
+    if ledger is None and (folder / "catalog.yaml").is_file():
         return open_home(folder).ledger()
-    return DirectoryLedger(folder / "ledger")
+    place = ledger or folder / "ledger"
+    if not place.is_dir():  # a mistyped name is no ledger that is whole
+        raise BadInput(
+            f"there is no ledger at {place}", hint="name its folder with --ledger DIR, or the home with --home DIR"
+        )
+    return DirectoryLedger(place)
 
 
 def _trusted(home_: Path | None, given: list[str] | None) -> frozenset[str] | None:
@@ -110,7 +114,6 @@ def _trusted(home_: Path | None, given: list[str] | None) -> frozenset[str] | No
 
 
 def _chosen(ledger: Ledger, prefixes: list[str] | None) -> tuple[str, ...] | None:
-    from recovery.errors import BadInput  # noqa: PLC0415 -- as above
     from tasks.evidence import run_names  # noqa: PLC0415
 
     if not prefixes:

@@ -68,6 +68,7 @@ COMMANDS: dict[str, Row] = {
         "Keep",
         {
             "agent": ("agent:app", "The resident process on a database's machine."),
+            "sweep": ("sweep:sweep", "What is kept no longer; removes it with --really."),
             "evidence": ("evidence:app", "List and verify the ledger."),
             "keys": ("keys:app", "Make, list and rotate keys."),
             "lab": ("lab:app", "The two-site world on this machine."),

@@ -83,8 +83,9 @@ def look(
     `engine` keeps the backups; None: we do, in `store`, where the marks always are. `servers` may be what
     `asking` gave: then they answer while the bucket is read.
 
-    The timeline is the one on which a server stands, else the newest backup's: never just the newest in the archive,
-    which a clone may have written. Raises NoPoint when nothing tells which cluster it is.
+    The timeline is the newest on which a server stands or one of our backups was taken (an old primary that came back
+    stands on an older one); with no server, or on which a mark was. Never just the newest in the archive, which a clone
+    may have written. Raises NoPoint when nothing tells which cluster it is.
     """
     keeper = engine or Native(store=store, keys=keys or {})
     all_backups = keeper.backups()
@@ -97,11 +98,11 @@ def look(
         )
     system_id = standing[0].system_id if standing else all_backups[-1].system_id
     mine = tuple(each for each in all_backups if each.system_id == system_id)
-    timelines = [each.timeline for each in standing] or [each.timeline for each in mine]
-    timeline = max(timelines)
+    timelines = [each.timeline for each in (*standing, *mine)]
     with ThreadPoolExecutor(1, "marks") as beside:
         marked = beside.submit(marks, store, system_id=system_id)
         archive = keeper.archive(system_id)
+        timeline = max(timelines if standing else (*timelines, *(on for on, _ in marked.result())))
         end = end_of(store, archive, timeline, bin_dir=bin_dir, keys=keys, engine=keeper) if need_end else None
         all_marks = marked.result()
     known = sorted(

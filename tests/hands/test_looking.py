@@ -1,0 +1,66 @@
+"""Which cluster and which timeline is meant, whoever of the servers answers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from recovery.point import SEGMENT_BYTES, Backup
+from recovery.value import canonical
+from tasks.dir_store import DirStore
+from tasks.postgres.looking import Asked, look
+from tasks.postgres.place import Place
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+SILENT = Asked(site="west", place=None, why="it is gone")
+
+
+def standing(timeline: int) -> Asked:
+    place = Place(
+        system_id="7", in_recovery=False, lsn=1, timeline=timeline, committed_at=None, server_version=180006,
+        segment_bytes=SEGMENT_BYTES,
+    )  # fmt: skip
+    return Asked(site="east", place=place)
+
+
+def keep(store: DirStore, timeline: int) -> None:
+    made = Backup(
+        id=f"20261124T12000{timeline}Z-full", resource="db", system_id="7", timeline=timeline, kind="full",
+        begin_lsn=timeline * SEGMENT_BYTES, end_lsn=timeline * SEGMENT_BYTES + 9, begun_at=NOW, ended_at=NOW,
+        server_version=180006, size_bytes=1, stored_bytes=1,
+    )  # fmt: skip
+    store.put(f"base/7/{made.id}/backup.json", canonical(made))
+
+
+def timeline(store: DirStore, *servers: Asked) -> int:
+    return look(store, bin_dir=Path("/b"), servers=servers, need_end=False).timeline
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DirStore:
+    made = DirStore(tmp_path)
+    keep(made, 1)
+    return made
+
+
+def test_an_old_primary_that_came_back_does_not_hide_the_newer_timeline_s_backups(store: DirStore) -> None:
+    keep(store, 2)
+    assert timeline(store, standing(1), SILENT) == 2
+
+
+def test_a_promoted_server_leads_its_backups(store: DirStore) -> None:
+    assert timeline(store, standing(2), SILENT) == 2
+
+
+def test_with_no_server_a_mark_of_the_newer_timeline_tells_of_it(store: DirStore) -> None:
+    assert timeline(store, SILENT) == 1
+    store.put(f"mark/7/00000002/{5 * SEGMENT_BYTES:016X}.json", b"{}")
+    assert timeline(store, SILENT) == 2
+    assert timeline(store, standing(1)) == 1
+
+
+def test_a_history_alone_never_does_for_a_clone_may_have_written_it(store: DirStore) -> None:
+    store.put("wal/7/00000003/00000003.history.zst", b"not ours")
+    assert timeline(store, SILENT) == 1
