@@ -98,7 +98,7 @@ def look(
         )
     system_id = standing[0].system_id if standing else all_backups[-1].system_id
     mine = tuple(each for each in all_backups if each.system_id == system_id)
-    timelines = [each.timeline for each in (*standing, *mine)]
+    timelines = [*(each.timeline for each in standing), *(each.timeline for each in mine)]
     with ThreadPoolExecutor(1, "marks") as beside:
         marked = beside.submit(marks, store, system_id=system_id)
         archive = keeper.archive(system_id)
