@@ -82,7 +82,11 @@ def backups(ours: Ours) -> list[Contender]:
     taken = f"{_q(scene.folder)}/native-full"
     return [
         Contender(
-            name=limit, who=LIMIT, limit=limit, act=_shell(f"tar -C {_q(data)} -c . | {pack}", out), before=gone(out)
+            name=limit,
+            who=LIMIT,
+            limit=limit,
+            act=_shell(f"tar -C {_q(data)} --exclude='./pg_wal/*' -c . | {pack}", out),
+            before=gone(out),
         ),
         Contender(
             name="pg_basebackup | zstd -1",
