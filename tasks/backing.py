@@ -14,19 +14,20 @@ from pydantic import JsonValue
 from recovery import due, planners
 from recovery.drive import Halt
 from recovery.engine_options import TAKES_INCREMENTALS
-from recovery.errors import BadInput, Failed, NoPoint, Refused, Unproven
+from recovery.errors import BadInput, Failed, Refused, Unproven
 from recovery.evidence import Record
 from recovery.plan import NothingToDo, Plan
 from recovery.point import Backup
 from recovery.policy import BackupPolicy
 from recovery.value import Value
-from tasks import retaining
+from tasks import marking, retaining
 from tasks.engine import Act, Said
 from tasks.home import Home
+from tasks.host import host_of
 from tasks.keeping import engine_at
 from tasks.kind import Verbs
 from tasks.postgres import explain as explaining
-from tasks.postgres import looking, mark, taking
+from tasks.postgres import looking, taking
 from tasks.postgres.engines import table
 from tasks.postgres.engines.port import Engine, Expires
 from tasks.retaining import Swept
@@ -57,6 +58,7 @@ def plan_backup(home: Home, name: str, which: Which) -> Plan | NothingToDo:
         raise Failed(
             f"no primary of {name} answers ({why})", hint="'dr status' shows the servers; see whether they run"
         )
+    host_of(resource.members[site].host)
     place = next(each.place for each in servers if each.place is not None and each.site == site)
     line = (place.system_id, place.timeline)  # after a promotion the new timeline needs a full backup of its own
     mine = [each for each in engine_at(home, name, site).backups() if (each.system_id, each.timeline) == line]
@@ -145,20 +147,9 @@ def verbs_of(home: Home, plan: Plan) -> Verbs:
     )
 
 
-def take_mark(home: Home, name: str, *, patience_seconds: float = 600) -> tuple[str, int, int]:
-    """Take a mark on a standby and keep it in the standby's site's bucket and the copies. Gives key, timeline, LSN.
-
-    Raises NoPoint when no standby answers: a resource without a standby has no mark (TRUTH.md).
-    """
-    resource = home.resource(name)
-    standing = [each for each in looking.members(resource) if each.place is not None and each.place.in_recovery]
-    if not standing:
-        raise NoPoint(f"no standby of {name} answers, so no mark can be taken", hint="see 'dr status' for the servers")
-    made = mark.take(resource.members[standing[0].site].dsn, now=home.now(), patience_seconds=patience_seconds)
-    key = ""
-    for site in dict.fromkeys((standing[0].site, *home.catalog.backups[resource.backup].copies)):
-        key = mark.store_mark(home.backups(name, site), made)
-    return key, made.timeline, made.lsn
+def take_mark(home: Home, name: str, *, act: Act | None = None) -> tuple[str, int, int]:
+    """Take a mark as a run of its own; see marking.take. Gives key, timeline, LSN."""
+    return marking.take(act or Act(home=home), name)
 
 
 def sweep(home: Home, name: str, *, proven: frozenset[str], really: bool) -> tuple[Swept, ...]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from recovery.errors import Failed
+from recovery.errors import BadInput, Failed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +108,16 @@ class LocalHost:
         while not path.exists():
             path = path.parent
         return shutil.disk_usage(path).free
+
+
+def host_of(address: str) -> Host:
+    """The machine that a catalog names. Raises BadInput for one that no adapter reaches: never run here instead."""
+    if address == "local":
+        return LocalHost()
+    raise BadInput(
+        f"the host {address!r} cannot be reached: there is no adapter for it yet",
+        hint="run dr on that machine, with host: local in its catalog",
+    )
 
 
 def end(process: subprocess.Popen[bytes] | subprocess.Popen[str], *, grace_seconds: float) -> None:

@@ -25,7 +25,7 @@ from recovery.plan import Plan
 from recovery.proof import Proof, not_made, proof
 from tasks.engine import Act, Said
 from tasks.home import Home
-from tasks.host import LocalHost
+from tasks.host import host_of
 from tasks.keeping import engine_at, refuse_unplantable
 from tasks.kind import Verbs
 from tasks.postgres import looking, mark, restoring
@@ -196,7 +196,7 @@ def ground_of(home: Home, name: str, site: str) -> Ground:
         policy=home.catalog.proofs[resource.proof],
         store=store,
         keys=home.keys(name),
-        host=LocalHost(),
+        host=host_of(member.host),
         folder=home.scratch,
         read_mark=read_mark,
         engine=engine_at(home, name, site, store),
