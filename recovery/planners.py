@@ -181,3 +181,30 @@ def backup(
             ),
         ),
     )
+
+
+def mark(*, service: str, resource: str, site: str, now: datetime, epoch: int = 0) -> Plan:
+    """One mark, on the standby at `site`; whatever happens, its replay goes on afterwards."""
+    return Plan(
+        purpose="mark",
+        runbook="mark",
+        runbook_version=VERSION,
+        service=service,
+        epoch=epoch,
+        asked_at=now,
+        arguments={"resource": resource},
+        pinned={"site": site},
+        steps=(
+            Step(id="mark", verb="mark", resource=resource, patience_seconds=600, until="resume"),
+            Step(
+                id="resume",
+                verb="resume",
+                resource=resource,
+                needs=("mark",),
+                always=True,
+                patience_seconds=60,
+                tries=3,
+                manual="on the standby: select pg_wal_replay_resume()",
+            ),
+        ),
+    )

@@ -1,0 +1,19 @@
+"""A mark's plan: whatever happens to the mark, the standby's replay goes on."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from recovery import planners
+from recovery.drive import History, Perform, Seen, Tried, Truth, next_moves
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+def test_a_cancelled_or_killed_mark_still_resumes_the_replay() -> None:
+    plan = planners.mark(service="p", resource="db", site="west", now=NOW)
+    killed = History(steps={"mark": Tried(begun=1, last_begun_at=NOW)}, cancelled="a newer one was asked for")
+    absent = {step.id: Seen(truth=Truth.ABSENT) for step in plan.steps}
+    move = next_moves(plan, killed, absent, NOW)
+    assert isinstance(move, Perform)
+    assert [each.step.id for each in move.moves] == ["resume"]
