@@ -77,6 +77,7 @@ class Loop:
         pause = POLL_FIRST_SECONDS
         with self._pool() as pool:
             while True:
+                self._land()
                 records = self.journal.records()
                 past = history(records)
                 decision = next_moves(self.plan, past, self._look(past, records), self.now())
@@ -123,9 +124,7 @@ class Loop:
 
     def _see(self, step: Step, scene: Scene) -> Seen:
         if step.id in self._flying:
-            if not self._flying[step.id].done():
-                return Seen(truth=Truth.UNDERWAY, why=f"{step.id} is being performed")
-            self._flying.pop(step.id).result()
+            return Seen(truth=Truth.UNDERWAY, why=f"{step.id} is being performed")
         try:
             return self.verbs[step.verb].observe(step, scene)
         except DrError as trouble:
@@ -137,6 +136,12 @@ class Loop:
             since = self.now()
             self._since[step.id] = (seen.truth, since)
         return Seen(truth=seen.truth, why=seen.why, since=since)
+
+    def _land(self) -> None:
+        """Take in the moves that have ended. Always before the records are read: a move that ends between the two would
+        else be judged by records that do not know its end, and be performed once more."""
+        for name in [name for name, flying in self._flying.items() if flying.done()]:
+            self._flying.pop(name).result()
 
     def _begin(self, pool: ThreadPoolExecutor, move: Move) -> None:
         facts: Facts = {"step": move.step.id, "attempt": move.attempt, "verb": move.step.verb}

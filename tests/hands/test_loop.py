@@ -223,3 +223,23 @@ def test_ctrl_c_leaves_at_once_and_what_is_underway_writes_nothing_any_more(loop
     for thread in underway:
         thread.join(PATIENCE_SECONDS)
     assert kinds(made, "a") == ["begun"]
+
+
+def test_a_move_that_ends_while_the_world_is_looked_at_is_performed_once(loop: Callable[..., Loop]):
+    """The records are read, then the move ends, then its step is observed: the records do not know its end yet."""
+    ended = threading.Event()
+    slow, other = Hand(lambda move: ended.wait(10)), Hand()
+    made = loop({"a": slow, "b": other}, step("a", tries=3), step("b", tries=3))
+    read = made.journal.records
+
+    def records():
+        known = read()
+        begun = any(record.kind == "step.begun" and record.facts["step"] == "a" for record in known)
+        if begun and not ended.is_set() and threading.current_thread() is threading.main_thread():
+            ended.set()
+            made._flying["a"].result(10)
+        return known
+
+    made.journal.records = records  # type: ignore[method-assign]
+    assert isinstance(made.run(), Finish)
+    assert (len(slow.moves), len(other.moves)) == (1, 1)
