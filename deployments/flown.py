@@ -81,10 +81,10 @@ def run_prove_flow(
     By itself it plants no fault. Raises Failed with the run's message when a proof could not even be planned.
     """
     with connected(home, api_url):
-        from flows.prove import prove_daily  # noqa: PLC0415 -- see the module's docstring
-        from recovery.proof import Proof  # noqa: PLC0415
-        from tasks.asking import Asked, Level  # noqa: PLC0415
-        from tasks.pages import Told  # noqa: PLC0415
+        from flows.prove import prove_daily
+        from recovery.proof import Proof
+        from tasks.asking import Asked, Level
+        from tasks.pages import Told
 
         state: Any = asyncio.run(
             prove_daily(
@@ -164,7 +164,7 @@ def connected(home: Path, api_url: str) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
-        from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings  # noqa: PLC0415 -- see above
+        from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
         with temporary_settings({PREFECT_API_URL: api_url, PREFECT_HOME: prefect_home(home)}):
             try:
@@ -179,8 +179,8 @@ def connected(home: Path, api_url: str) -> Iterator[None]:
 
 def _hand_over() -> None:
     """Deliver what Prefect still holds for the server. With the server gone, each event would cost the exit 7 s."""
-    from prefect.events.worker import EventsWorker  # noqa: PLC0415 -- see the module's docstring
-    from prefect.logging.handlers import APILogWorker  # noqa: PLC0415
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
 
     for each in (APILogWorker, EventsWorker):
         each.drain_all(timeout=HAND_OVER_SECONDS)

@@ -84,7 +84,7 @@ def derive(catalog: Catalog) -> dict[str, Any]:
 
 def render(catalog: Catalog) -> str:
     """prefect.yaml as text."""
-    from ruamel.yaml import YAML  # noqa: PLC0415 -- only when it is written
+    from ruamel.yaml import YAML
 
     yaml = YAML()
     yaml.width = 120
@@ -96,8 +96,8 @@ def render(catalog: Catalog) -> str:
 
 def lab_catalog() -> Catalog:
     """The lab's catalog before a lab gave it addresses: its schedules need none."""
-    from tasks.catalog_file import CatalogWrong, judge  # noqa: PLC0415 -- ruamel only when a catalog is read
-    from tasks.yaml_positions import read  # noqa: PLC0415
+    from tasks.catalog_file import CatalogWrong, judge
+    from tasks.yaml_positions import read
 
     catalog, problems = judge(read(re.sub(r"\$\{(\w+)\}", r"file:\1", LAB_CATALOG.read_text())))
     if catalog is None:
@@ -171,7 +171,7 @@ def main() -> int:
     if given.catalog is None:
         sys.stdout.write(render(lab_catalog()))
         return 0
-    from tasks.catalog_file import load  # noqa: PLC0415 -- as above
+    from tasks.catalog_file import load
 
     sys.stdout.write(render(load(given.catalog)))
     return 0

@@ -89,8 +89,8 @@ def worker(home: Path, api_url: str) -> Iterator[Callable[[], bool]]:
 
 def _deploy(home: Path, processes: Processes, env: dict[str, str]) -> None:
     """Register what the home's catalog says, by Prefect's own command."""
-    from deployments.schedules import render  # noqa: PLC0415 -- the catalog only when it is needed
-    from tasks.catalog_file import load  # noqa: PLC0415
+    from deployments.schedules import render
+    from tasks.catalog_file import load
 
     file = prefect_home(home) / "prefect.yaml"
     file.write_text(render(load(home / "catalog.yaml")))
@@ -148,8 +148,8 @@ def _answers(url: str, path: str = "/health") -> bool:
 @contextmanager
 def _lab(home: Path, say: Callable[[str], None]) -> Iterator[None]:
     """The lab of the home, raised if it is not up; what was raised here is stopped at the end."""
-    from deployments.lab import world  # noqa: PLC0415 -- only where a lab is wanted
-    from deployments.lab.status import complete  # noqa: PLC0415
+    from deployments.lab import world
+    from deployments.lab.status import complete
 
     described = (home / "lab" / "world.json").exists()
     if not described and (home / "catalog.yaml").exists():

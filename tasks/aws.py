@@ -101,7 +101,7 @@ def client(service: str, endpoint: S3Endpoint, *, region: str, patience_seconds:
 
     A patience below ten seconds bounds a single silent request too, and there is no retry of its own.
     """
-    from botocore.config import Config  # noqa: PLC0415 -- half a second of start-up that `dr --help` must not pay
+    from botocore.config import Config
 
     who = credentials(endpoint.credentials)
     custom = endpoint.endpoint_url is not None
@@ -136,8 +136,8 @@ def client(service: str, endpoint: S3Endpoint, *, region: str, patience_seconds:
 @functools.lru_cache(maxsize=16)
 def _session(who: Credentials, region: str) -> Any:
     """The session of these credentials: it has read the service's model, which is most of what a client costs."""
-    import boto3  # noqa: PLC0415 -- as above
-    import botocore.session  # noqa: PLC0415
+    import boto3
+    import botocore.session
 
     inner = botocore.session.get_session()
     inner.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_instant)
@@ -158,7 +158,7 @@ def _instant(value: Any) -> datetime:
             return datetime.fromisoformat(value)
         except ValueError:
             pass  # another form of ISO 8601 than Python's: the slow way below knows it
-    from botocore.utils import parse_timestamp  # noqa: PLC0415 -- as above
+    from botocore.utils import parse_timestamp
 
     found: datetime = parse_timestamp(value)
     return found

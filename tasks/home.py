@@ -69,7 +69,7 @@ class Home:
 
     def store(self, site: str, bucket: str, prefix: str = "", *, patience_seconds: float = 30.0) -> S3Store:
         """A bucket at a site, below a prefix. `patience_seconds` bounds each request with its retries."""
-        from tasks.s3_store import open_store  # noqa: PLC0415 -- boto3 is slow to import and not always needed
+        from tasks.s3_store import open_store
 
         place = self.catalog.sites[site]
         return open_store(place.s3, bucket, prefix, region=place.region, patience_seconds=patience_seconds)
@@ -87,9 +87,9 @@ class Home:
         return self._opened["ledger"]
 
     def _ledger(self) -> Ledger:
-        from tasks.ledger_dir import DirectoryLedger  # noqa: PLC0415 -- as above
-        from tasks.ledger_mirrored import MirroredLedger  # noqa: PLC0415
-        from tasks.ledger_s3 import S3Ledger  # noqa: PLC0415
+        from tasks.ledger_dir import DirectoryLedger
+        from tasks.ledger_mirrored import MirroredLedger
+        from tasks.ledger_s3 import S3Ledger
 
         where = self.catalog.ledger
         mirrors = [
@@ -105,7 +105,7 @@ class Home:
 
     def lease_store(self) -> Store:
         """Where leases live: at the ledger's home, in a bucket of their own without object lock; or in HOME/leases."""
-        from tasks.dir_store import DirStore  # noqa: PLC0415 -- as above
+        from tasks.dir_store import DirStore
 
         where = self.catalog.ledger
         if where.home.startswith("directory:"):
@@ -114,13 +114,13 @@ class Home:
 
     def signer(self) -> Signer:
         """The engine's key. Raises BadInput when there is none yet."""
-        from tasks.keys import ENGINE, signer  # noqa: PLC0415 -- cryptography only where something is signed
+        from tasks.keys import ENGINE, signer
 
         return signer(self.folder / "keys", ENGINE)
 
     def keys(self, resource: str) -> Keys:
         """The keys that open a resource's backups, by fingerprint: the current one first, then those before it."""
-        from tasks.postgres.seal import keyring  # noqa: PLC0415 -- as above
+        from tasks.postgres.seal import keyring
 
         reference = self.catalog.backups[self.resource(resource).backup].encryption
         if reference is None:
@@ -135,6 +135,6 @@ class Home:
 
 def open_home(folder: Path, *, now: Callable[[], datetime] = clock) -> Home:
     """Read a home. Raises BadInput when it holds no catalog or a wrong one."""
-    from tasks.catalog_file import load  # noqa: PLC0415 -- ruamel only when a catalog is read
+    from tasks.catalog_file import load
 
     return Home(folder=folder.absolute(), catalog=load(folder / "catalog.yaml"), now=now)

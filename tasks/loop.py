@@ -215,6 +215,6 @@ def failure(trouble: Exception) -> dict[str, JsonValue]:
 
 
 def _sleep(seconds: float) -> None:
-    import time  # noqa: PLC0415 -- the one place that waits
+    import time
 
     time.sleep(seconds)

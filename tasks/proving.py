@@ -169,7 +169,7 @@ def restore(act: Act, plan: Plan) -> Mapping[str, JsonValue]:
 
 
 def _as_error(halt: Halt) -> DrError:
-    from recovery.errors import Failed  # noqa: PLC0415 -- beside its one use
+    from recovery.errors import Failed
 
     return Unproven(halt.why, hint=halt.hint) if halt.unproven else Failed(halt.why, hint=halt.hint)
 
@@ -223,7 +223,7 @@ def _points(home: Home, name: str, site: str) -> Points:
 
 
 def _target(points: Points, wanted: Wanted, window_seconds: float, now: datetime) -> tuple[Target, str | None]:
-    from datetime import timedelta  # noqa: PLC0415 -- beside its one use
+    from datetime import timedelta
 
     match wanted.sort:
         case "latest":

@@ -159,7 +159,7 @@ class S3Store:
 
     def _body(self, key: str, body: bytes) -> dict[str, Any]:
         # CRC64NVME, not SHA-256: it guards the transfer as well, at a tenth of the price on both ends.
-        from awscrt.checksums import crc64nvme  # noqa: PLC0415 -- as boto3: not for `dr --help`
+        from awscrt.checksums import crc64nvme
 
         told = base64.b64encode(crc64nvme(body).to_bytes(8, "big")).decode()
         # The algorithm is named too: S3 refuses a put without that header to a bucket with object lock.
@@ -196,9 +196,9 @@ class S3Store:
     def _http(self) -> Any:
         with self._lock:
             if self._pool is None:
-                import os  # noqa: PLC0415
+                import os
 
-                import urllib3  # noqa: PLC0415
+                import urllib3
 
                 self._pool = urllib3.PoolManager(
                     maxsize=32,
@@ -260,9 +260,9 @@ def _stored(key: str, answer: Mapping[str, Any]) -> Stored:
 
 def _as_client_error(status: int, body: bytes) -> Exception:
     """The error that boto3 would have raised for this answer."""
-    import re  # noqa: PLC0415
+    import re
 
-    from botocore.exceptions import ClientError  # noqa: PLC0415
+    from botocore.exceptions import ClientError
 
     code = re.search(rb"<Code>([^<]+)</Code>", body)
     name = code.group(1).decode() if code else str(status)

@@ -38,7 +38,7 @@ class S3Upload:
 
     def part(self, number: int, body: bytes | memoryview) -> None:
         """See Upload.part."""
-        from awscrt.checksums import crc64nvme  # noqa: PLC0415
+        from awscrt.checksums import crc64nvme
 
         view = memoryview(body)
         checksum = base64.b64encode(crc64nvme(view).to_bytes(8, "big")).decode()

@@ -37,8 +37,8 @@ class Signer:
 
 def make_private_pem() -> bytes:
     """A new private key, PKCS 8 in PEM, unencrypted: the file's mode protects it."""
-    from cryptography.hazmat.primitives import serialization as form  # noqa: PLC0415 -- see the module's docstring
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     private = Ed25519PrivateKey.generate()
     return private.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
@@ -46,8 +46,8 @@ def make_private_pem() -> bytes:
 
 def signer(who: str, private_pem: bytes) -> Signer:
     """The signer of a private key. Raises BadInput when the bytes are no ed25519 key."""
-    from cryptography.hazmat.primitives import serialization as form  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     try:
         private = form.load_pem_private_key(private_pem, password=None)
@@ -67,7 +67,7 @@ def fingerprint(public_pem: bytes) -> str:
 
 def valid(body: bytes, signature: Signature, public_pem: bytes) -> bool:
     """Whether `signature` is of `body` by exactly that key. A key with another fingerprint is not that key."""
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
+    from cryptography.exceptions import InvalidSignature
 
     public = _public(public_pem)
     if _fingerprint(public) != signature.key:
@@ -80,8 +80,8 @@ def valid(body: bytes, signature: Signature, public_pem: bytes) -> bool:
 
 
 def _public(pem: bytes) -> Ed25519PublicKey:
-    from cryptography.hazmat.primitives import serialization as form  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
         public = form.load_pem_public_key(pem)
@@ -93,7 +93,7 @@ def _public(pem: bytes) -> Ed25519PublicKey:
 
 
 def _fingerprint(public: Ed25519PublicKey) -> str:
-    from cryptography.hazmat.primitives import serialization as form  # noqa: PLC0415
+    from cryptography.hazmat.primitives import serialization as form
 
     der = public.public_bytes(form.Encoding.DER, form.PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(der).hexdigest()

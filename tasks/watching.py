@@ -164,7 +164,7 @@ def agent(site: str, member: Member) -> AgentSaid:
 
 def bucket(home: Home, name: str, site: str, servers: tuple[Asked, ...], *, marked: bool = True) -> Bucket:
     """Read one site's bucket."""
-    from tasks.s3_store import open_store  # noqa: PLC0415 -- boto3 is slow to import
+    from tasks.s3_store import open_store
 
     resource = home.resource(name)
     where = home.catalog.sites[site]

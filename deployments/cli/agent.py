@@ -27,8 +27,8 @@ ConfigOption = Annotated[Path, typer.Option("--config", metavar="FILE", help="Th
 @app.command()
 def run(config: ConfigOption) -> None:
     """Archive and ship WAL, beat, answer; supervised, until SIGTERM."""
-    from tasks.postgres.agent import load  # noqa: PLC0415 -- other commands need none of it
-    from tasks.postgres.supervise import supervise  # noqa: PLC0415
+    from tasks.postgres.agent import load
+    from tasks.postgres.supervise import supervise
 
     load(config)
     code = supervise(config.absolute())
@@ -39,7 +39,7 @@ def run(config: ConfigOption) -> None:
 @app.command()
 def status(config: ConfigOption, as_json: JsonOption = False) -> None:
     """What the agent says of itself. Exit 1 when it can't be asked or an alert stands."""
-    from tasks.postgres.agent import load  # noqa: PLC0415
+    from tasks.postgres.agent import load
 
     told = load(config)
     said = _ask(f"http://{told.address}:{told.port}/status")
@@ -63,7 +63,7 @@ def _ask(url: str) -> dict[str, Any]:
 
 
 def _drawn(said: dict[str, Any]) -> Table:
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table
 
     table = Table(show_header=False, box=None)
     archived = said.get("archived") or {}

@@ -22,7 +22,7 @@ def backup(
     as_json: JsonOption = False,
 ) -> None:
     """Take the backup that is due; with nothing due it does nothing and says why."""
-    from tasks.home import open_home  # noqa: PLC0415 -- start-up stays quick
+    from tasks.home import open_home
 
     if sum((full, incremental, mark, explain is not None)) > 1:
         raise BadInput(
@@ -39,13 +39,13 @@ def backup(
 
 
 def _take(home: object, resource: str, which: str, as_json: bool) -> None:
-    from typing import cast  # noqa: PLC0415
+    from typing import cast
 
-    from deployments.cli.progress import watching  # noqa: PLC0415
-    from recovery.plan import NothingToDo  # noqa: PLC0415
-    from tasks import backing  # noqa: PLC0415
-    from tasks.engine import Act  # noqa: PLC0415
-    from tasks.home import Home  # noqa: PLC0415
+    from deployments.cli.progress import watching
+    from recovery.plan import NothingToDo
+    from tasks import backing
+    from tasks.engine import Act
+    from tasks.home import Home
 
     opened = cast(Home, home)
     plan = backing.plan_backup(opened, resource, cast(backing.Which, which))
@@ -67,11 +67,11 @@ def _take(home: object, resource: str, which: str, as_json: bool) -> None:
 
 
 def _mark(home: object, resource: str, as_json: bool) -> None:
-    from typing import cast  # noqa: PLC0415
+    from typing import cast
 
-    from recovery.point import lsn_text  # noqa: PLC0415
-    from tasks import backing  # noqa: PLC0415
-    from tasks.home import Home  # noqa: PLC0415
+    from recovery.point import lsn_text
+    from tasks import backing
+    from tasks.home import Home
 
     key, timeline, lsn = backing.take_mark(cast(Home, home), resource)
     emit(
@@ -82,10 +82,10 @@ def _mark(home: object, resource: str, as_json: bool) -> None:
 
 
 def _explain(home: object, resource: str, wanted: str, as_json: bool) -> None:
-    from typing import cast  # noqa: PLC0415
+    from typing import cast
 
-    from tasks.backing import explain  # noqa: PLC0415
-    from tasks.home import Home  # noqa: PLC0415
+    from tasks.backing import explain
+    from tasks.home import Home
 
     text = explain(cast(Home, home), resource, wanted)
     emit(as_json, {"resource": resource, "backup": wanted, "text": text}, lambda: typer.echo(text))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def check(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Validate the catalog and look at the environment. Exit code 1: a check failed; 2: catalog; 3: one is unproven."""
-    from tasks.catalog_file import CatalogWrong, load  # noqa: PLC0415 -- start-up stays quick
+    from tasks.catalog_file import CatalogWrong, load
 
     folder = existing_home(home)
     try:
@@ -59,7 +59,7 @@ def code(checks: Iterable[Check]) -> int:
 
 def looked(folder: Path, catalog: Catalog) -> tuple[Check, ...]:
     """Every look at the environment; the slow ones, over the network, at the same time."""
-    from tasks import preflight, preflight_s3  # noqa: PLC0415 -- as above
+    from tasks import preflight, preflight_s3
 
     sizes: list[int] = []
     looks: list[Callable[[], tuple[Check, ...]]] = [
@@ -82,8 +82,8 @@ def looked(folder: Path, catalog: Catalog) -> tuple[Check, ...]:
 
 
 def _postgres(catalog: Catalog, resource: str, site: str, sizes: list[int]) -> tuple[Check, ...]:
-    from tasks import preflight  # noqa: PLC0415 -- as above
-    from tasks.postgres import preflight as postgres  # noqa: PLC0415
+    from tasks import preflight
+    from tasks.postgres import preflight as postgres
 
     found = catalog.resources[resource]
     member, policy, name = found.members[site], catalog.backups[found.backup], f"{site} {resource}"
@@ -114,8 +114,8 @@ def _plain(found: Check) -> dict[str, object]:
 
 
 def _table(checks: Sequence[Check]) -> RenderableType:
-    from rich.table import Table  # noqa: PLC0415 -- as above
-    from rich.text import Text  # noqa: PLC0415
+    from rich.table import Table
+    from rich.text import Text
 
     counted = Counter(each.outcome.value for each in checks)
     table = Table(box=None, pad_edge=False, caption=", ".join(f"{count} {what}" for what, count in counted.items()))

@@ -34,7 +34,7 @@ RunOption = Annotated[list[str] | None, typer.Option("--run", metavar="RUN", hel
 @app.command("list")
 def list_(*, home_: HomeOption = None, ledger: LedgerOption = None, as_json: JsonOption = False) -> None:
     """The runs in the ledger: how many records, how each ended."""
-    from tasks.evidence import run_names, summary  # noqa: PLC0415 -- only when the command runs
+    from tasks.evidence import run_names, summary
 
     where = _ledger(home_, ledger)
     runs = [summary(where, run) for run in run_names(where)]
@@ -60,8 +60,8 @@ def verify(
     as_json: JsonOption = False,
 ) -> int:
     """Find any change, gap or reordering. Exit 0 all whole and signed, 1 tampered with, 3 only unproven tails."""
-    from tasks.evidence import conflicts  # noqa: PLC0415 -- as above
-    from tasks.evidence import verify as check  # noqa: PLC0415
+    from tasks.evidence import conflicts
+    from tasks.evidence import verify as check
 
     where = _ledger(home_, ledger)
     report = check(where, trusted=_trusted(home_, trust), runs=_chosen(where, run))
@@ -82,7 +82,7 @@ def export(
     as_json: JsonOption = False,
 ) -> int:
     """Write an auditor's pack that sha256sum and openssl can verify. Exits as verify does; it is written anyway."""
-    from tasks.evidence_pack import export as write  # noqa: PLC0415 -- as above
+    from tasks.evidence_pack import export as write
 
     where = _ledger(home_, ledger)
     report = write(where, to, trusted=_trusted(home_, trust), runs=_chosen(where, run))
@@ -93,8 +93,8 @@ def export(
 
 
 def _ledger(home_: Path | None, ledger: Path | None) -> Ledger:
-    from tasks.home import open_home  # noqa: PLC0415 -- as above
-    from tasks.ledger_dir import DirectoryLedger  # noqa: PLC0415
+    from tasks.home import open_home
+    from tasks.ledger_dir import DirectoryLedger
 
     folder = home(home_)
     if ledger is None and (folder / "catalog.yaml").is_file():
@@ -108,13 +108,13 @@ def _ledger(home_: Path | None, ledger: Path | None) -> Ledger:
 
 
 def _trusted(home_: Path | None, given: list[str] | None) -> frozenset[str] | None:
-    from tasks.keys import engine_fingerprints  # noqa: PLC0415 -- as above
+    from tasks.keys import engine_fingerprints
 
     return frozenset(given) if given else engine_fingerprints(home(home_) / "keys") or None
 
 
 def _chosen(ledger: Ledger, prefixes: list[str] | None) -> tuple[str, ...] | None:
-    from tasks.evidence import run_names  # noqa: PLC0415
+    from tasks.evidence import run_names
 
     if not prefixes:
         return None
@@ -138,6 +138,6 @@ def _report(report: Report) -> Table:
 
 
 def _table(*columns: str, title: str = "") -> Table:
-    from rich.table import Table  # noqa: PLC0415 -- as above
+    from rich.table import Table
 
     return Table(*columns, title=title or None, title_justify="left", box=None, pad_edge=False)

@@ -39,7 +39,7 @@ def make(
     as_json: JsonOption = False,
 ) -> None:
     """Make a key in the home, and put its public half into the ledger."""
-    from tasks import keys  # noqa: PLC0415 -- only when the command runs
+    from tasks import keys
 
     folder = home(home_) / "keys"
     card = keys.make(folder, name, role.value)
@@ -51,7 +51,7 @@ def make(
 @app.command("list")
 def list_(*, home_: HomeOption = None, as_json: JsonOption = False) -> None:
     """All keys of the home, present and past. Nothing secret is shown."""
-    from tasks import keys  # noqa: PLC0415 -- as above
+    from tasks import keys
 
     _show(as_json, keys.cards(home(home_) / "keys"))
 
@@ -59,9 +59,9 @@ def list_(*, home_: HomeOption = None, as_json: JsonOption = False) -> None:
 @app.command()
 def rotate(name: NameArgument, *, home_: HomeOption = None, as_json: JsonOption = False) -> None:
     """Make the key that follows. What the old one signed stays verifiable, what it encrypted stays readable."""
-    from tasks import keys  # noqa: PLC0415 -- as above
-    from tasks.endorsements import Endorsement, endorse, publish  # noqa: PLC0415
-    from tasks.leases import wall_clock  # noqa: PLC0415
+    from tasks import keys
+    from tasks.endorsements import Endorsement, endorse, publish
+    from tasks.leases import wall_clock
 
     folder = home(home_) / "keys"
     ledger = _ledger(home_, folder)
@@ -75,15 +75,15 @@ def rotate(name: NameArgument, *, home_: HomeOption = None, as_json: JsonOption 
 
 
 def _publish(home_: Path | None, folder: Path, name: str) -> None:
-    from tasks import keys  # noqa: PLC0415 -- as above
-    from tasks.endorsements import publish  # noqa: PLC0415
+    from tasks import keys
+    from tasks.endorsements import publish
 
     publish(_ledger(home_, folder), keys.signer(folder, name).public_pem)
 
 
 def _ledger(home_: Path | None, folder: Path) -> Ledger:
-    from tasks.home import open_home  # noqa: PLC0415 -- as above
-    from tasks.ledger_dir import DirectoryLedger  # noqa: PLC0415
+    from tasks.home import open_home
+    from tasks.ledger_dir import DirectoryLedger
 
     if (home(home_) / "catalog.yaml").is_file():
         return open_home(home(home_)).ledger()
@@ -92,7 +92,7 @@ def _ledger(home_: Path | None, folder: Path) -> Ledger:
 
 def _show(as_json: bool, cards: tuple[KeyCard, ...]) -> None:
     def table() -> Table:
-        from rich.table import Table  # noqa: PLC0415 -- as above
+        from rich.table import Table
 
         drawn = Table("name", "role", "fingerprint", "state", "since", box=None, pad_edge=False)
         for card in cards:

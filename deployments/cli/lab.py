@@ -28,9 +28,9 @@ def up(
     without: Annotated[list[str] | None, typer.Option("--without", help="Leave out aws, app or agent.")] = None,
 ) -> None:
     """Raise the lab of a home, or repair it; faults that stand are healed. Twice is harmless."""
-    from deployments.lab.status import complete, status  # noqa: PLC0415 -- other commands need none of it
-    from deployments.lab.world import World  # noqa: PLC0415
-    from deployments.lab.world import up as raise_lab  # noqa: PLC0415
+    from deployments.lab.status import complete, status
+    from deployments.lab.world import World
+    from deployments.lab.world import up as raise_lab
 
     folder, begun = home(given), time.monotonic()
     try:
@@ -53,7 +53,7 @@ def down(
     wipe: Annotated[bool, typer.Option("--wipe", help="Remove the data, too.")] = False,
 ) -> None:
     """Stop the lab cleanly; its data stays for the next `up` unless --wipe is given."""
-    from deployments.lab.world import down as take_down  # noqa: PLC0415
+    from deployments.lab.world import down as take_down
 
     folder, begun = home(given), time.monotonic()
     stopped = take_down(folder, wipe=wipe)
@@ -70,8 +70,8 @@ def down(
 @app.command("status")
 def show(given: HomeOption = None, as_json: JsonOption = False) -> None:
     """Where everything is: addresses, ports, pids, folders, standing faults."""
-    from deployments.lab.status import status  # noqa: PLC0415
-    from deployments.lab.world import World  # noqa: PLC0415
+    from deployments.lab.status import status
+    from deployments.lab.world import World
 
     told = status(World.load(home(given)))
     emit(as_json, told, lambda: _drawn(told, f"lab {told['state']} in {told['home']}"))
@@ -88,8 +88,8 @@ def break_(
     delay_ms: Annotated[float, typer.Option("--delay-ms", help="For --how delay, in each direction.")] = 200.0,
 ) -> None:
     """Inject a fault; it stands until it is healed."""
-    from deployments.lab import breaking, faults  # noqa: PLC0415
-    from deployments.lab.world import World  # noqa: PLC0415
+    from deployments.lab import breaking, faults
+    from deployments.lab.world import World
 
     chosen = faults.parse(fault, how, delay_ms=delay_ms)
     world = World.load(home(given))
@@ -105,8 +105,8 @@ def heal(
     as_json: JsonOption = False,
 ) -> None:
     """Undo faults: what was killed starts again with its data, what slept wakes, paths carry again."""
-    from deployments.lab import breaking  # noqa: PLC0415
-    from deployments.lab.world import World  # noqa: PLC0415
+    from deployments.lab import breaking
+    from deployments.lab.world import World
 
     world = World.load(home(given))
     healed = breaking.end(world, fault)
@@ -126,8 +126,8 @@ def load(
     stop: Annotated[bool, typer.Option("--stop", help="End the workload in the background.")] = False,
 ) -> None:
     """A seeded workload through the application; acknowledged rows go to HOME/lab/load/acknowledged.jsonl."""
-    from deployments.lab import load as workload  # noqa: PLC0415
-    from deployments.lab.world import World  # noqa: PLC0415
+    from deployments.lab import load as workload
+    from deployments.lab.world import World
 
     world = World.load(home(given))
     told: dict[str, Any]
@@ -142,13 +142,13 @@ def load(
 
 
 def _line(text: str) -> Any:
-    from rich.text import Text  # noqa: PLC0415 -- only when something is shown
+    from rich.text import Text
 
     return Text(text)
 
 
 def _drawn(told: dict[str, Any], title: str) -> Table:
-    from rich.table import Table  # noqa: PLC0415 -- as above
+    from rich.table import Table
 
     table = Table("place", "part", "state", "reached at", "pid", title=title, title_justify="left")
     for place, parts in {**told["sites"], "witness": told["witness"]}.items():

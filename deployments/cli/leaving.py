@@ -26,7 +26,7 @@ def leave(code: int, *, programs: bool) -> None:
 
 def end_programs() -> None:
     """End all programs below this process: asked first (Postgres then shuts down at once), killed after the grace."""
-    import psutil  # noqa: PLC0415 -- not needed by a command that ends well
+    import psutil
 
     below = psutil.Process().children(recursive=True)
     for process in below:

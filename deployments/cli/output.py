@@ -59,14 +59,14 @@ def catalog_path(folder: Path) -> Path:
 
 def people() -> Console:
     """The console for answers to people: stdout."""
-    from rich.console import Console  # noqa: PLC0415 -- rich costs start-up time that --json and --help need not pay
+    from rich.console import Console
 
     return Console(soft_wrap=False, highlight=False)
 
 
 def aside() -> Console:
     """The console for progress, warnings and errors: stderr."""
-    from rich.console import Console  # noqa: PLC0415 -- as above
+    from rich.console import Console
 
     return Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -98,7 +98,7 @@ def complain(error: DrError, *, as_json: bool) -> None:
     if as_json:
         emit(True, {"error": {"fact": error.fact, "hint": error.hint}}, lambda: None)
     if sys.stderr.isatty():
-        from rich.text import Text  # noqa: PLC0415 -- as above
+        from rich.text import Text
 
         aside().print(Text.assemble(("error: ", "bold red"), error.fact))
         aside().print(Text.assemble(("hint: ", "bold cyan"), error.hint))

@@ -32,7 +32,7 @@ def points(
     as_json: JsonOption = False,
 ) -> None:
     """Recovery points, marks, windows and their gaps. Exit code 1 when there are gaps, 3 when a bucket is silent."""
-    from tasks.home import open_home  # noqa: PLC0415 -- start-up stays quick
+    from tasks.home import open_home
 
     opened = open_home(existing_home(home))
     names = resources or sorted(opened.catalog.resources)
@@ -48,9 +48,9 @@ def points(
 
 def proofs_by_backup(home: Home) -> tuple[dict[str, str], dict[str, Proof]]:
     """The ledger's state, and for each backup its newest proof without a planted fault that was met."""
-    from recovery.errors import DrError  # noqa: PLC0415 -- as above
-    from recovery.past import proof_of  # noqa: PLC0415
-    from tasks.scoring import pasts  # noqa: PLC0415
+    from recovery.errors import DrError
+    from recovery.past import proof_of
+    from tasks.scoring import pasts
 
     try:
         found = pasts(home.ledger())
@@ -64,10 +64,10 @@ def proofs_by_backup(home: Home) -> tuple[dict[str, str], dict[str, Proof]]:
 
 
 def _resource(home: Home, name: str, proven: Mapping[str, Proof], now: datetime) -> list[dict[str, Any]]:
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 -- as above
+    from concurrent.futures import ThreadPoolExecutor
 
-    from tasks import watching  # noqa: PLC0415
-    from tasks.postgres import looking  # noqa: PLC0415
+    from tasks import watching
+    from tasks.postgres import looking
 
     resource = home.resource(name)
     servers = looking.members(resource)
@@ -78,7 +78,7 @@ def _resource(home: Home, name: str, proven: Mapping[str, Proof], now: datetime)
 
 
 def _place(name: str, bucket: Bucket, proven: Mapping[str, Proof], now: datetime) -> dict[str, Any]:
-    from recovery.timeline import moments, timelines  # noqa: PLC0415 -- as above
+    from recovery.timeline import moments, timelines
 
     head: dict[str, Any] = {"resource": name, "site": bucket.site, "why": bucket.why or bucket.end_why}
     found = bucket.points
@@ -159,19 +159,19 @@ def _code(found: Sequence[Mapping[str, Any]]) -> int:
 
 
 def _at(at: datetime | None) -> str | None:
-    from recovery.value import rfc3339  # noqa: PLC0415 -- as above
+    from recovery.value import rfc3339
 
     return None if at is None else rfc3339(at)
 
 
 def _lsn(lsn: int | None) -> str | None:
-    from recovery.point import lsn_text  # noqa: PLC0415 -- as above
+    from recovery.point import lsn_text
 
     return None if lsn is None else lsn_text(lsn)
 
 
 def _drawn(document: Mapping[str, Any], every: bool) -> RenderableType:
-    from rich.console import Group  # noqa: PLC0415 -- as above
+    from rich.console import Group
 
     parts = [part for place in document["points"] for part in _place_drawn(place, every)]
     if document["ledger"]["state"] != "answers":
@@ -180,8 +180,8 @@ def _drawn(document: Mapping[str, Any], every: bool) -> RenderableType:
 
 
 def _place_drawn(place: Mapping[str, Any], every: bool) -> list[RenderableType]:
-    from rich.markup import escape  # noqa: PLC0415 -- as above
-    from rich.text import Text  # noqa: PLC0415
+    from rich.markup import escape
+    from rich.text import Text
 
     title = f"[bold]{escape(place['resource'])}[/] at [bold]{escape(place['site'])}[/]"
     if place["state"] == "silent":
@@ -197,9 +197,9 @@ def _place_drawn(place: Mapping[str, Any], every: bool) -> list[RenderableType]:
 
 
 def _backups_drawn(backups: Sequence[Mapping[str, Any]], every: bool) -> RenderableType:
-    from rich.table import Table  # noqa: PLC0415 -- as above
+    from rich.table import Table
 
-    from deployments.cli.words import ago, short, size, took  # noqa: PLC0415
+    from deployments.cli.words import ago, short, size, took
 
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=True, show_edge=False, header_style="dim")
     table.add_column("  backup", no_wrap=True)
@@ -222,9 +222,9 @@ def _backups_drawn(backups: Sequence[Mapping[str, Any]], every: bool) -> Rendera
 
 
 def _line_drawn(line: Mapping[str, Any], place: Mapping[str, Any], every: bool) -> list[RenderableType]:
-    from rich.text import Text  # noqa: PLC0415 -- as above
+    from rich.text import Text
 
-    from deployments.cli.words import moment  # noqa: PLC0415
+    from deployments.cli.words import moment
 
     drawn: list[RenderableType] = []
     if line["timeline"] != place["timeline"]:

@@ -45,7 +45,7 @@ def _line(event: Event) -> None:
 
 @contextmanager
 def _bars() -> Iterator[Progress]:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415 -- only on a terminal
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
         TextColumn("  {task.fields[sign]} {task.description:<10}"),

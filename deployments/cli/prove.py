@@ -35,10 +35,10 @@ def prove(
     as_json: JsonOption = False,
 ) -> None:
     """Prove that resources can be restored: the newest mark and the latest moment, unless one is asked for."""
-    from deployments.cli.progress import watching  # noqa: PLC0415 -- start-up stays quick
-    from tasks.engine import Act  # noqa: PLC0415
-    from tasks.home import open_home  # noqa: PLC0415
-    from tasks.proving import prove as prove_one  # noqa: PLC0415
+    from deployments.cli.progress import watching
+    from tasks.engine import Act
+    from tasks.home import open_home
+    from tasks.proving import prove as prove_one
 
     opened = open_home(existing_home(home))
     proofs: list[Proof] = []
@@ -62,10 +62,10 @@ def _wanted(
     home: Home, resources: list[str] | None, as_of: str | None, sorts: tuple[bool, bool, bool], mutate: str | None,
     level: str,
 ) -> list[Wanted]:  # fmt: skip
-    from secrets import SystemRandom  # noqa: PLC0415
+    from secrets import SystemRandom
 
-    from deployments.cli.instants import instant  # noqa: PLC0415
-    from tasks.proving import Sort, Wanted  # noqa: PLC0415
+    from deployments.cli.instants import instant
+    from tasks.proving import Sort, Wanted
 
     mark, latest, random = sorts
     if sum((mark, latest, random, as_of is not None)) > 1:
@@ -92,9 +92,9 @@ def _wanted(
 
 
 def _fault(name: str, engines: set[str]) -> str:
-    from secrets import SystemRandom  # noqa: PLC0415
+    from secrets import SystemRandom
 
-    from tasks.keeping import plantable  # noqa: PLC0415
+    from tasks.keeping import plantable
 
     known = set.intersection(*(set(plantable(engine)) for engine in engines))
     if name == "random":
@@ -105,12 +105,12 @@ def _fault(name: str, engines: set[str]) -> str:
 
 
 def _drawn(proofs: list[Proof]) -> RenderableType:
-    from rich.console import Group  # noqa: PLC0415
+    from rich.console import Group
 
     return Group(*(part for each in proofs for part in ("", _one(each))))
 
 
 def _one(proof: Proof) -> RenderableType:
-    from deployments.cli.proven import drawn  # noqa: PLC0415
+    from deployments.cli.proven import drawn
 
     return drawn(proof)

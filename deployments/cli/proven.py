@@ -21,9 +21,9 @@ MOST_FINDINGS = 10
 
 def drawn(proof: Proof) -> RenderableType:
     """One proof, readable at 80 columns."""
-    from rich.console import Group  # noqa: PLC0415 -- rich costs start-up time
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.padding import Padding  # noqa: PLC0415
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.padding import Padding
 
     planted = f" · [magenta]{escape(proof.planted.name)} planted[/]" if proof.planted else ""
     run = f"  [dim]run {proof.run[:8]}[/]" if proof.run else ""
@@ -33,8 +33,8 @@ def drawn(proof: Proof) -> RenderableType:
 
 
 def _facts(proof: Proof) -> RenderableType:
-    from rich.markup import escape  # noqa: PLC0415 -- as above
-    from rich.table import Table  # noqa: PLC0415
+    from rich.markup import escape
+    from rich.table import Table
 
     facts = Table.grid(padding=(0, 2, 0, 0))
     facts.add_column(style="dim", no_wrap=True)
@@ -51,8 +51,8 @@ def _facts(proof: Proof) -> RenderableType:
 
 
 def _phases(phases: Sequence[Phase]) -> list[RenderableType]:
-    from rich.columns import Columns  # noqa: PLC0415 -- as above
-    from rich.text import Text  # noqa: PLC0415
+    from rich.columns import Columns
+    from rich.text import Text
 
     whole = sum(each.seconds for each in phases)
     if whole <= 0:
@@ -77,8 +77,8 @@ def shares(phases: Sequence[Phase], cells: int) -> list[int]:
 
 
 def _passed(proof: Proof) -> list[RenderableType]:
-    from rich.table import Table  # noqa: PLC0415 -- as above
-    from rich.text import Text  # noqa: PLC0415
+    from rich.table import Table
+    from rich.text import Text
 
     names = [each.name for each in proof.checks if each.outcome.value == "passed"]
     if not names:
@@ -106,8 +106,8 @@ def _alike(proof: Proof) -> dict[tuple[str, str, bool], list[str]]:
 
 def _open(proof: Proof) -> list[RenderableType]:
     """Everything that is not passed, with its fact; then the findings with their hints; then what was left behind."""
-    from rich.table import Table  # noqa: PLC0415 -- as above
-    from rich.text import Text  # noqa: PLC0415
+    from rich.table import Table
+    from rich.text import Text
 
     rows = Table.grid(padding=(0, 2, 0, 0))
     rows.add_column(no_wrap=True)

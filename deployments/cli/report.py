@@ -28,7 +28,7 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """Scorecard and trends, from evidence only. Exit code 1: missed; 3: unproven; 0: met."""
-    from tasks.home import open_home  # noqa: PLC0415 -- start-up stays quick
+    from tasks.home import open_home
 
     folder = existing_home(home)
     document, runs = gathered(open_home(folder), folder)
@@ -42,13 +42,13 @@ def report(
 
 def gathered(home: Home, folder: Path) -> tuple[Document, list[Past]]:
     """The report's numbers and the runs that they come from, newest first."""
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 -- as above
+    from concurrent.futures import ThreadPoolExecutor
 
-    from recovery.report import document  # noqa: PLC0415
-    from recovery.scorecard import scorecard  # noqa: PLC0415
-    from tasks.evidence import verify  # noqa: PLC0415
-    from tasks.keys import engine_fingerprints  # noqa: PLC0415
-    from tasks.scoring import pasts  # noqa: PLC0415
+    from recovery.report import document
+    from recovery.scorecard import scorecard
+    from tasks.evidence import verify
+    from tasks.keys import engine_fingerprints
+    from tasks.scoring import pasts
 
     ledger = home.ledger()
     found = pasts(ledger)
@@ -63,8 +63,8 @@ def gathered(home: Home, folder: Path) -> tuple[Document, list[Past]]:
 
 
 def write(file: Path, document: Document, runs: list[Past]) -> None:
-    from deployments.report.page import page  # noqa: PLC0415 -- jinja2 only when a page is made
-    from recovery.errors import BadInput  # noqa: PLC0415
+    from deployments.report.page import page
+    from recovery.errors import BadInput
 
     text = page(document, runs)
     unfinished = file.with_name(f".{file.name}.new")
@@ -78,10 +78,10 @@ def write(file: Path, document: Document, runs: list[Past]) -> None:
 
 
 def _drawn(document: Document) -> RenderableType:
-    from rich.console import Group  # noqa: PLC0415 -- as above
-    from rich.padding import Padding  # noqa: PLC0415
+    from rich.console import Group
+    from rich.padding import Padding
 
-    from deployments.cli.words import moment  # noqa: PLC0415
+    from deployments.cli.words import moment
 
     card, checked = document.scorecard, document.verification
     parts: list[RenderableType] = [f"{word(card.verdict.value)} [dim]at {moment(card.at)}, from {card.runs} runs[/]"]
@@ -99,9 +99,9 @@ def _drawn(document: Document) -> RenderableType:
 
 
 def _trends(score: ResourceScore) -> RenderableType:
-    from rich.table import Table  # noqa: PLC0415 -- as above
+    from rich.table import Table
 
-    from deployments.cli.words import took  # noqa: PLC0415
+    from deployments.cli.words import took
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("figure", no_wrap=True)
@@ -118,7 +118,7 @@ def _trends(score: ResourceScore) -> RenderableType:
 
 
 def _punctuality(score: ResourceScore) -> RenderableType:
-    from rich.table import Table  # noqa: PLC0415 -- as above
+    from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("duty", no_wrap=True)

@@ -20,11 +20,11 @@ def restore(
     as_json: JsonOption = False,
 ) -> None:
     """Restore to a moment, or to the latest one, into DIR: promoted there, stopped cleanly, archiving off."""
-    from deployments.cli.instants import instant  # noqa: PLC0415 -- start-up stays quick
-    from deployments.cli.progress import watching  # noqa: PLC0415
-    from tasks import proving  # noqa: PLC0415
-    from tasks.engine import Act  # noqa: PLC0415
-    from tasks.home import open_home  # noqa: PLC0415
+    from deployments.cli.instants import instant
+    from deployments.cli.progress import watching
+    from tasks import proving
+    from tasks.engine import Act
+    from tasks.home import open_home
 
     opened = open_home(existing_home(home))
     at = instant(as_of, now=opened.now()) if as_of is not None else None

@@ -43,14 +43,14 @@ class Paper(StrEnum):
 @app.command("list")
 def list_(*, home_: HomeOption = None, as_json: JsonOption = False) -> None:
     """All runbooks of the home, with what they are for."""
-    from tasks.runbook_file import SHIPPED, library, load_all  # noqa: PLC0415 -- only when the command runs
+    from tasks.runbook_file import SHIPPED, library, load_all
 
     books = library(home(home_))
     found = load_all(list(books.files), books)
     shipped = {name: file.parent == SHIPPED for name, file in books.files.items()}
 
     def table() -> Table:
-        from rich.table import Table  # noqa: PLC0415 -- as above
+        from rich.table import Table
 
         drawn = Table("name", "version", "variant", "steps", "live", "from", box=None, pad_edge=False)
         for name, book in found.items():
@@ -83,8 +83,8 @@ def validate(
     as_json: JsonOption = False,
 ) -> None:
     """Everything that is wrong with runbooks, against the home's catalog: file, line, fact and hint, all at once."""
-    from tasks.catalog_file import load as load_catalog  # noqa: PLC0415 -- as above
-    from tasks.runbook_file import library, load_all  # noqa: PLC0415
+    from tasks.catalog_file import load as load_catalog
+    from tasks.runbook_file import library, load_all
 
     folder = existing_home(home_)
     books = library(folder)
@@ -110,7 +110,7 @@ def draw(
     as_json: JsonOption = False,
 ) -> None:
     """A runbook as a picture, bound to the home's catalog. Thick: changes what is live; dashed: left out."""
-    from tasks.runbook_draw import mermaid, svg  # noqa: PLC0415 -- as above
+    from tasks.runbook_draw import mermaid, svg
 
     page = _page(name, home_, service, to)
     mode = page.runbook.mode
@@ -133,7 +133,7 @@ def print_(
     as_json: JsonOption = False,
 ) -> None:
     """A runbook for a person with psql, aws and dig only: this catalog's names and commands, in order, with blanks."""
-    from tasks.runbook_page import html, markdown  # noqa: PLC0415 -- as above
+    from tasks.runbook_page import html, markdown
 
     page = _page(name, home_, service, to)
     text = markdown(page) if form is Paper.MARKDOWN else html(page)
@@ -141,8 +141,8 @@ def print_(
 
 
 def _page(name: str, home_: Path | None, service: str | None, to: str | None) -> Page:
-    from tasks.catalog_file import load as load_catalog  # noqa: PLC0415 -- as above
-    from tasks.runbook_file import library, load  # noqa: PLC0415
+    from tasks.catalog_file import load as load_catalog
+    from tasks.runbook_file import library, load
 
     folder = existing_home(home_)
     catalog = load_catalog(catalog_path(folder))
@@ -151,8 +151,8 @@ def _page(name: str, home_: Path | None, service: str | None, to: str | None) ->
 
 def page_of(runbook: Runbook, catalog: Catalog, service: str | None = None, to: str | None = None) -> Page:
     """The page of a runbook, bound to that catalog."""
-    from recovery.binding import bind, ends, live_ids  # noqa: PLC0415 -- as above
-    from tasks.runbook_page import Page  # noqa: PLC0415
+    from recovery.binding import bind, ends, live_ids
+    from tasks.runbook_page import Page
 
     by = ends(catalog, runbook, service=service, to=to)
     steps = bind(runbook, catalog, by)
@@ -160,7 +160,7 @@ def page_of(runbook: Runbook, catalog: Catalog, service: str | None = None, to: 
 
 
 def _give(text: str, out: Path | None, as_json: bool, about: dict[str, str]) -> None:
-    from recovery.errors import BadInput  # noqa: PLC0415 -- as above
+    from recovery.errors import BadInput
 
     if out is not None:
         try:

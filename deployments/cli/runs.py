@@ -38,8 +38,8 @@ def runs(
     as_json: JsonOption = False,
 ) -> None:
     """Runs and how they ended, newest first."""
-    from tasks.home import open_home  # noqa: PLC0415 -- start-up stays quick
-    from tasks.scoring import pasts  # noqa: PLC0415
+    from tasks.home import open_home
+    from tasks.scoring import pasts
 
     opened = open_home(existing_home(home))
     if resource is not None:
@@ -62,8 +62,8 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """One run or plan: steps with their attempts, what came of it, and whether its evidence is whole."""
-    from tasks.home import open_home  # noqa: PLC0415 -- start-up stays quick
-    from tasks.scoring import chain, resolve  # noqa: PLC0415
+    from tasks.home import open_home
+    from tasks.scoring import chain, resolve
 
     opened = open_home(existing_home(home))
     ledger = opened.ledger()
@@ -90,11 +90,11 @@ def _planted(each: Past) -> str | None:
 
 
 def _table(shown: Sequence[Past], found: Pasts, left_off: int) -> RenderableType:
-    from rich.console import Group  # noqa: PLC0415 -- as above
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
 
-    from deployments.cli.words import moment, took  # noqa: PLC0415
+    from deployments.cli.words import moment, took
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("run", no_wrap=True)
@@ -115,7 +115,7 @@ def _table(shown: Sequence[Past], found: Pasts, left_off: int) -> RenderableType
 
 
 def _plan(ledger: Ledger, digest: str) -> Plan | str:
-    from tasks.engine import read_plan  # noqa: PLC0415 -- as above
+    from tasks.engine import read_plan
 
     try:
         return read_plan(ledger, digest)
@@ -124,10 +124,10 @@ def _plan(ledger: Ledger, digest: str) -> Plan | str:
 
 
 def _document(ledger: Ledger, name: str, plan: Plan | str, records: Sequence[Any], folder: Path) -> dict[str, Any]:
-    from recovery.plan import Plan  # noqa: PLC0415 -- as above
-    from recovery.shown import events, steps  # noqa: PLC0415
-    from tasks.evidence import verify  # noqa: PLC0415
-    from tasks.keys import engine_fingerprints  # noqa: PLC0415
+    from recovery.plan import Plan
+    from recovery.shown import events, steps
+    from tasks.evidence import verify
+    from tasks.keys import engine_fingerprints
 
     read = plan if isinstance(plan, Plan) else None
     happened = events(records)
@@ -154,11 +154,11 @@ def _document(ledger: Ledger, name: str, plan: Plan | str, records: Sequence[Any
 
 
 def _shown(document: Mapping[str, Any]) -> RenderableType:
-    from rich.console import Group  # noqa: PLC0415 -- as above
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.text import Text
 
-    from deployments.cli.words import moment  # noqa: PLC0415
+    from deployments.cli.words import moment
 
     plan = document["plan"] or {}
     what = escape(" ".join(str(each) for each in (plan.get("purpose"), *plan.get("arguments", {}).values()) if each))
@@ -182,11 +182,11 @@ def _shown(document: Mapping[str, Any]) -> RenderableType:
 
 
 def _steps(steps: Sequence[Mapping[str, Any]]) -> RenderableType:
-    from rich.markup import escape  # noqa: PLC0415 -- as above
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
 
-    from deployments.cli.words import took  # noqa: PLC0415
+    from deployments.cli.words import took
 
     table = Table.grid(padding=(0, 2, 0, 0))
     for _ in range(4):
@@ -206,8 +206,8 @@ def _steps(steps: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 def _brief(result: object) -> str:
     """A step's result in a line: its plain facts, sizes as sizes; lists by their length."""
-    from deployments.cli.words import moment, size, took  # noqa: PLC0415 -- as above
-    from recovery.point import lsn_text  # noqa: PLC0415
+    from deployments.cli.words import moment, size, took
+    from recovery.point import lsn_text
 
     if not isinstance(result, Mapping):
         return ""
@@ -231,9 +231,9 @@ def _brief(result: object) -> str:
 
 
 def _orders(events: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
-    from rich.text import Text  # noqa: PLC0415 -- as above
+    from rich.text import Text
 
-    from deployments.cli.words import moment  # noqa: PLC0415
+    from deployments.cli.words import moment
 
     return [
         Text(f"  {moment(each['at'])} {each['kind']} by {each['who']}: {_brief(each['facts'])}", style="yellow")
@@ -243,13 +243,13 @@ def _orders(events: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
 
 
 def _said(said: Mapping[str, Any] | None) -> list[RenderableType]:
-    from rich.text import Text  # noqa: PLC0415 -- as above
+    from rich.text import Text
 
     if said is None:
         return []
     if said["kind"] == "proof":
-        from deployments.cli.proven import drawn  # noqa: PLC0415 -- as above
-        from recovery.proof import Proof  # noqa: PLC0415
+        from deployments.cli.proven import drawn
+        from recovery.proof import Proof
 
         try:
             return [drawn(Proof.model_validate(said["facts"]))]

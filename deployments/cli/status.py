@@ -27,8 +27,8 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """What is protected. Exit code 1: something is missed, late or beyond its objective; 3: unproven; 0: met."""
-    from tasks.home import open_home  # noqa: PLC0415 -- start-up stays quick
-    from tasks.standing import overview  # noqa: PLC0415
+    from tasks.home import open_home
+    from tasks.standing import overview
 
     opened = open_home(existing_home(home))
     names = list(dict.fromkeys(resources or sorted(opened.catalog.resources)))
@@ -110,16 +110,16 @@ def _server(server: ServerFacts) -> dict[str, Any]:
 
 
 def _lsn(lsn: int | None) -> str | None:
-    from recovery.point import lsn_text  # noqa: PLC0415 -- start-up stays quick
+    from recovery.point import lsn_text
 
     return None if lsn is None else lsn_text(lsn)
 
 
 def _drawn(home: Home, found: Overview, verdict: str) -> RenderableType:
-    from rich.console import Group  # noqa: PLC0415 -- as above
-    from rich.text import Text  # noqa: PLC0415
+    from rich.console import Group
+    from rich.text import Text
 
-    from deployments.cli.words import ago, moment  # noqa: PLC0415
+    from deployments.cli.words import ago, moment
 
     parts: list[RenderableType] = [f"{word(verdict)} [dim]at {moment(found.at)}[/]"]
     for each in found.resources:
@@ -133,10 +133,10 @@ def _drawn(home: Home, found: Overview, verdict: str) -> RenderableType:
 
 
 def _resource_drawn(home: Home, each: Standing, found: Overview) -> list[RenderableType]:
-    from rich.markup import escape  # noqa: PLC0415 -- as above
-    from rich.padding import Padding  # noqa: PLC0415
+    from rich.markup import escape
+    from rich.padding import Padding
 
-    from deployments.cli.words import promised  # noqa: PLC0415
+    from deployments.cli.words import promised
 
     objective = home.catalog.objectives[home.resource(each.resource).objective]
     head = f"\n[bold]{escape(each.service)}[/] · [bold]{escape(each.resource)}[/] · {word(each.verdict.value)}"
@@ -147,9 +147,9 @@ def _resource_drawn(home: Home, each: Standing, found: Overview) -> list[Rendera
 
 
 def _copies(each: Standing) -> RenderableType:
-    from rich.markup import escape  # noqa: PLC0415 -- as above
+    from rich.markup import escape
 
-    from deployments.cli.words import exposed  # noqa: PLC0415
+    from deployments.cli.words import exposed
 
     rows = _table("site", "copy", "exposure", "LSN", "")
     shown = {(e.site, e.copy_of): e for e in each.exposure}
@@ -165,7 +165,7 @@ def _copies(each: Standing) -> RenderableType:
 
 
 def _proofs(each: Standing) -> RenderableType:
-    from deployments.cli.words import ago, took  # noqa: PLC0415 -- as above
+    from deployments.cli.words import ago, took
 
     rows = _table("proof", "verdict", "age", "RPO", "RTO", "run")
     for p in each.proofs:
@@ -178,7 +178,7 @@ def _proofs(each: Standing) -> RenderableType:
 
 
 def _duties(each: Standing, found: Overview) -> RenderableType:
-    from deployments.cli.words import ago, short  # noqa: PLC0415 -- as above
+    from deployments.cli.words import ago, short
 
     rows = _table("duty", "now", "last", "next, UTC", "slipped")
     for duty in each.duties:
@@ -191,8 +191,8 @@ def _duties(each: Standing, found: Overview) -> RenderableType:
 
 
 def _reasons(each: Standing) -> list[RenderableType]:
-    from rich.table import Table  # noqa: PLC0415 -- as above
-    from rich.text import Text  # noqa: PLC0415
+    from rich.table import Table
+    from rich.text import Text
 
     rows = Table.grid(padding=(0, 2, 0, 0))
     rows.add_column(no_wrap=True)
@@ -204,7 +204,7 @@ def _reasons(each: Standing) -> list[RenderableType]:
 
 
 def _table(*columns: str) -> Table:
-    from rich.table import Table  # noqa: PLC0415 -- as above
+    from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in columns:

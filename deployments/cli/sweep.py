@@ -20,9 +20,9 @@ def sweep(
     as_json: JsonOption = False,
 ) -> None:
     """What is kept no longer, and why everything else stays. Exit code 1: something could not be judged or removed."""
-    from tasks import routine  # noqa: PLC0415 -- start-up stays quick
-    from tasks.engine import Act  # noqa: PLC0415
-    from tasks.home import open_home  # noqa: PLC0415
+    from tasks import routine
+    from tasks.engine import Act
+    from tasks.home import open_home
 
     told = routine.sweep(Act(home=open_home(existing_home(home))), really=really)
     outcome = "changed" if really else "nothing was touched"
@@ -31,7 +31,7 @@ def sweep(
 
 
 def _table(told: Told, really: bool) -> Table:
-    from rich.table import Table  # noqa: PLC0415 -- rich only when something is shown
+    from rich.table import Table
 
     title = told.text if really else f"nothing was touched; with --really: {told.text}"
     drawn = Table("where", "what", "outcome", "why", title=title, title_justify="left", box=None, pad_edge=False)

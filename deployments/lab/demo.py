@@ -62,7 +62,7 @@ class Demo:
 
     @contextmanager
     def _lab(self) -> Iterator[World]:
-        from deployments.lab import load, world  # noqa: PLC0415 -- after the server has been started
+        from deployments.lab import load, world
 
         self.say("two sites, a witness, S3, Postgres 18 with a standby, agents and proxies …")
         raised = world.up(self.folder)
@@ -76,14 +76,14 @@ class Demo:
             self.say("the lab is down; its home stays for a look")
 
     def _opened(self) -> Home:
-        from tasks.home import open_home  # noqa: PLC0415 -- as above
+        from tasks.home import open_home
 
         return open_home(self.folder)
 
     def _back_up(self, home: Home) -> None:
-        from recovery.plan import Plan  # noqa: PLC0415 -- as above
-        from tasks import backing  # noqa: PLC0415
-        from tasks.engine import Act  # noqa: PLC0415
+        from recovery.plan import Plan
+        from tasks import backing
+        from tasks.engine import Act
 
         for which in ("full", "incremental"):
             with watching(f"backup {RESOURCE} · {which}") as tell:
@@ -98,7 +98,7 @@ class Demo:
 
     def _moment(self, home: Home) -> datetime:
         """A moment with commits on both sides, once the archive at the recovery site reaches beyond it and the mark."""
-        from tasks import proving  # noqa: PLC0415 -- as above
+        from tasks import proving
 
         moment = home.now()
         wanted = (
@@ -110,8 +110,8 @@ class Demo:
         return moment
 
     def _prove(self, home: Home, server: Callable[[], str] | None, moment: datetime) -> list[Proof]:
-        from tasks import proving  # noqa: PLC0415 -- as above
-        from tasks.engine import Act  # noqa: PLC0415
+        from tasks import proving
+        from tasks.engine import Act
 
         wanted = proving.Wanted(resource=RESOURCE, sort="time", at=moment)
         with watching(f"prove {RESOURCE} · the exact moment") as tell:
@@ -123,7 +123,7 @@ class Demo:
                         proving.prove(Act(home=home, tell=tell), proving.Wanted(resource=RESOURCE, sort=sort))
                     )
         else:
-            from deployments.serve import run_prove_flow  # noqa: PLC0415 -- Prefect only where it is used
+            from deployments.serve import run_prove_flow
 
             self.say("the daily proof (newest mark, latest moment) as a Prefect flow run …")
             proofs += run_prove_flow(self.folder, server(), resources=[RESOURCE], say=self.say)
@@ -132,11 +132,11 @@ class Demo:
         return proofs
 
     def _plant(self, home: Home) -> Proof:
-        from secrets import SystemRandom  # noqa: PLC0415 -- as above
+        from secrets import SystemRandom
 
-        from tasks import proving  # noqa: PLC0415
-        from tasks.engine import Act  # noqa: PLC0415
-        from tasks.postgres.faults import catalogue  # noqa: PLC0415
+        from tasks import proving
+        from tasks.engine import Act
+        from tasks.postgres.faults import catalogue
 
         fault = SystemRandom().choice(catalogue.names())
         self.say(f"the proof's own test: [bold]{fault}[/] is planted in an extra restore …")
@@ -151,7 +151,7 @@ class Demo:
         return proof
 
     def _tell(self, home: Home, proofs: list[Proof]) -> None:
-        from tasks.evidence import verify  # noqa: PLC0415 -- as above
+        from tasks.evidence import verify
 
         report = verify(home.ledger(), trusted=None)
         troubles = len(report.troubles)
@@ -194,14 +194,14 @@ def patiently(look: Callable[[], T], *, patience_seconds: float) -> T:
 @contextmanager
 def _prefect(folder: Path) -> Iterator[Callable[[], str] | None]:
     """A Prefect server that starts while the lab does; gives a call that waits for its API's address."""
-    from deployments.serve import server  # noqa: PLC0415 -- imports nothing of Prefect by itself
+    from deployments.serve import server
 
     with server(folder) as ready:
         yield ready
 
 
 def _report(home: Home) -> Path:
-    from deployments.cli.report import gathered, write  # noqa: PLC0415 -- rendering is slow to import
+    from deployments.cli.report import gathered, write
 
     page = home.folder / "report.html"
     write(page, *gathered(home, home.folder))
@@ -228,7 +228,7 @@ def _free_home(root: Path) -> Iterator[Path]:
 
 
 def _empty(folder: Path) -> None:
-    from deployments.lab import world  # noqa: PLC0415 -- as above
+    from deployments.lab import world
 
     if (folder / "lab" / "world.json").exists():
         world.down(folder, wipe=True)

@@ -44,12 +44,12 @@ class Tried:
 @contextmanager
 def prepared(*, rate: float = 20.0) -> Iterator[Home]:
     """A lab in a fresh folder, under load, with a full backup, an incremental, and a mark that can be restored to."""
-    from deployments.lab import load, world  # noqa: PLC0415 -- the command line answers --help without the lab
-    from deployments.lab.demo import patiently  # noqa: PLC0415
-    from recovery.plan import Plan  # noqa: PLC0415
-    from tasks import backing, proving  # noqa: PLC0415
-    from tasks.engine import Act  # noqa: PLC0415
-    from tasks.home import open_home  # noqa: PLC0415
+    from deployments.lab import load, world
+    from deployments.lab.demo import patiently
+    from recovery.plan import Plan
+    from tasks import backing, proving
+    from tasks.engine import Act
+    from tasks.home import open_home
 
     folder = Path(tempfile.mkdtemp(prefix="standfast-"))
     raised = world.up(folder)
@@ -71,8 +71,8 @@ def prepared(*, rate: float = 20.0) -> Iterator[Home]:
 
 def plant(home: Home, name: str) -> Tried:
     """One fault in an extra restore."""
-    from tasks import proving  # noqa: PLC0415 -- as above
-    from tasks.engine import Act  # noqa: PLC0415
+    from tasks import proving
+    from tasks.engine import Act
 
     begun = time.monotonic()
     proof: Proof = proving.prove(Act(home=home), proving.Wanted(resource=RESOURCE, sort="mark", mutate=name))
@@ -101,7 +101,7 @@ def drawn(tried: Sequence[Tried]) -> Table:
 
 def main() -> int:
     """The command line of `make faults`."""
-    from tasks.postgres.faults import catalogue  # noqa: PLC0415 -- as above
+    from tasks.postgres.faults import catalogue
 
     words = argparse.ArgumentParser(prog="make faults", description=__doc__)
     words.add_argument("names", nargs="*", help="faults; all when none is named")
@@ -129,8 +129,8 @@ def main() -> int:
 
 def clean(home: Home, count: int) -> list[str]:
     """Proofs of the newest mark without a fault: each finding is a false alarm."""
-    from tasks import proving  # noqa: PLC0415 -- as above
-    from tasks.engine import Act  # noqa: PLC0415
+    from tasks import proving
+    from tasks.engine import Act
 
     alarms: list[str] = []
     for _ in range(count):

@@ -61,8 +61,8 @@ def weather(dsn: str) -> Iterator[None]:
 
 def proofs(home: Home, count: int, console: Console) -> list[Proof]:
     """`count` daily proofs, alternately to a fresh mark and to the latest moment."""
-    from tasks import backing, proving  # noqa: PLC0415 -- the command line answers --help without the lab
-    from tasks.engine import Act  # noqa: PLC0415
+    from tasks import backing, proving
+    from tasks.engine import Act
 
     made: list[Proof] = []
     for number in range(count):
@@ -81,9 +81,9 @@ def proofs(home: Home, count: int, console: Console) -> list[Proof]:
 
 def incremental(home: Home) -> None:
     """What the hourly schedule does: a proof then replays an hour of WAL, not all since the full."""
-    from recovery.plan import Plan  # noqa: PLC0415 -- as above
-    from tasks import backing  # noqa: PLC0415
-    from tasks.engine import Act  # noqa: PLC0415
+    from recovery.plan import Plan
+    from tasks import backing
+    from tasks.engine import Act
 
     plan = backing.plan_backup(home, RESOURCE, "incremental")
     if isinstance(plan, Plan):
@@ -91,8 +91,8 @@ def incremental(home: Home) -> None:
 
 
 def _reaches(home: Home, wanted: object, lsn: int) -> None:
-    from recovery.errors import NoPoint  # noqa: PLC0415 -- as above
-    from tasks import proving  # noqa: PLC0415
+    from recovery.errors import NoPoint
+    from tasks import proving
 
     assert isinstance(wanted, proving.Wanted)  # noqa: S101 -- narrows the argument
     plan = proving.plan_proof(home, wanted)

@@ -126,7 +126,7 @@ def up(home: Path, *, standbys: int = 1, without: frozenset[str] = frozenset()) 
     `without` names parts that are left out (aws, app, agent). Idempotent; survives being killed at any point.
     Raises BadInput for an unknown part or another number of standbys than the lab was made with.
     """
-    from deployments.lab import raising  # noqa: PLC0415 -- its parts import this module for World
+    from deployments.lab import raising
 
     unknown = without - PARTS_THAT_MAY_MISS
     if unknown:
@@ -140,7 +140,7 @@ def up(home: Path, *, standbys: int = 1, without: frozenset[str] = frozenset()) 
 
 def _engine_key(home: Path) -> None:
     """Runs end with a signed manifest, so a home needs the engine's key; the lab makes one once."""
-    from tasks import keys  # noqa: PLC0415 -- cryptography is slow to import and needed only here
+    from tasks import keys
 
     if not (home / "keys" / f"{keys.ENGINE}.ed25519").exists():
         keys.make(home / "keys", keys.ENGINE, "engine")
@@ -151,7 +151,7 @@ def down(home: Path, wipe: bool = False) -> list[str]:
 
     Raises BadInput when there is no lab.
     """
-    from deployments.lab import raising  # noqa: PLC0415 -- as above
+    from deployments.lab import raising
 
     world = World.load(home)
     with _one_at_a_time(world.home):

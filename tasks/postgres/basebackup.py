@@ -159,9 +159,9 @@ def _refuse_torn(packed: Packed, *, ended: bool) -> None:
 
 def _abort(upload: Any) -> None:
     """Forget the parts; when that fails too, the first error matters and the sweep finds the rest."""
-    from contextlib import suppress  # noqa: PLC0415
+    from contextlib import suppress
 
-    from recovery.errors import DrError  # noqa: PLC0415
+    from recovery.errors import DrError
 
     with suppress(DrError):
         upload.abort()
@@ -202,7 +202,7 @@ def _described(
 
 
 def _lsn(parent: Backup) -> str:
-    from recovery.point import lsn_text  # noqa: PLC0415
+    from recovery.point import lsn_text
 
     return lsn_text(parent.begin_lsn)
 

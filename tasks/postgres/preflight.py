@@ -53,7 +53,7 @@ def server(name: str, member: Member, policy: BackupPolicy) -> Seen:
 
 
 def _ask(connection: Any) -> Any:
-    import psycopg  # noqa: PLC0415 -- only where a server is asked
+    import psycopg
 
     try:
         return connection.execute(_ASK).fetchone()

@@ -110,7 +110,7 @@ class Sealer:
 
     def open(self, number: int, stored: bytes | memoryview) -> bytes:
         """The frame behind what `seal` gave. Raises Failed when it is not exactly that, at that place, by that key."""
-        from cryptography.exceptions import InvalidTag  # noqa: PLC0415
+        from cryptography.exceptions import InvalidTag
 
         try:
             return self.cipher.decrypt(number.to_bytes(12, "big"), bytes(stored[4:]), None)
@@ -123,9 +123,9 @@ class Sealer:
 
 def sealer(key: Key, salt: bytes | None = None) -> Sealer:
     """The sealer of a new object, or of the object with that salt."""
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
-    from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
-    from cryptography.hazmat.primitives.kdf.hkdf import HKDF  # noqa: PLC0415
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
     salt = os.urandom(16) if salt is None else salt
     derived = HKDF(algorithm=SHA256(), length=32, salt=salt, info=INFO).derive(key.secret)

@@ -42,7 +42,7 @@ class Server:
 @contextmanager
 def connected(member: Member) -> Iterator[Any]:
     """A connection (psycopg, autocommit). Raises Failed with what the server said when it can't be had."""
-    import psycopg  # noqa: PLC0415
+    import psycopg
 
     try:
         made = psycopg.connect(
@@ -56,7 +56,7 @@ def connected(member: Member) -> Iterator[Any]:
 
 def look(connection: Any) -> Server:
     """Ask the server. Raises Failed."""
-    import psycopg  # noqa: PLC0415
+    import psycopg
 
     try:
         row = connection.execute(_ASK).fetchone()
@@ -76,7 +76,7 @@ def look(connection: Any) -> Server:
 
 def clock_of(connection: Any) -> datetime:
     """The server's clock: commit times, and so targets of recovery, are in its terms and not in ours."""
-    import psycopg  # noqa: PLC0415
+    import psycopg
 
     try:
         now: datetime = connection.execute("select clock_timestamp()").fetchone()[0]
@@ -87,7 +87,7 @@ def clock_of(connection: Any) -> datetime:
 
 def hold_wal(connection: Any) -> None:
     """Keep all WAL from now on until the connection ends, by a temporary slot, so that the backup can carry its own."""
-    import psycopg  # noqa: PLC0415
+    import psycopg
 
     try:
         connection.execute(
@@ -181,7 +181,7 @@ class _Said:
                 self._kept = (self._kept + piece)[-4000:]
 
     def code(self, process: Popen[bytes], patience_seconds: float) -> int:
-        import subprocess  # noqa: PLC0415
+        import subprocess
 
         try:
             code = process.wait(patience_seconds)
@@ -210,8 +210,8 @@ def _with(error: Failed, said: str) -> Failed:
 
 def _widen(stream: IO[bytes]) -> None:
     """A pipe of 1 MiB instead of 64 KiB halves the wake-ups; where the limit is lower, it stays as it is."""
-    import fcntl  # noqa: PLC0415
-    from contextlib import suppress  # noqa: PLC0415
+    import fcntl
+    from contextlib import suppress
 
     if hasattr(fcntl, "F_SETPIPE_SZ"):
         with suppress(OSError):
@@ -220,7 +220,7 @@ def _widen(stream: IO[bytes]) -> None:
 
 def _without_password(dsn: str) -> tuple[str, dict[str, str]]:
     """The DSN for an argument list, and the environment that carries its password, if it had one."""
-    from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: PLC0415
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
     parts = conninfo_to_dict(dsn)
     password = parts.pop("password", None)

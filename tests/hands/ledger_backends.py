@@ -92,7 +92,7 @@ def _client(endpoint: S3Endpoint) -> Any:
 
 @contextmanager
 def _moto(folder: Path) -> Iterator[S3Endpoint]:
-    from moto.server import ThreadedMotoServer  # noqa: PLC0415 -- slow to import
+    from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

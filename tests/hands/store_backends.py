@@ -43,7 +43,7 @@ def endpoint(name: str, folder: Path) -> Iterator[S3Endpoint]:
         with s3_server(folder) as weed:
             yield weed
         return
-    from moto.server import ThreadedMotoServer  # noqa: PLC0415
+    from moto.server import ThreadedMotoServer
 
     told = folder / "credentials.json"
     told.write_text(json.dumps({"access_key_id": "anybody", "secret_access_key": "anything"}))

@@ -179,7 +179,7 @@ def run_script(script: str, work: Path, key: Path, more_path: str = "") -> subpr
 
 def stand_ins(folder: Path) -> Path:
     """`python3` that has the cryptography package, and, where the machine has no zstd, one by the zstandard package."""
-    import sys  # noqa: PLC0415
+    import sys
 
     made = folder / "bin"
     made.mkdir(exist_ok=True)
@@ -198,7 +198,7 @@ def _script(path: Path, text: str) -> None:
 
 
 def test_what_was_restored_starts_and_holds_the_rows(scene: Scene, tmp_path: Path) -> None:
-    from deployments.lab.postgres import server  # noqa: PLC0415
+    from deployments.lab.postgres import server
 
     data = tmp_path / "data"
     unpack_chain.restore_chain(scene.store, scene.full, scene.incremental, data)
@@ -305,7 +305,7 @@ def test_a_stopped_server_is_given_up_within_the_stall_patience(scene: Scene, tm
     store = Broken(tmp_path / "store", lambda: None)
     run(scene.source.dsn, "create table bulk as select i, md5(i::text) from generate_series(1, 300000) i")
     try:
-        import threading  # noqa: PLC0415
+        import threading
 
         timer = threading.Thread(target=lambda: (wait_for_walsender(scene), freeze()))
         timer.start()
@@ -324,7 +324,7 @@ def walsenders(scene: Scene) -> list[int]:
 
 
 def wait_for_walsender(scene: Scene) -> None:
-    import time  # noqa: PLC0415
+    import time
 
     end = time.monotonic() + 20
     while not walsenders(scene) and time.monotonic() < end:

@@ -87,7 +87,7 @@ def test_a_packed_stream_comes_back_whole(tmp_path: Path, key: seal.Key | None) 
 
 
 def test_the_object_is_one_plain_tar_zst(tmp_path: Path) -> None:
-    import zstandard  # noqa: PLC0415
+    import zstandard
 
     store = DirStore(tmp_path / "store")
     stream = tar(FILES)
@@ -270,7 +270,7 @@ def test_frames_of_a_sealed_object_cannot_change_places() -> None:
 
 
 def test_keys_are_known_by_fingerprint_and_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import base64  # noqa: PLC0415
+    import base64
 
     secret = bytes(range(100, 132))
     forms = {"raw": secret, "hex": secret.hex().encode() + b"\n", "base64": base64.b64encode(secret) + b"\n"}

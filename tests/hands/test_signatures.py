@@ -49,8 +49,8 @@ def test_what_is_no_public_key_is_refused(pem: bytes) -> None:
 
 
 def test_a_key_of_another_kind_is_refused() -> None:
-    from cryptography.hazmat.primitives import serialization as form  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
     private = X25519PrivateKey.generate()
     with pytest.raises(BadInput):

@@ -178,7 +178,7 @@ def test_a_damaged_body_is_refused_by_a_server_that_checks(backend: tuple[str, A
     if not PROMISES[name].refuses_wrong_checksum:
         pytest.skip(f"{name} does not compare checksums")
     assert isinstance(store, S3Store)
-    from botocore.exceptions import ClientError  # noqa: PLC0415
+    from botocore.exceptions import ClientError
 
     told = {**store._body(key, b"content"), "Body": b"contenu"}
     with pytest.raises(ClientError, match=r"BadDigest|Checksum"):

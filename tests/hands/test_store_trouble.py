@@ -151,8 +151,8 @@ def test_an_endpoint_that_is_no_url_is_bad_input(tmp_path: Path) -> None:
 
 
 def test_boto3_is_not_imported_before_a_client_is_made() -> None:
-    import subprocess  # noqa: PLC0415
-    import sys  # noqa: PLC0415
+    import subprocess
+    import sys
 
     code = "import sys, tasks.s3_store, tasks.aws; sys.exit(any(m in sys.modules for m in ('boto3', 'urllib3')))"
     root = Path(__file__).parents[2]

@@ -155,8 +155,8 @@ def rows_of(data: Path, world: World) -> set[int]:
         server.stop(process)
 
 
-def test_a_planted_fault_of_each_stage_is_named(home: Home) -> None:
-    for fault in ("base-flipped", "wal-missing", "clone-archiving", "rows-altered"):
+def test_a_planted_fault_is_named_through_the_command_line(home: Home) -> None:
+    for fault in ("base-flipped", "rows-altered"):  # the other stages are in the tour and in tests/hands
         code, said, _ = dr(home.folder, "prove", DB, "--mutate", fault)
         planted = said["proofs"][0]["planted"]
         assert (code, planted["detected"]) == (0, True), said

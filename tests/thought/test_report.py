@@ -151,7 +151,7 @@ def test_steps_show_every_attempt_with_the_keys_of_its_evidence() -> None:
 
 
 def test_a_plan_that_was_not_begun_shows_its_steps() -> None:
-    from recovery.plan import Plan  # noqa: PLC0415
+    from recovery.plan import Plan
 
     plan = Plan(
         purpose="prove", runbook="prove", runbook_version="1", service="s", asked_at=NOON,

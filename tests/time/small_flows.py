@@ -1,6 +1,5 @@
 """A program: two small runs as flow runs and one of both, against the named server. Prints the id of the last."""
 
-# ruff: noqa: PLC0415 -- settings first, Prefect after them: that order is what is tested
 from __future__ import annotations
 
 import asyncio

@@ -33,7 +33,7 @@ def start(world: World) -> Part:
 
 def test(world: World, site: str) -> None:
     """Use it through a region's door: who am I. Raises Unwell."""
-    import boto3  # noqa: PLC0415 -- a quarter of a second
+    import boto3
 
     sts = boto3.client(
         "sts",

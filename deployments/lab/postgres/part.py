@@ -211,7 +211,7 @@ def _provide(world: World, member: str) -> None:
 
 
 def _set_password(sql: Connection, role: str, secret: str) -> None:
-    from psycopg.sql import SQL, Identifier, Literal  # noqa: PLC0415 -- a tenth of a second that --help need not pay
+    from psycopg.sql import SQL, Identifier, Literal
 
     verifier = sql.pgconn.encrypt_password(secret.encode(), role.encode(), b"scram-sha-256").decode()
     sql.execute(SQL("alter role {} password {}").format(Identifier(role), Literal(verifier)))
@@ -222,7 +222,7 @@ def _is_standby(sql: Connection) -> bool:
 
 
 def _sql(world: World, member: str, *, source: str) -> Connection:
-    import psycopg  # noqa: PLC0415 -- as above
+    import psycopg
 
     return psycopg.connect(world.dsn(member, source=source), autocommit=True)
 

@@ -19,8 +19,8 @@ REGION = "us-east-1"
 
 def client(endpoint: S3Endpoint) -> S3Client:
     """A client with short patience and one try, for an endpoint whose credentials are a file."""
-    import boto3  # noqa: PLC0415 -- a quarter of a second that `dr --help` must not pay
-    from botocore.config import Config  # noqa: PLC0415
+    import boto3
+    from botocore.config import Config
 
     pair = json.loads(Path(endpoint.credentials.removeprefix("file:")).read_text())
     return boto3.client(
@@ -40,7 +40,7 @@ def client(endpoint: S3Endpoint) -> S3Client:
 
 def wait_until_ready(endpoint: S3Endpoint, *, alive: Callable[[], bool], patience_seconds: float = 30.0) -> S3Client:
     """Wait until the server lists its buckets. Raises Failed past the patience or when the server has ended."""
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+    from botocore.exceptions import BotoCoreError, ClientError
 
     ready = client(endpoint)
     deadline = time.monotonic() + patience_seconds
@@ -60,7 +60,7 @@ def wait_until_ready(endpoint: S3Endpoint, *, alive: Callable[[], bool], patienc
 
 def make_bucket(s3: S3Client, name: str, *, locked: bool = False) -> None:
     """Make the bucket if it is missing; `locked` enables versioning and object lock from its creation."""
-    from botocore.exceptions import ClientError  # noqa: PLC0415
+    from botocore.exceptions import ClientError
 
     try:
         s3.create_bucket(Bucket=name, ObjectLockEnabledForBucket=locked)
