@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from recovery.check import Check, Finding, Outcome, Verdict, verdict
 from recovery.choose import Point
+from recovery.drive import Halt
 from recovery.evidence import Record
 from recovery.measure import Phase, Span, partition, rpo_seconds
 from recovery.objective import Objective
@@ -44,10 +45,8 @@ class Proof(Value):
     planted: Planted | None = None
 
 
-def proof(
-    plan: Plan, kind: str, records: Sequence[Record], objective: Objective, halt: tuple[str, str] | None
-) -> Proof:
-    """The document of a run that has ended. `halt` is (reason, hint) when it stopped before its end."""
+def proof(plan: Plan, kind: str, records: Sequence[Record], objective: Objective, halt: Halt | None) -> Proof:
+    """The document of a run that has ended. `halt` says why it stopped before its end."""
     point = Point.model_validate(plan.pinned["point"])
     ended = {str(r.facts["step"]): r for r in records if r.kind == "step.ended"}
     spans = [
@@ -61,7 +60,7 @@ def proof(
         Check.model_validate(each) for step in ("verify", "check") for each in _list(_result(ended, step), "checks")
     ]
     if halt is not None:
-        checks.append(_halted(records, halt))
+        checks.append(_halted(halt))
     recovered = _result(ended, "recover")
     rpo = None
     until, bound = _until(point, recovered)
@@ -165,10 +164,11 @@ def _within(name: str, seconds: float | None, promised: float, bound: str = "") 
     return Check(name=name, outcome=Outcome.FAILED, fact=fact, findings=(finding,))
 
 
-def _halted(records: Sequence[Record], halt: tuple[str, str]) -> Check:
-    step = next((str(r.facts["step"]) for r in reversed(records) if r.kind == "step.failed"), "restore")
-    finding = Finding(check=step, fact=halt[0], hint=halt[1])
-    return Check(name=step, outcome=Outcome.FAILED, fact=halt[0], findings=(finding,))
+def _halted(halt: Halt) -> Check:
+    """A step that failed is a failure; one that could not be observed within its patience proves nothing."""
+    outcome = Outcome.UNPROVEN if halt.unproven else Outcome.FAILED
+    finding = Finding(check=halt.step, fact=halt.why, hint=halt.hint)
+    return Check(name=halt.step, outcome=outcome, fact=halt.why, findings=(finding,))
 
 
 def _result(ended: dict[str, Record], step: str) -> dict[str, JsonValue]:

@@ -105,7 +105,7 @@ def act_on(act: Act, plan: Plan) -> Proof:
     made: list[Proof] = []
 
     def conclude(records: tuple[Record, ...], halt: Halt | None) -> Said:
-        document = proof(plan, resource.kind, records, objective, (halt.why, halt.hint) if halt else None)
+        document = proof(plan, resource.kind, records, objective, halt)
         made.append(document)
         measures = {"rto_seconds": document.rto_seconds}
         if document.rpo_seconds is not None:

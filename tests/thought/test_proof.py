@@ -9,6 +9,7 @@ import pytest
 from recovery import planners
 from recovery.check import Check, Finding, Outcome, Verdict
 from recovery.choose import Point, Target
+from recovery.drive import Halt
 from recovery.evidence import GENESIS, Record
 from recovery.objective import Objective
 from recovery.plan import Plan
@@ -35,6 +36,7 @@ def record(kind: str, step: str, begin: float, end: float, result: dict[str, obj
     )  # fmt: skip
 
 
+BROKEN = Halt(step="fetch", why="it broke", hint="mend it")
 PASSED = Check(name="target", outcome=Outcome.PASSED, fact="as asked").model_dump(mode="json")
 
 
@@ -74,7 +76,7 @@ def test_when_the_backup_held_every_commit_rpo_counts_from_the_last_that_the_arc
         service="p", resource="db", site="west", point=POINT.but(target=latest), sort="latest", now=NOW
     )
     assert proof(idle, "postgres", run(committed=None), OBJECTIVE, None).rpo_seconds == 7
-    assert proof(idle, "postgres", run()[:2], OBJECTIVE, ("it broke", "mend it")).rpo_seconds is None
+    assert proof(idle, "postgres", run()[:2], OBJECTIVE, BROKEN).rpo_seconds is None
 
 
 def test_with_no_commit_behind_the_backup_rpo_counts_from_its_begin_visibly_and_proves_no_miss() -> None:
@@ -99,10 +101,18 @@ def test_an_exceeded_objective_is_missed_and_an_unknown_one_unproven() -> None:
 
 def test_a_halted_run_is_missed_with_its_reason() -> None:
     failed = [record("step.failed", "fetch", 1, 2), record("step.ended", "discard", 2, 3)]
-    made = proof(plan(), "postgres", failed, OBJECTIVE, ("object base is missing", "use another"))
+    made = proof(
+        plan(), "postgres", failed, OBJECTIVE, Halt(step="fetch", why="object base is missing", hint="use another")
+    )
     assert made.verdict is Verdict.MISSED
     assert made.findings[0] == Finding(check="fetch", fact="object base is missing", hint="use another")
-    assert proof(plan(), "postgres", [], OBJECTIVE, ("lost", "again")).findings[0].check == "restore"
+
+
+def test_a_halt_because_nothing_could_be_observed_is_unproven_not_missed() -> None:
+    blind = Halt(step="fetch", why="S3 does not answer", hint="wait", unproven=True)
+    made = proof(plan(), "postgres", [], OBJECTIVE, blind)
+    assert made.verdict is Verdict.UNPROVEN
+    assert made.findings[0].check == "fetch"
 
 
 def test_leftovers_make_it_missed() -> None:
