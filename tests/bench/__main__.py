@@ -62,6 +62,7 @@ def main() -> int:
                 _keep(sections, asked.json)
         except KeyboardInterrupt:
             say.print(f"stopped in round {done}: what was measured until then")
+            done -= 1
         _tell(sections, missing, done, asked.mb, load, scene)
     return 0
 
