@@ -20,12 +20,26 @@ from tasks.store import Store
 
 
 def complete(store: Store) -> tuple[Backup, ...]:
-    """Every complete backup of a bucket, oldest first. Without its commit marker a backup does not exist."""
+    """Every complete backup of a bucket, oldest first; without its commit marker a backup does not exist.
+
+    Raises Failed that names a damaged marker.
+    """
     markers = [each.key for each in store.list("base/") if each.key.endswith("/backup.json")]
     with ThreadPoolExecutor(8, "markers") as pool:
         bodies = list(pool.map(store.get, markers))
-    found = [Backup.model_validate_json(body[0]) for body in bodies if body is not None]
+    found = [_marker(key, body[0]) for key, body in zip(markers, bodies, strict=True) if body is not None]
     return tuple(sorted(found, key=lambda each: (each.ended_at, each.id)))
+
+
+def _marker(key: str, body: bytes) -> Backup:
+    """A commit marker. Raises Failed that names a damaged one: passing over it would hide a lost backup."""
+    try:
+        return Backup.model_validate_json(body)
+    except ValueError:
+        raise Failed(
+            f"the commit marker {key} does not read as one",
+            hint="copy it again from the other site's bucket, or delete it: the backup then no longer exists",
+        ) from None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,30 @@
+"""What is listed as a backup: complete ones only, and a damaged marker by its name."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from recovery.errors import Failed
+from recovery.point import Backup
+from recovery.value import canonical
+from tasks.dir_store import DirStore
+from tasks.postgres.engines.native import complete
+
+NOW = datetime(2026, 11, 24, 3, tzinfo=UTC)
+WHOLE = Backup(
+    id="20261124T030000Z-full", resource="db", system_id="7", timeline=1, kind="full", begin_lsn=1, end_lsn=2,
+    begun_at=NOW, ended_at=NOW, server_version=180006, size_bytes=1, stored_bytes=1,
+)  # fmt: skip
+
+
+def test_without_its_marker_a_backup_does_not_exist_and_a_damaged_marker_is_named(tmp_path: Path) -> None:
+    store = DirStore(tmp_path)
+    store.put("base/7/20261124T020000Z-full/base.tar.zst", b"half")
+    store.put(f"base/7/{WHOLE.id}/backup.json", canonical(WHOLE))
+    assert complete(store) == (WHOLE,)
+    store.put("base/7/20261124T040000Z-full/backup.json", b'{"id": ')
+    with pytest.raises(Failed, match="base/7/20261124T040000Z-full/backup.json"):
+        complete(store)
