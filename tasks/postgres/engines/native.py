@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recovery.check import Check
-from recovery.errors import BadInput
+from recovery.errors import BadInput, Failed
 from recovery.point import Backup
 from recovery.wal import Archive
 from tasks.host import Host, LocalHost
