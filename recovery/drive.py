@@ -216,7 +216,7 @@ def _decide(step: Step, tried: Tried, seen: Seen, now: datetime) -> Move | Wait 
 def _halt(step: Step, tried: Tried, seen: Seen, *, unproven: bool = False) -> Halt:
     why = tried.last_fact or seen.why or "its postcondition does not hold"
     spent = "" if tried.final or unproven else f" (after {tried.begun} of {step.tries + tried.extra_tries} tries)"
-    hint = tried.last_hint or "look at the step's evidence with 'dr show', mend the cause, then 'dr run retry'"
+    hint = tried.last_hint or "look at the step's evidence with 'dr show', mend the cause, then run the command again"
     return Halt(step=step.id, why=f"{why}{spent}", hint=hint, unproven=unproven)
 
 

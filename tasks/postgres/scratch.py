@@ -230,7 +230,7 @@ def stop(scratch: Scratch, *, patience_seconds: float, cleanly: bool = False) ->
     if alive:
         raise Unproven(
             f"{len(alive)} processes of the scratch server do not end",
-            hint="look for processes in uninterruptible sleep (disk), then run 'dr sweep'",
+            hint="look for processes in uninterruptible sleep (disk), then run 'dr sweep --really'",
         )
 
 
