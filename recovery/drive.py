@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from recovery.plan import Plan
-from recovery.step import Step
+from recovery.step import Mode, Step
 
 
 class Truth(StrEnum):
@@ -53,6 +53,8 @@ class Tried:
     skipped: bool = False
     extra_tries: int = 0
     """Tries granted by people with `dr run retry`."""
+    confirmed: str = ""
+    """Who confirmed with `dr run confirm` that the step's manual part is done."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +64,12 @@ class History:
     steps: Mapping[str, Tried] = field(default_factory=dict)
     paused: str = ""
     cancelled: str = ""
+    ungraceful: bool = False
+    """People ordered the ungraceful variant in mid-run."""
+
+    def mode(self, planned: Mode) -> Mode:
+        """The variant that is being driven."""
+        return Mode.UNGRACEFUL if self.ungraceful else planned
 
     def of(self, step_id: str) -> Tried:
         """What was tried for that step; nothing when the journal has no word of it."""
@@ -146,18 +154,33 @@ def next_moves(plan: Plan, history: History, seen: Mapping[str, Seen], now: date
 
 
 def settled(plan: Plan, history: History, seen: Mapping[str, Seen]) -> frozenset[str]:
-    """The steps that need nothing: they hold, people skipped them, or they were reached once and are released now."""
+    """The steps that need nothing: they hold, people skipped them, the variant leaves them out, or they were reached
+    once and are released now."""
     return frozenset(
-        step.id
-        for step in plan.steps
-        if history.of(step.id).skipped or _released(step, history) or _seen(seen, step).truth is Truth.HOLDS
+        step.id for step in plan.steps if _seen(seen, step).truth is Truth.HOLDS or _needless(plan, step, history)
     )
 
 
 def to_observe(plan: Plan, history: History) -> tuple[Step, ...]:
-    """The steps whose postconditions matter now: all but the skipped and the released."""
-    unseen = settled(plan, history, {})
-    return tuple(step for step in plan.steps if step.id not in unseen)
+    """The steps whose postconditions matter at all: all but the skipped, the left out and the released."""
+    return tuple(step for step in plan.steps if not _needless(plan, step, history))
+
+
+def in_turn(plan: Plan, history: History, seen: Mapping[str, Seen]) -> tuple[Step, ...]:
+    """Of those, the steps that can matter now and are not in `seen` yet: what was reached before and has to stay true,
+    and what has its turn. Ask again with what was seen, until none is left: the rest cannot move anything yet."""
+    held = settled(plan, history, seen)
+    return tuple(
+        step
+        for step in plan.steps
+        if step.id not in held
+        and step.id not in seen
+        and (history.of(step.id).begun or step.always or plan.before[step.id] <= held)
+    )
+
+
+def _needless(plan: Plan, step: Step, history: History) -> bool:
+    return history.of(step.id).skipped or step.omitted_in(history.mode(plan.mode)) or _released(step, history)
 
 
 def _released(step: Step, history: History) -> bool:

@@ -12,7 +12,6 @@ from math import ceil
 from statistics import median
 
 from recovery.plan import in_order
-from recovery.runbook import OMITTED
 from recovery.step import Mode, Step
 from recovery.value import Value
 
@@ -47,7 +46,7 @@ def forecast(
     """The forecast of a plan's steps. `past`: for each run, step id → seconds. `until`: the step whose end counts
     (users are served again), default all of them."""
     counted = _counted(steps, until)
-    done = [step for step in counted if OMITTED not in step.arguments_in(mode)]
+    done = [step for step in counted if not step.omitted_in(mode)]
     known = {step.id: [run[step.id] for run in past if step.id in run] for step in done}
     middle = {name: median(seconds) for name, seconds in known.items() if seconds}
     unmeasured = tuple(step.id for step in done if step.id not in middle)

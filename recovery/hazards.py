@@ -12,8 +12,7 @@ from recovery.hazard import Hazard
 from recovery.observation import DnsSeen, FenceSeen, Observation
 from recovery.plan import Plan
 from recovery.rules import UNFENCED
-from recovery.runbook import OMITTED
-from recovery.step import Mode, Step
+from recovery.step import OMITTED, Mode, Step
 from recovery.verb import GLOBAL, MOVES, VERBS, ways
 
 LONGEST_TTL_SECONDS = 60.0

@@ -3,7 +3,7 @@
 Separate from evidence.py, which knows how records are chained, not what they say. Kinds that are read here:
 step.begun {step, attempt} · step.ended {step, attempt, result} · step.failed {step, attempt, final, fact, hint} ·
 order.paused {why} · order.resumed · order.cancelled {why} · order.skipped {step} · order.retried {step, tries} ·
-order.ungraceful. All others are passed over.
+order.ungraceful · order.confirmed {step, who}. All others are passed over.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from pydantic import JsonValue
 
 from recovery.drive import History, Tried
 from recovery.evidence import Record
-from recovery.step import Mode
 
 BEGUN, ENDED, FAILED = "step.begun", "step.ended", "step.failed"
 PAUSED, RESUMED, CANCELLED = "order.paused", "order.resumed", "order.cancelled"
 SKIPPED, RETRIED, UNGRACEFUL = "order.skipped", "order.retried", "order.ungraceful"
+CONFIRMED = "order.confirmed"
 RUN_BEGUN, RUN_ENDED = "run.begun", "run.ended"
 
 
-def history(records: Iterable[Record]) -> History:
-    """What was tried for each step, and what people ordered, up to the last of the records."""
-    steps: dict[str, Tried] = {}
-    paused = cancelled = ""
+def history(records: Iterable[Record], before: History | None = None) -> History:
+    """What was tried for each step, and what people ordered, up to the last of the records. `before`: what the records
+    before these were folded to, so that a long run is not folded anew at each look."""
+    before = before or History()
+    steps = dict(before.steps)
+    paused, cancelled, ungraceful = before.paused, before.cancelled, before.ungraceful
     for record in records:
         match record.kind:
             case "order.paused":
@@ -35,14 +37,17 @@ def history(records: Iterable[Record]) -> History:
                 paused = ""
             case "order.cancelled":
                 cancelled = _why(record)
+            case "order.ungraceful":
+                ungraceful = True
             case _:
                 step = record.facts.get("step")
                 if isinstance(step, str):
                     steps[step] = _tried(steps.get(step, Tried()), record)
-    return History(steps=steps, paused=paused, cancelled=cancelled)
+    return History(steps=steps, paused=paused, cancelled=cancelled, ungraceful=ungraceful)
 
 
 def _tried(tried: Tried, record: Record) -> Tried:
+    """The step's row with one more record; orders of people are told apart from what the engine did."""
     match record.kind:
         case "step.begun":
             attempt = _number(record, "attempt", tried.begun + 1)
@@ -61,8 +66,16 @@ def _tried(tried: Tried, record: Record) -> Tried:
                 last_hint=_text(record, "hint"),
                 final=record.facts.get("final") is True,
             )
+        case _:
+            return _ordered(tried, record)
+
+
+def _ordered(tried: Tried, record: Record) -> Tried:
+    match record.kind:
         case "order.skipped":
             return replace(tried, skipped=True)
+        case "order.confirmed":
+            return replace(tried, confirmed=_text(record, "who") or record.who)
         case "order.retried":
             # A person who orders another try overrules a failure that called itself final.
             return replace(tried, extra_tries=tried.extra_tries + _number(record, "tries", 1), final=False)
@@ -81,11 +94,6 @@ def attempts(records: Iterable[Record]) -> dict[str, tuple[int, ...]]:
     for record, step in _of_kind(records, BEGUN):
         found.setdefault(step, set()).add(_number(record, "attempt", 1))
     return {step: tuple(sorted(numbers)) for step, numbers in found.items()}
-
-
-def mode(records: Iterable[Record], planned: Mode) -> Mode:
-    """The variant that is being driven: the planned one, until people ordered the ungraceful one in mid-run."""
-    return Mode.UNGRACEFUL if any(record.kind == UNGRACEFUL for record in records) else planned
 
 
 def outcome(records: Sequence[Record]) -> str | None:

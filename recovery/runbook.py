@@ -13,15 +13,13 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, JsonValue
 
 from recovery.objective import Duration
-from recovery.step import Mode, Name
+from recovery.step import OMITTED, Mode, Name
 from recovery.value import Value
 from recovery.verb import VERBS, Verb
 
 ROLES = {"service": "service", "database": "database", "dns": "dns", "rehearsal": "dns"}
 """Role → what a verb acts on (`Verb.on`)."""
 _THINGS = {"service": "service", "database": "database", "dns": "DNS name"}
-OMITTED = "omitted"
-"""In a variant: the step is not performed, for this reason."""
 MOST_STEPS = 2000
 
 

@@ -12,6 +12,8 @@ from pydantic import Field, JsonValue
 
 from recovery.value import Value
 
+OMITTED = "omitted"
+"""In a variant: the step is not performed, for this reason."""
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=63)]
 
 
@@ -48,3 +50,7 @@ class Step(Value):
     def arguments_in(self, mode: Mode) -> dict[str, JsonValue]:
         """The arguments of one variant."""
         return {**self.arguments, **(self.graceful if mode is Mode.GRACEFUL else self.ungraceful)}
+
+    def omitted_in(self, mode: Mode) -> bool:
+        """Whether the variant leaves the step out."""
+        return OMITTED in (self.graceful if mode is Mode.GRACEFUL else self.ungraceful) or OMITTED in self.arguments

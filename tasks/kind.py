@@ -6,7 +6,7 @@ Separate so that the loop, Prefect's door and the conformance suite know kinds o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from recovery.drive import Move, Seen
 from recovery.plan import Plan, attempt_name
-from recovery.step import Step
+from recovery.step import Mode, Step
 
 Facts = dict[str, JsonValue]
 
@@ -29,6 +29,14 @@ class Scene:
     now: Callable[[], datetime]
     say: Callable[[str, float | None], None]
     """Progress for people: a short line, and the share done (0 to 1) where it is known."""
+    mode: Mode = Mode.GRACEFUL
+    """The variant that is being driven: the planned one, until people order the other in mid-run."""
+    confirmed: Mapping[str, str] = field(default_factory=dict)
+    """Step → who confirmed that its manual part is done."""
+
+    def arguments(self, step: Step) -> dict[str, JsonValue]:
+        """The step's arguments in the variant that is being driven."""
+        return step.arguments_in(self.mode)
 
     def name(self, step: Step, attempt: int) -> str:
         """The derived name of what this attempt makes."""

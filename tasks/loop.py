@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import repeat
 from traceback import extract_tb
 from typing import Protocol
 
 from pydantic import JsonValue
 
-from recovery.drive import Finish, Halt, History, Move, Perform, Seen, Truth, Wait, next_moves, to_observe
+from recovery.drive import Finish, Halt, History, Move, Perform, Seen, Truth, Wait, in_turn, next_moves
 from recovery.errors import BadInput, DrError, Refused, Unproven
-from recovery.evidence import Record
 from recovery.journal import history, results
 from recovery.plan import Plan
 from recovery.step import Step
@@ -28,6 +29,10 @@ from tasks.kind import Facts, Scene, Verbs
 
 POLL_FIRST_SECONDS = 0.01
 POLL_MOST_SECONDS = 0.5
+FRESH_SECONDS = 0.25
+"""What held this short a time ago is taken to hold: it bounds how often the truths of a long plan are looked at, and is
+far below the clock bound of any lease that a fence relies on."""
+ORDERS_SECONDS = 0.5
 AT_ONCE = 16
 _LASTING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
 """Errors of the machine that another try in the same minute cannot mend."""
@@ -57,8 +62,28 @@ class Event:
 
 
 @dataclass(kw_only=True, slots=True)
+class _Told:
+    """The journal folded up to a record: what is read again at each look is only what was added since."""
+
+    past: History = field(default_factory=History)
+    results: dict[str, Facts] = field(default_factory=dict)
+    _count: int = 0
+
+    def read(self, journal: Journal) -> _Told:
+        """Fold what was added since the last time."""
+        added = journal.records()[self._count :]
+        if added:
+            self._count += len(added)
+            self.past = history(added, self.past)
+            fresh = {step: found for step, found in results(added).items() if isinstance(found, dict)}
+            self.results = {**self.results, **fresh}
+        return self
+
+
+@dataclass(kw_only=True, slots=True)
 class Loop:
-    """One run of one plan. `may_act` raises Refused when the lease is lost; it is asked before every move."""
+    """One run of one plan. `may_act` raises Refused when the lease is lost; it is asked before every move. `take_in`
+    brings what people ordered from elsewhere into the journal; it is called at most every half second."""
 
     plan: Plan
     verbs: Verbs
@@ -67,20 +92,24 @@ class Loop:
     door: Door = plainly
     tell: Callable[[Event], None] = lambda event: None  # noqa: ARG005 -- nobody watches
     may_act: Callable[[], None] = lambda: None
+    take_in: Callable[[], None] = lambda: None
     _flying: dict[str, Future[None]] = field(default_factory=dict)
     _since: dict[str, tuple[Truth, datetime]] = field(default_factory=dict)
+    _held: dict[str, tuple[Seen, float]] = field(default_factory=dict)
+    _told: _Told = field(default_factory=_Told)
+    _orders_at_seconds: float = float("-inf")
     _stopped: bool = False
     _watched: bool = True
 
     def run(self) -> Finish | Halt:
         """Drive the plan to its end. Resumes whatever the journal and the world say; may be killed at any instant."""
         pause = POLL_FIRST_SECONDS
-        with self._pool() as pool:
+        with self._pool() as pool, ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="look") as eyes:
             while True:
                 self._land()
-                records = self.journal.records()
-                past = history(records)
-                decision = next_moves(self.plan, past, self._look(past, records), self.now())
+                self._orders()
+                told = self._told.read(self.journal)
+                decision = next_moves(self.plan, told.past, self._look(told, eyes), self.now())
                 match decision:
                     case Perform(moves=moves):
                         self.may_act()
@@ -109,18 +138,38 @@ class Loop:
             raise
         pool.shutdown()
 
-    def _scene(self, records: tuple[Record, ...], past: History) -> Scene:
+    def _orders(self) -> None:
+        if time.monotonic() >= self._orders_at_seconds + ORDERS_SECONDS:
+            self.take_in()
+            self._orders_at_seconds = time.monotonic()
+
+    def _scene(self, told: _Told, say: Callable[[str, float | None], None] = lambda text, share: None) -> Scene:  # noqa: ARG005 -- an observation says nothing
         return Scene(
             plan=self.plan,
-            results={step: found for step, found in results(records).items() if isinstance(found, dict)},
-            attempts={step.id: past.of(step.id).begun for step in self.plan.steps},
+            results=told.results,
+            attempts={name: tried.begun for name, tried in told.past.steps.items()},
             now=self.now,
-            say=lambda text, share: None,  # noqa: ARG005 -- an observation says nothing
+            say=say,
+            mode=told.past.mode(self.plan.mode),
+            confirmed={name: tried.confirmed for name, tried in told.past.steps.items() if tried.confirmed},
         )
 
-    def _look(self, past: History, records: tuple[Record, ...]) -> Mapping[str, Seen]:
-        scene = self._scene(records, past)
-        return {step.id: self._timed(step, self._see(step, scene)) for step in to_observe(self.plan, past)}
+    def _look(self, told: _Told, eyes: ThreadPoolExecutor) -> Mapping[str, Seen]:
+        """What can matter now, looked at side by side; what comes into its turn by what was seen is looked at next."""
+        scene, seen = self._scene(told), self._fresh()
+        while steps := in_turn(self.plan, told.past, seen):
+            looks = (
+                map(self._see, steps, repeat(scene)) if len(steps) == 1 else eyes.map(self._see, steps, repeat(scene))
+            )
+            for step, each in zip(steps, looks, strict=True):
+                seen[step.id] = timed = self._timed(step, each)
+                if timed.truth is Truth.HOLDS:
+                    self._held[step.id] = timed, time.monotonic()
+        return seen
+
+    def _fresh(self) -> dict[str, Seen]:
+        oldest = time.monotonic() - FRESH_SECONDS
+        return {name: seen for name, (seen, at_seconds) in self._held.items() if at_seconds > oldest}
 
     def _see(self, step: Step, scene: Scene) -> Seen:
         if step.id in self._flying:
@@ -147,19 +196,14 @@ class Loop:
         facts: Facts = {"step": move.step.id, "attempt": move.attempt, "verb": move.step.verb}
         self.journal.append("step.begun", move.step.resource, facts=facts)
         self._tell(move, "begun", f"attempt {move.attempt}" if move.attempt > 1 else "")
+        self._held.pop(move.step.id, None)
         self._flying[move.step.id] = pool.submit(self._perform, move)
 
     def _perform(self, move: Move) -> None:
         begin = self.now()
-        records = self.journal.records()
-        base = self._scene(records, history(records))
-        scene = Scene(
-            plan=base.plan,
-            results=base.results,
-            attempts=base.attempts,
-            now=self.now,
-            say=lambda text, share: self._tell(move, "moved", text, share),
-        )
+        told = _Told()
+        told.read(self.journal)
+        scene = self._scene(told, lambda text, share: self._tell(move, "moved", text, share))
         try:
             facts = self.door(move, lambda: self.verbs[move.step.verb].perform(move, scene))
         except Exception as trouble:  # noqa: BLE001 -- a defect ends the run as a failure does: on record, nothing left
@@ -193,7 +237,7 @@ class Loop:
         if self._flying:
             wait(self._flying.values(), timeout=max(seconds, POLL_MOST_SECONDS), return_when=FIRST_COMPLETED)
         else:
-            _sleep(seconds)
+            time.sleep(seconds)
 
 
 def failure(trouble: Exception) -> dict[str, JsonValue]:
@@ -212,9 +256,3 @@ def failure(trouble: Exception) -> dict[str, JsonValue]:
     fact = f"unexpected {type(trouble).__name__}: {message}"
     hint = "this is a defect: report it with the step's record ('dr show'), which says where it happened"
     return {"final": True, "fact": fact, "hint": hint, "trace": trace}
-
-
-def _sleep(seconds: float) -> None:
-    import time
-
-    time.sleep(seconds)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from recovery.drive import Tried
 from recovery.evidence import GENESIS, Record
-from recovery.journal import attempts, generation, history, mode, outcome, results
+from recovery.journal import attempts, generation, history, outcome, results
 from recovery.step import Mode
 
 T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)
@@ -119,8 +119,8 @@ def test_attempts_are_all_that_may_have_left_something() -> None:
 
 
 def test_the_variant_is_the_planned_one_until_people_order_the_other() -> None:
-    assert mode([], Mode.GRACEFUL) is Mode.GRACEFUL
-    assert mode(told(("order.ungraceful", {})), Mode.GRACEFUL) is Mode.UNGRACEFUL
+    assert history([]).mode(Mode.GRACEFUL) is Mode.GRACEFUL
+    assert history(told(("order.ungraceful", {}))).mode(Mode.GRACEFUL) is Mode.UNGRACEFUL
 
 
 @pytest.mark.parametrize(
