@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue
 from recovery.doors import Consent, DnsName, HealthCheck, Probe, RoutingCluster
 from recovery.objective import Objective
 from recovery.operations import Operations
-from recovery.policy import BackupPolicy, ProofPolicy
+from recovery.policy import BackupPolicy, FencePolicy, ProofPolicy
 from recovery.step import Name
 from recovery.value import Value
 
@@ -62,10 +62,13 @@ class Member(Value):
     run_as: str | None = None
     instance: str | None = None
     """The cloud's identifier of the machine: what a fence by the cloud's API, or a person, isolates."""
+    site: Name | None = None
+    """Where it is, when its name in the catalog is not its site's: a second standby at one site."""
 
 
 class PostgresResource(Value):
-    """A self-managed Postgres cluster; `members` by site. Its role (primary, standby) is observed, never written."""
+    """A self-managed Postgres cluster; `members` by name, which is the site's but for a second one at a site. Their
+    roles (primary, standby) are observed, never written."""
 
     kind: Literal["postgres"]
     objective: Name
@@ -80,6 +83,16 @@ class PostgresResource(Value):
     assertions: tuple[Assertion, ...] = ()
     heartbeat: bool = True
     """The agent writes a heartbeat row each second into schema `standfast` of database `postgres`."""
+    fence: FencePolicy | None = None
+    """Its servers run under a leash (`python -m tasks.postgres.leash`); without, an old primary never ends by itself."""
+
+    def site_of(self, member: str) -> str:
+        """The site of a member."""
+        return self.members[member].site or member
+
+    def at(self, site: str) -> tuple[tuple[str, Member], ...]:
+        """The members at a site, by name."""
+        return tuple((name, each) for name, each in self.members.items() if self.site_of(name) == site)
 
 
 Resource = Annotated[PostgresResource, Field(discriminator="kind")]
@@ -93,6 +106,16 @@ class Service(Value):
     dns: tuple[Name, ...] = ()
     probes: dict[Name, Probe] = {}
     """What says that a site serves the service; a redirect asks those of the site that it goes to."""
+    vantage: dict[Name, str] = {}
+    """Vantage points besides the agents: the base URL of each (`GET /probes` is asked below it)."""
+    quorum: Annotated[int, Field(ge=1)] | None = None
+    """How many vantage points must agree that a site fails; without it most of those that don't stand at that site."""
+    side_effects: dict[Name, str] = {}
+    """By site, the URL that parks and releases mail, webhooks and jobs: GET says, PUT of {"parked": true} sets."""
+    drain: dict[Name, str] = {}
+    """By site, the base URL of what moves long-lived connections: `GET /connections`, `POST /drain` below it."""
+    notify: dict[Name, str] = {}
+    """Who is told → a reference to the channel's URL, since it may be a secret: `env:NAME` or `file:PATH`."""
 
 
 class Catalog(Value):

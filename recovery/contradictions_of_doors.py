@@ -7,9 +7,11 @@ come. A danger that may be accepted (a long TTL, a disabled check) is a hazard o
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
-from recovery.catalog import Catalog
+from recovery.catalog import Catalog, Service
 from recovery.doors import DnsName
+from recovery.quorum import MACHINE, agents, points
 
 Told = tuple[tuple[str | int, ...], str, str]
 """Path, fact, hint."""
@@ -20,6 +22,9 @@ _Reference = tuple[tuple[str | int, ...], str, str, set[str]]
 def of_doors(catalog: Catalog) -> Iterator[Told]:
     """All contradictions of the doors, in no particular order."""
     yield from _lost_names(catalog)
+    for name, service in catalog.services.items():
+        yield from _askable(service, ("services", name))
+        yield from _agreeable(catalog, service, ("services", name))
     for name, dns in catalog.dns.items():
         yield from _movable(catalog, name, dns)
         if name in catalog.resources:
@@ -51,6 +56,46 @@ def _movable(catalog: Catalog, name: str, dns: DnsName) -> Iterator[Told]:
         yield ("dns", name, "moved_by"), f"`{name}` is moved by {dns.moved_by}, but {lacking[1]}", "add what moves it"
 
 
+def _askable(service: Service, here: tuple[str | int, ...]) -> Iterator[Told]:
+    """What a service is asked by can be asked."""
+    for probe, asked in service.probes.items():
+        if not _url(asked.url, ("http", "https", "tcp")):
+            hint = "write http://, https:// or tcp:// with a host (and a port for tcp)"
+            yield (*here, "probes", probe, "url"), f"{asked.url!r} cannot be probed", hint
+    sections = {"vantage": service.vantage, "side_effects": service.side_effects, "drain": service.drain}
+    for section, urls in sections.items():
+        for key, url in urls.items():
+            if not _url(url, ("http", "https")):
+                yield (*here, section, key), f"{url!r} is no http or https URL", "write http:// or https:// with a host"
+    for whom, reference in service.notify.items():
+        scheme, _, rest = reference.partition(":")
+        if scheme not in ("env", "file") or not rest:
+            fact = f"the channel of `{whom}` is no reference"
+            yield (*here, "notify", whom), fact, "write env:NAME or file:PATH: the URL itself may be a secret"
+
+
+def _agreeable(catalog: Catalog, service: Service, here: tuple[str | int, ...]) -> Iterator[Told]:
+    """The quorum can be had, whichever probed site is lost."""
+    for point in service.vantage:
+        if point in {MACHINE, *agents(catalog, service)}:
+            yield (*here, "vantage", point), f"`{point}` is already a vantage point", "give this one another name"
+    for site in {probe.site for probe in service.probes.values()}:
+        left = [each for each, point in points(catalog, service).items() if point.site != site]
+        if service.quorum is not None and service.quorum > len(left):
+            fact = f"{service.quorum} vantage points must agree, but when {site} is lost {len(left)} are left"
+            yield (*here, "quorum"), fact, "add vantage points, or ask for fewer"
+            return
+
+
+def _url(url: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in schemes and bool(parts.hostname) and (parts.scheme != "tcp" or port is not None)
+
+
 def _lost_names(catalog: Catalog) -> Iterator[Told]:
     """Every place that names something which has to exist elsewhere in the catalog."""
     for path, named, section, known in _references(catalog):
@@ -66,6 +111,9 @@ def _references(catalog: Catalog) -> Iterator[_Reference]:
             yield ("services", name, "dns", index), dns, "DNS name", set(catalog.dns)
         for probe, asked in service.probes.items():
             yield ("services", name, "probes", probe, "site"), asked.site, "site", sites
+        for section, by_site in (("side_effects", service.side_effects), ("drain", service.drain)):
+            for site in by_site:
+                yield ("services", name, section, site), site, "site", sites
     for name, check in catalog.health_checks.items():
         yield ("health_checks", name, "site"), check.site, "site", sites
     for name, door in catalog.dns.items():

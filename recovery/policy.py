@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from recovery.objective import Duration
 from recovery.value import Value
@@ -55,3 +57,11 @@ class ProofPolicy(Value):
     planted_fault: Literal["daily", "never"] = "daily"
     scratch_keep: Duration = timedelta(hours=4)
     """The expiry that a scratch carries: what is older is swept, whoever made it."""
+
+
+class FencePolicy(Value):
+    """How an old primary ends by itself: a leash keeps its server running only while it can confirm, within `lease`,
+    that there is no newer primary. `clock_bound`: by how much two machines' measures of that time may differ."""
+
+    lease: Annotated[Duration, Field(gt=timedelta(0), le=timedelta(minutes=10))] = timedelta(seconds=15)
+    clock_bound: Annotated[Duration, Field(gt=timedelta(0), le=timedelta(minutes=1))] = timedelta(seconds=2)

@@ -128,6 +128,19 @@ def test_a_good_catalog_has_none() -> None:
         ("proofs/daily/site", "third", "proofs/daily/site", "`db` is proven at `third`, where its backups have no"),
         ("proofs/daily/schedule/cron", "0 5 * * 0", "proofs/daily/schedule/cron", "proofs are up to 7 days apart"),
         ("objectives/critical/rpo", "30 s", "backups/daily/wal/archive_timeout", "slower than the RPO of `db` (30 s)"),
+        ("services/core/side_effects", {"mars": "http://m/x"}, "services/core/side_effects/mars", "no site `mars`"),
+        ("services/core/drain", {"mars": "http://m"}, "services/core/drain/mars", "there is no site `mars`"),
+        ("services/core/drain", {"west": "m/x"}, "services/core/drain/west", "'m/x' is no http or https URL"),
+        ("services/core/vantage", {"v": "tcp://m:1"}, "services/core/vantage/v", "'tcp://m:1' is no http or https"),
+        ("services/core/vantage", {"machine": "http://m"}, "services/core/vantage/machine", "already a vantage point"),
+        ("services/core/notify", {"ops": "slack://AKIA123"}, "services/core/notify/ops", "`ops` is no reference"),
+        ("services/core/probes", {"p": {"site": "west", "url": "tcp://m"}}, "services/core/probes/p/url", "be probed"),
+        (
+            "services/core/probes",
+            {"p": {"site": "west", "url": "http://m:x"}},
+            "services/core/probes/p/url",
+            "be probed",
+        ),
     ],
 )
 def test_one_contradiction_is_told_where_it_stands_and_alone(path: str, value: object, where: str, fact: str) -> None:
@@ -196,3 +209,18 @@ def test_contradictions_that_have_nothing_to_do_with_each_other_are_all_told_at_
             here = here[part]
         here[last] = WRONG[path]
     assert len(contradictions(Catalog.model_validate(data))) == len(chosen)
+
+
+def test_a_quorum_that_a_lost_site_leaves_no_room_for_is_told() -> None:
+    probes = {"p": {"site": "east", "url": "http://east"}}
+    with_agents = copy.deepcopy(GOOD["resources"]["db"])
+    with_agents["members"]["east"]["agent"] = "http://agent.east"
+    data = {**GOOD, "resources": {"db": with_agents}}
+
+    def told(quorum: int, **vantage: str) -> list[str]:
+        core = {**GOOD["services"]["core"], "probes": probes, "quorum": quorum, "vantage": vantage}
+        return [each.fact for each in contradictions(Catalog.model_validate({**data, "services": {"core": core}}))]
+
+    assert told(2) == ["2 vantage points must agree, but when east is lost 1 are left"]
+    assert told(2, third="http://third") == []
+    assert told(2, east="http://east") == ["`east` is already a vantage point", *told(2)]
