@@ -37,6 +37,8 @@ class Consents:
     standing: Sequence[GivenStanding] = ()
     spent: Mapping[str, str] | None = None
     cancelled: Collection[str] = ()
+    troubles: Sequence[str] = ()
+    """Documents that could not be read or count for nothing: no consent, but said when consent is missing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +96,7 @@ def admit(
             return Start(by=consent.by, spends=consent.spends, standing=consent.standing)
         case Missing(why=why):
             raise Refused(
-                f"plan {stored.digest[:12]} is not approved: {'; '.join(why)}",
+                f"plan {stored.digest[:12]} is not approved: {'; '.join((*why, *consents.troubles))}",
                 hint=f"approve it with 'dr approve {stored.digest[:12]} --as NAME --accept HAZARD'",
             )
         case unreachable:

@@ -1,0 +1,217 @@
+"""Orders of people in the ledger: given from any machine, taken into a run's chain by whoever drives it, each once.
+
+Separate from recovery/orders.py, which decides whether an order counts: here are documents, keys and the watch for new
+ones. The watch is a thread that asks the ledger's copies one after the other, so that a copy that is silent holds up
+neither the run nor an order that lies in another.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from recovery import orders
+from recovery.errors import BadInput, DrError, Failed
+from recovery.evidence import Record
+from recovery.hazard import Acceptance, Hazard
+from recovery.journal import history, outcome
+from recovery.orders import NotTaken, Order, Rights, Said, Taken, Waiting, Word, order_key
+from recovery.plan import Plan
+from recovery.step import Mode
+from tasks import approving
+from tasks.home import Home
+from tasks.journal import Journal
+from tasks.keys import ENGINE, engine_fingerprints, signer
+from tasks.ledger import Ledger
+
+EVERY_SECONDS = 0.5
+AGAIN_SECONDS = 2.0
+"""Between two looks at the world for an order whose hazards could not be seen."""
+_OUTLIVES_SECONDS = 5.0
+
+Hazards = Callable[[Mode], Sequence[Hazard]]
+"""The hazards of the plan in a variant, as the world is now. May raise DrError: the order then waits."""
+
+
+def give(
+    home: Home,
+    plan: Plan,
+    word: Word,
+    *,
+    who: str | None,
+    step: str | None = None,
+    tries: int = 1,
+    accepted: Sequence[Acceptance] = (),
+    why: str = "",
+) -> Order:
+    """Sign an order and store it for whoever drives the run. `who` None: by the engine's key.
+
+    Raises BadInput without the key, Refused when the catalog does not list it.
+    """
+    by_engine = who is None or who == ENGINE
+    sign = signer(home.folder / "keys", ENGINE) if by_engine else approving.listed_signer(home, str(who))
+    draft = Order(
+        run=plan.run,
+        word=word,
+        step=step,
+        tries=tries,
+        accepted=tuple(accepted),
+        why=why,
+        who=who or ENGINE,
+        made_at=home.now(),
+    )
+    made = draft.model_copy(update={"signature": sign(draft.signed_bytes())})
+    approving.keep_signed(home.ledger(), order_key(made), made, sign)
+    return made
+
+
+def rights_of(home: Home, plan: Plan) -> Rights:
+    """Who may order this run, and what was accepted before it began. Raises what the ledger raises."""
+    found = approving.consents(home, plan)
+    before: dict[str, tuple[Mode, tuple[Acceptance, ...]]] = {}
+    for given in found.given:
+        approval = given.approval
+        key = approval.signature.key if approval.signature is not None else ""
+        mine = given.valid and found.policy.listed.get(key) == approval.who and approval.epoch == plan.epoch
+        if mine and (found.spent or {}).get(approval.id) == plan.run:
+            before[approval.who] = (approval.variant, approval.accepted)
+    return Rights(policy=found.policy, engine=engine_fingerprints(home.folder / "keys"), before=before)
+
+
+def read(ledger: Ledger, run: str) -> Iterator[tuple[str, Said | str]]:
+    """All orders that were given to a run, in their order; a document that is none, in words."""
+    for key in ledger.list(f"orders/{run}/"):
+        yield key, _said(ledger, key, ledger.get(key) or b"")
+
+
+def _said(ledger: Ledger, key: str, body: bytes) -> Said | str:
+    try:
+        order = Order.model_validate_json(body)
+    except ValueError:
+        return f"the document {key} is no order of a known schema"
+    signed = order.signature
+    return Said(order=order, valid=signed is not None and approving.verified(ledger, order.signed_bytes(), signed))
+
+
+@contextmanager
+def taking(home: Home, plan: Plan, journal: Journal, *, hazards: Hazards) -> Iterator[Callable[[], None]]:
+    """While the block runs, orders are watched for; the function that it gives takes those that have come into the
+    run's chain. It never waits, and whoever drives the run calls it as often as it likes."""
+    desk = Desk(home=home, plan=plan, journal=journal, hazards=hazards)
+    stop = threading.Event()
+    watch = threading.Thread(target=desk.watch, args=(stop,), name="orders", daemon=True)
+    watch.start()
+    try:
+        yield desk.take_in
+    finally:
+        stop.set()
+        watch.join(timeout=_OUTLIVES_SECONDS)
+
+
+@dataclass(kw_only=True, slots=True)
+class Desk:
+    """Where orders of one run arrive. `look_once` reads, `take_in` judges and writes; the two may be in two threads."""
+
+    home: Home
+    plan: Plan
+    journal: Journal
+    hazards: Hazards
+    _came: queue.SimpleQueue[tuple[str, bytes, Ledger]] = field(default_factory=queue.SimpleQueue)
+    _read: set[str] = field(default_factory=set)
+    _pending: dict[str, Said] = field(default_factory=dict)
+    _news: bool = True
+    _again_at_seconds: float = 0.0
+
+    def watch(self, stop: threading.Event) -> None:
+        """Look again and again, until told to stop."""
+        while not stop.is_set():
+            self.look_once()
+            stop.wait(EVERY_SECONDS)
+
+    def look_once(self) -> None:
+        """Fetch what has come to any copy of the ledger. A copy that cannot be reached is asked again at the next."""
+        ledger = self.home.ledger()
+        copies: Sequence[Ledger] = getattr(ledger, "ledgers", (ledger,))
+        for copy in copies:
+            try:
+                for key in copy.list(f"orders/{self.plan.run}/"):
+                    if key not in self._read:
+                        self._came.put((key, copy.get(key) or b"", copy))
+                        self._read.add(key)
+            except Failed:
+                continue
+
+    def take_in(self) -> None:
+        """Judge what has come and what waited, and write it down. Raises what the journal raises."""
+        self._arrive()
+        if not self._pending or not self._news or time.monotonic() < self._again_at_seconds:
+            return
+        self._news = False
+        rights = rights_of(self.home, self.plan)
+        for name in sorted(self._pending, key=lambda each: (self._pending[each].order.made_at, each)):
+            if name in self._pending:
+                self._judge(name, rights)
+
+    def _arrive(self) -> None:
+        while not self._came.empty():
+            key, body, copy = self._came.get()
+            found = _said(copy, key, body)
+            if isinstance(found, str):
+                if key not in orders.known(self.journal.records()):
+                    self._refuse({"order": key}, NotTaken(why=found))
+                continue
+            if found.order.id in orders.known(self.journal.records()):
+                continue
+            self._pending[found.order.id] = found
+            self._news = True
+
+    def _judge(self, name: str, rights: Rights) -> None:
+        said = self._pending[name]
+        records = self.journal.records()
+        others = [each for other, each in self._pending.items() if other != name]
+        try:
+            dangers = self.hazards(Mode.UNGRACEFUL) if said.order.word is Word.UNGRACEFUL else ()
+        except DrError:
+            self._news, self._again_at_seconds = True, time.monotonic() + AGAIN_SECONDS  # it waits until it is seen
+            return
+        past, ended = history(records), outcome(records)
+        match orders.decide(said, others, self.plan, past, rights, hazards=dangers, ended=ended):
+            case Taken() as taken:
+                self.journal.append(taken.kind, self.plan.service, facts=taken.facts, rule=taken.rule)
+                also = taken.facts.get("with")
+                for each in (name, *(also if isinstance(also, list) else ())):
+                    self._pending.pop(str(each), None)
+            case NotTaken() as refusal:
+                facts = {"order": name, "what": said.order.words, "who": said.order.who}
+                self._refuse(facts, refusal)
+                self._pending.pop(name)
+            case Waiting():
+                return
+
+    def _refuse(self, facts: dict[str, str], refusal: NotTaken) -> None:
+        self.journal.append(orders.REFUSED, self.plan.service, facts={**facts, "why": refusal.why}, rule=refusal.rule)
+
+
+def fate(records: Sequence[Record], order: str) -> str | None:
+    """What became of an order: `taken`, or why it was refused; None while nobody has taken it in."""
+    for each in records:
+        if order in orders.known([each]):
+            return str(each.facts.get("why")) if each.kind == orders.REFUSED else "taken"
+    return None
+
+
+def run_of(home: Home, named: str) -> Plan:
+    """The plan of the run whose name begins so. Raises BadInput when there is none, or more than one."""
+    from tasks.engine import read_plan
+    from tasks.scoring import resolve
+
+    found = resolve(home.ledger(), named)
+    if len(found) > 1:
+        raise BadInput(
+            f"{named} is ambiguous: {', '.join(each[:12] for each in found)}", hint="write more of its digits"
+        )
+    return read_plan(home.ledger(), found[0])
