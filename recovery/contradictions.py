@@ -65,10 +65,11 @@ def _names(catalog: Catalog) -> Iterator[Contradiction]:
                 hint=f"name one of {', '.join(sorted(known)) or 'those that you add'}, or add `{named}`",
             )
     for name, resource in catalog.resources.items():
-        for site in resource.members:
+        for member in resource.members:
+            site = resource.site_of(member)
             if site in catalog.sites and catalog.sites[site].role == "witness":
                 yield Contradiction(
-                    path=("resources", name, "members", site),
+                    path=("resources", name, "members", member),
                     fact=f"`{site}` is a witness and cannot hold a member of `{name}`",
                     hint="a witness holds only a bucket; put the member at another site",
                     rests_on=(("sites", site, "role"),),
@@ -101,8 +102,9 @@ def _references_of(
     yield ("resources", name, "objective"), resource.objective, "objective", set(catalog.objectives)
     yield ("resources", name, "backup"), resource.backup, "backup policy", set(catalog.backups)
     yield ("resources", name, "proof"), resource.proof, "proof policy", set(catalog.proofs)
-    for site in resource.members:
-        yield ("resources", name, "members", site), site, "site", set(catalog.sites)
+    for member, told in resource.members.items():
+        path: Path = ("resources", name, "members", member, "site") if told.site else ("resources", name, "members", member)
+        yield path, resource.site_of(member), "site", set(catalog.sites)
 
 
 def _owners(catalog: Catalog) -> Iterator[Contradiction]:

@@ -39,18 +39,24 @@ class Door(ThreadingHTTPServer):
             ) from None
 
     def add(self, method: str, path: str, route: Route) -> None:
-        """Answer `method path` with `route`."""
+        """Answer `method path` with `route`. A path that ends with a slash also answers below it; what follows the
+        slash is the query's `below`."""
         self.routes[method, path] = route
 
     def answer(self, method: str, target: str, body: bytes) -> tuple[int, JsonValue]:
         """Status and JSON of one request."""
         url = urlsplit(target)
+        query = dict(parse_qsl(url.query))
         route = self.routes.get((method, url.path))
+        if route is None and url.path.count("/") > 1:
+            above, _, below = url.path.rpartition("/")
+            route = self.routes.get((method, f"{above}/"))
+            query["below"] = below
         if route is None:
             known = ", ".join(sorted(f"{m} {p}" for m, p in self.routes))
             return 404, {"fact": f"there is no {method} {url.path}", "hint": f"there are: {known}"}
         try:
-            return 200, route(dict(parse_qsl(url.query)), body)
+            return 200, route(query, body)
         except DrError as error:
             status = 400 if isinstance(error, BadInput) else 409 if isinstance(error, Refused) else 503
             return status, {"fact": error.fact, "hint": error.hint, "exit_code": error.exit_code}
