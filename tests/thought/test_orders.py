@@ -129,7 +129,12 @@ def test_a_step_that_guards_nothing_is_skipped_by_one_person_even_where_two_must
 
 @pytest.mark.parametrize(
     ("step", "klass"),
-    [("quarantine", "side-effects"), ("validate", "unvalidated"), ("protect", "unprotected"), ("declare", "undeclared")],
+    [
+        ("quarantine", "side-effects"),
+        ("validate", "unvalidated"),
+        ("protect", "unprotected"),
+        ("declare", "undeclared"),
+    ],
 )
 def test_a_guard_is_skipped_only_with_its_hazard_accepted(step: str, klass: str) -> None:
     assert klass in refusal(judge(said(Word.SKIP, step=step)))
