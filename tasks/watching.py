@@ -24,7 +24,7 @@ from tasks.home import Home
 from tasks.keeping import engine_at
 from tasks.postgres import looking, mark
 from tasks.postgres.looking import Asked, Points
-from tasks.postgres.place import place
+from tasks.postgres.place import stands
 from tasks.postgres.reading import Deadline, first_line, only, reading
 from tasks.store import Store
 
@@ -129,7 +129,7 @@ def server(site: str, member: Member) -> Server:
     try:
         with reading(member.dsn, Deadline(PATIENCE_SECONDS)) as connection:
             (flushed,) = only(connection, _FLUSHED)
-            found = Asked(site=site, place=place(connection))
+            found = Asked(site=site, place=stands(connection))
     except DrError as trouble:
         return Server(asked=Asked(site=site, place=None, why=trouble.fact))
     except psycopg.Error as error:

@@ -22,7 +22,7 @@ from recovery.wal import Archive, Known, name_of
 from tasks.postgres.engines.native import Native, complete
 from tasks.postgres.engines.port import Engine
 from tasks.postgres.mark import marks
-from tasks.postgres.place import Place, place
+from tasks.postgres.place import Place, stands
 from tasks.postgres.reading import Deadline, first_line, reading
 from tasks.postgres.seal import Keys
 from tasks.postgres.wal_end import read_end
@@ -57,7 +57,7 @@ def ask(site: str, member: Member) -> Asked:
     """Ask one server where it stands; silence is an answer too."""
     try:
         with reading(member.dsn, Deadline(ASK_SECONDS)) as connection:
-            return Asked(site=site, place=place(connection))
+            return Asked(site=site, place=stands(connection))
     except DrError as trouble:
         return Asked(site=site, place=None, why=trouble.fact)
     except psycopg.Error as error:

@@ -8,7 +8,7 @@ knows may begin beyond the LSN, so the history files decide.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from recovery.point import lsn_number
@@ -25,6 +25,10 @@ select s.system_identifier::text, pg_catalog.pg_is_in_recovery(),
       then ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::int end)
 from pg_catalog.pg_control_system() s, pg_catalog.pg_control_checkpoint() c, pg_catalog.pg_control_recovery() r,
   pg_catalog.pg_control_init() i
+"""
+_WRITES_AT = """
+select pg_catalog.pg_current_wal_lsn()::text,
+  ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::int
 """
 _HISTORY = "select pg_catalog.pg_read_file('pg_wal/' || {name} || '.history', 0, 1048576, true)"
 
@@ -55,6 +59,15 @@ def place(connection: Connection) -> Place:
         server_version=version,
         segment_bytes=segment_bytes,
     )
+
+
+def stands(connection: Connection) -> Place:
+    """As `place`, but a primary stands where it writes: one that was promoted is on its new timeline at once."""
+    found = place(connection)
+    if found.in_recovery:
+        return found
+    lsn, timeline = only(connection, _WRITES_AT)
+    return replace(found, lsn=lsn_number(lsn), timeline=timeline)
 
 
 def history(connection: Connection, timeline: int) -> str:

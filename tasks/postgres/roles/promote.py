@@ -1,0 +1,308 @@
+"""The verb `promote`: the most advanced standby of the site that takes over becomes the primary.
+
+Before it does, it replays what the archive holds beyond it. Everything is looked up in the servers, so that a killed
+engine goes on wherever it stopped: a standby with our setting, a primary that nobody wrote down, a neighbour that still
+follows the old primary.
+"""
+
+# ruff: noqa: E501 -- SQL reads best unbroken
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import psycopg
+
+from recovery.catalog import Member
+from recovery.drive import Move, Seen, Truth
+from recovery.errors import BadInput, DrError, Failed, Refused
+from recovery.point import lsn_text
+from recovery.step import Mode, Step
+from recovery.value import rfc3339
+from recovery.wal import parse_history
+from tasks.kind import Facts, Scene
+from tasks.postgres.place import history
+from tasks.postgres.reading import Connection, Deadline, first_line, only, reading
+from tasks.postgres.roles import beyond, follow
+from tasks.postgres.roles.beyond import Beyond, Replay
+from tasks.postgres.roles.servers import REPLAY_FOLDER, Server, Silent, ask_all, primaries, server, standbys, whys
+from tasks.stage import Stage
+
+POLL_SECONDS = 0.005
+OPENS_SECONDS = 60.0
+
+_RECOVERED = """
+select greatest(pg_last_xact_replay_timestamp(), {beat})
+"""
+_BEAT = "(select max(at) from standfast.beat where lsn < {lsn}::pg_lsn)"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pinned:
+    """What the plan pinned of the database: no other system is promoted, and only from this timeline."""
+
+    system_id: str
+    timeline: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Promote:
+    """See the module."""
+
+    stage: Stage
+
+    def observe(self, step: Step, scene: Scene) -> Seen:
+        """See Verb.observe. Holds when the primary there is ours, with nothing left to do, and it is on record."""
+        said = ask_all(self.stage.members(step.resource, self.stage.target))
+        pinned = pinned_of(scene, step.resource)
+        open_ = primaries(said)
+        if not open_:
+            if standbys(said):
+                return Seen(truth=Truth.ABSENT, why=f"{self.stage.target} is still a standby")
+            return Seen(truth=Truth.UNKNOWN, why=f"no server answers at {self.stage.target} ({whys(said)})")
+        if len(open_) > 1 or not ours(open_[0], pinned):
+            return Seen(truth=Truth.ABSENT, why=f"{open_[0].member} is a primary that this run did not make")
+        if step.id not in scene.results:
+            return Seen(truth=Truth.ABSENT, why=f"{open_[0].member} is promoted, which is not on record yet")
+        left = unfinished(open_[0], said, scene.results[step.id])
+        return Seen(truth=Truth.ABSENT, why=left) if left else Seen(truth=Truth.HOLDS)
+
+    def perform(self, move: Move, scene: Scene) -> Facts:
+        """See Verb.perform."""
+        _refuse_scratch(move.step, scene)
+        begun_at, clock = scene.now(), time.monotonic()
+        deadline = Deadline(move.step.patience_seconds)
+        members = dict(self.stage.members(move.step.resource, self.stage.target))
+        said = ask_all(members.items())
+        pinned = pinned_of(scene, move.step.resource)
+        found = _already(said, pinned)
+        chosen = found or choose(said, pinned)
+        try:
+            with reading(members[chosen.member].dsn, deadline) as connection:
+                facts = {} if found else self._promote(connection, chosen, move, scene, deadline)
+                promoted = server(chosen.member, connection)
+                facts |= _facts(connection, promoted, pinned)
+                facts |= _finish(connection, promoted, said, members, deadline)
+        except psycopg.Error as error:
+            raise Failed(
+                f"{chosen.member} broke off: {first_line(error)}",
+                hint="see its server log and whether it runs; the step goes on where it stopped",
+            ) from None
+        if (at := _quiet_at(move.step, scene)) is not None:
+            facts["recovered_until"] = at
+        facts["behind"] = _behind(facts.get("recovered_until"), begun_at)
+        return {**facts, "already": found is not None, "seconds": round(time.monotonic() - clock, 3)}
+
+    def _promote(self, connection: Connection, chosen: Server, move: Move, scene: Scene, deadline: Deadline) -> Facts:
+        if chosen.paused:
+            connection.execute("select pg_wal_replay_resume()")
+        facts = self._replay(connection, chosen, move, scene, deadline)
+        _refuse_unequal(connection, chosen, move.step, scene, deadline)
+        facts |= {"slots": follow.make_slots(connection, self._others(move.step.resource, chosen.member))}
+        if chosen.synchronous:
+            connection.execute("alter system set synchronous_standby_names = ''")
+        if chosen.read_only:
+            connection.execute("alter system reset default_transaction_read_only")
+        if chosen.synchronous or chosen.read_only:
+            connection.execute("select pg_reload_conf()")
+        facts["synchronous_before"] = chosen.synchronous
+        connection.execute("select pg_promote(false)")
+        _await_open(connection, chosen.member)
+        return facts
+
+    def _replay(self, connection: Connection, chosen: Server, move: Move, scene: Scene, deadline: Deadline) -> Facts:
+        """What the archive holds beyond the standby. An archive that doesn't answer is tried again; at the last try the
+        promotion goes on without it, visibly: what it holds beyond is not destroyed and can be listed later."""
+        home, name = self.stage.home, move.step.resource
+        if REPLAY_FOLDER in chosen.restore_command:
+            beyond.take_back(connection)
+        try:
+            replay = Replay(
+                store=home.backups(name, self.stage.target),
+                keys=home.keys(name),
+                bin_dir=Path(dict(self.stage.members(name, self.stage.target))[chosen.member].bin_dir),
+                system_id=chosen.place.system_id,
+                timeline=chosen.place.timeline,
+                segment_bytes=chosen.place.segment_bytes,
+                say=scene.say,
+            )
+            gained = replay.all(connection, chosen.received_lsn, deadline)
+        except DrError as trouble:
+            if move.attempt < move.step.tries:
+                raise
+            return {**_told(Beyond()), "archive": f"not replayed: {trouble.fact}"}
+        return {**_told(gained), "archive": "replayed" if gained.files else "nothing beyond the standby"}
+
+    def _others(self, resource: str, member: str) -> tuple[str, ...]:
+        sites = (self.stage.source, self.stage.target)
+        return tuple(name for site in sites for name, _ in self.stage.members(resource, site) if name != member)
+
+
+def _refuse_scratch(step: Step, scene: Scene) -> None:
+    """A drill's promotion is of its scratch: this verb must never open a live standby for it."""
+    if str(scene.arguments(step).get("scratch", "false")).lower() == "true" or scene.plan.pinned.get("live") is False:
+        raise Refused(
+            "a drill promotes its restored copy, never the live standby",
+            hint="the live servers were not touched; see the runbook's step",
+        )
+
+
+def pinned_of(scene: Scene, resource: str) -> Pinned:
+    """What the plan pinned. Raises BadInput for a plan that pinned nothing of the database."""
+    databases = scene.plan.pinned.get("databases")
+    found = databases.get(resource) if isinstance(databases, dict) else None
+    if not isinstance(found, dict):
+        raise BadInput(f"the plan pinned nothing of {resource}", hint="make a new plan with 'dr plan'")
+    return Pinned(system_id=str(found["system_id"]), timeline=int(str(found["timeline"])))
+
+
+def ours(found: Server, pinned: Pinned) -> bool:
+    """Whether a primary is what this plan's promotion makes: the same system on a later timeline."""
+    return found.primary and found.place.system_id == pinned.system_id and found.place.timeline > pinned.timeline
+
+
+def choose(said: Mapping[str, Server | Silent], pinned: Pinned) -> Server:
+    """The most advanced standby: on the pinned timeline, the highest LSN. Raises Refused for another system or a later
+    timeline, which only a new plan may follow; Failed when none answers."""
+    found = standbys(said)
+    strange = next((each for each in found if each.place.system_id != pinned.system_id), None)
+    if strange is not None:
+        raise Refused(
+            f"{strange.member} belongs to system {strange.place.system_id}, the plan is for {pinned.system_id}",
+            hint="it was made anew since: make a new plan with 'dr plan'",
+        )
+    later = next((each for each in found if each.place.timeline > pinned.timeline), None)
+    if later is not None:
+        raise Refused(
+            f"{later.member} stands on timeline {later.place.timeline}, the plan pinned {pinned.timeline}",
+            hint="roles have changed since: make a new plan with 'dr plan'",
+        )
+    able = [each for each in found if each.place.timeline == pinned.timeline]
+    if not able:
+        raise Failed(
+            f"no standby on timeline {pinned.timeline} answers ({whys(said) or 'none is left'})",
+            hint="see whether the servers of the site run ('dr status'); without one, restore a backup there",
+        )
+    return max(able, key=lambda each: (each.place.timeline, each.received_lsn))
+
+
+def unfinished(promoted: Server, said: Mapping[str, Server | Silent], recorded: Facts) -> str:
+    """What is still to be done after the promotion, in words; empty when nothing is. A neighbour that could not be
+    pointed at the new primary is on record and holds nothing up."""
+    if REPLAY_FOLDER in promoted.restore_command:
+        return f"{promoted.member} still has our restore_command"
+    neighbours = recorded.get("neighbours")
+    known = neighbours if isinstance(neighbours, dict) else {}
+    lagging = [
+        each
+        for each in standbys(said)
+        if not follow.follows(each, promoted) and not str(known.get(each.member, "")).startswith("not ")
+    ]
+    return f"{lagging[0].member} does not follow {promoted.member} yet" if lagging else ""
+
+
+def _already(said: Mapping[str, Server | Silent], pinned: Pinned) -> Server | None:
+    open_ = primaries(said)
+    if not open_:
+        return None
+    if len(open_) > 1 or not ours(open_[0], pinned):
+        first = open_[0]
+        raise Refused(
+            f"{first.member} takes writes already, on timeline {first.place.timeline} of system {first.place.system_id}",
+            hint="that is not what the plan pinned: see 'dr status', and make a new plan",
+        )
+    return open_[0]
+
+
+def _await_open(connection: Connection, member: str) -> None:
+    deadline = Deadline(OPENS_SECONDS)
+    while only(connection, "select pg_is_in_recovery()")[0]:
+        if not deadline.left_seconds:
+            raise Failed(
+                f"{member} did not open for writing within {OPENS_SECONDS:g} s",
+                hint="see its server log; it may still be replaying what it had received",
+            )
+        beyond.yield_to_replay(connection)
+        time.sleep(POLL_SECONDS)
+
+
+def _facts(connection: Connection, promoted: Server, pinned: Pinned) -> Facts:
+    """Where the new timeline begins and up to which instant every commit is there, from the server itself."""
+    switches = parse_history(history(connection, promoted.place.timeline))
+    lsn = next((each.lsn for each in reversed(switches) if each.timeline >= pinned.timeline), promoted.place.lsn)
+    has_beats = only(connection, "select to_regclass('standfast.beat') is not null")[0]
+    beat = _BEAT.format(lsn=f"'{lsn_text(lsn)}'") if has_beats else "null"
+    at = only(connection, _RECOVERED.format(beat=beat))[0]
+    return {
+        "member": promoted.member,
+        "system_id": promoted.place.system_id,
+        "timeline": promoted.place.timeline,
+        "lsn": lsn,
+        "recovered_until": rfc3339(at) if at is not None else None,
+    }
+
+
+def _finish(
+    connection: Connection,
+    promoted: Server,
+    said: Mapping[str, Server | Silent],
+    members: Mapping[str, Member],
+    deadline: Deadline,
+) -> Facts:
+    """Nothing of ours is left at the new primary, and its neighbours follow it."""
+    if REPLAY_FOLDER in promoted.restore_command:
+        beyond.take_back(connection)
+    pointed: Facts = {}
+    for each in standbys(said):
+        if each.member != promoted.member:
+            follow.make_slots(connection, (), also=(each.slot,) if each.slot else ())
+            pointed[each.member] = follow.point(each, promoted, members[each.member].dsn, deadline)
+    return {"neighbours": pointed}
+
+
+def _refuse_unequal(connection: Connection, chosen: Server, step: Step, scene: Scene, deadline: Deadline) -> None:
+    """In the graceful variant the standby must stand exactly where the old primary stopped."""
+    stopped = _demoted(step, scene)
+    if stopped is None:
+        return
+    wanted = int(str(stopped["lsn"]))
+    patience = Deadline(min(10.0, deadline.left_seconds))
+    while (now := beyond.replayed(connection)) < wanted and patience.left_seconds:
+        time.sleep(POLL_SECONDS)
+    if now != wanted:
+        raise Refused(
+            f"{chosen.member} replayed up to {lsn_text(now)}, the old primary stopped at {lsn_text(wanted)}",
+            hint="something wrote meanwhile or WAL is missing: start the old primary again, or order "
+            "'dr run ungraceful' and give up what is missing",
+        )
+
+
+def _demoted(step: Step, scene: Scene) -> Facts | None:
+    """The result of this run's demotion of the same database, in the graceful variant."""
+    if scene.mode is not Mode.GRACEFUL:
+        return None
+    names = [
+        each.id for each in scene.plan.steps if each.verb == "demote" and each.resource == step.resource
+    ]  # fmt: skip
+    return next((scene.results[name] for name in names if "lsn" in scene.results.get(name, {})), None)
+
+
+def _quiet_at(step: Step, scene: Scene) -> str | None:
+    """With equal LSNs nothing at all is lost: every commit up to the stop is there."""
+    stopped = _demoted(step, scene)
+    return str(stopped["at"]) if stopped is not None and stopped.get("at") else None
+
+
+def _told(gained: Beyond) -> Facts:
+    return {"replayed_from_archive_segments": gained.files, "replayed_from_archive_bytes": gained.gained_bytes}
+
+
+def _behind(until: object, begun_at: datetime) -> float | None:
+    """Seconds from the newest commit that came back to the beginning of the promotion; None when none is known."""
+    if not isinstance(until, str):
+        return None
+    return round(max(0.0, (begun_at - datetime.fromisoformat(until)).total_seconds()), 3)
