@@ -35,6 +35,8 @@ def start(world: World, site: str) -> Part:
                     "dsn": world.dsn(site, source=site, user="platform"),
                     "s3": world.s3(site, source=site).model_dump(),
                     "bucket": "videos",
+                    "folder": str(world.folder(site, "app")),
+                    "released": site == "east",
                 }
             )
         )
@@ -49,7 +51,7 @@ def start(world: World, site: str) -> Part:
 
 
 def test(world: World, site: str) -> None:
-    """Use it through its door: a video there and back; the newest row; health that fits the database. Raises Unwell."""
+    """Use it through its door: a video there and back, the newest row, its side effects. Raises Unwell."""
     url = world.url("app", site)
     code, _ = ask(url, "PUT", "/videos/self-test", b"moving pictures")
     got, body = ask(url, "GET", "/videos/self-test")
@@ -58,6 +60,9 @@ def test(world: World, site: str) -> None:
     code, said = ask(url, "GET", "/rows/last")
     if code != 200:
         raise Unwell(f"the rows at {site} can't be read: {code} {said!r}")
+    code, said = ask(url, "GET", "/side-effects")
+    if code != 200 or json.loads(said)["waiting"] is None:
+        raise Unwell(f"the side effects at {site} can't be told: {code} {said!r}")
 
 
 def stop(world: World, site: str) -> None:

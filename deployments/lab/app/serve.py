@@ -1,129 +1,113 @@
-"""The sample platform's process. Run as `python -m deployments.lab.app.serve CONFIG_FILE`.
+"""The sample platform's process: its HTTP. Run as `python -m deployments.lab.app.serve CONFIG_FILE`.
 
-POST /rows {"seq", "payload"} answers 201 only after the commit: that row is then *acknowledged*. GET /rows/last,
-GET /health (200 only when this site can serve: its database answers and takes writes), PUT and GET /videos/NAME.
+POST /rows {"seq", "payload"} answers 201 only after the commit: that row is then *acknowledged*. GET /rows/SEQ,
+/rows/last, /rows/from/SEQ, PUT and GET /videos/NAME. GET /health: 200 only when this site serves, its database answers
+and takes writes. GET /ready: 200 when it could, were its database writable. GET and PUT /side-effects {"parked"}.
+GET /connections, POST /drain.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
-from contextlib import contextmanager
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 from botocore.exceptions import BotoCoreError, ClientError
 
-from deployments.lab.s3.client import client
-from recovery.catalog import S3Endpoint
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from deployments.lab.app.database import Silent
+from deployments.lab.app.sample_platform import Platform
 
 BODY_MAX_BYTES = 64 * 1024 * 1024
-POOL_SIZE = 8
-STATEMENT_PATIENCE = "-c statement_timeout=5s"
-
-
-class Platform:
-    """What the handlers share: a handful of database connections and the site's bucket."""
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        self.site: str = config["site"]
-        self.dsn: str = config["dsn"]
-        self.bucket: str = config["bucket"]
-        self.s3 = client(S3Endpoint.model_validate(config["s3"]))
-        self._idle: SimpleQueue[psycopg.Connection] = SimpleQueue()
-
-    @contextmanager
-    def sql(self) -> Iterator[psycopg.Connection]:
-        """A connection in a transaction: committed at the end; dropped when anything went wrong."""
-        try:
-            connection = self._idle.get_nowait()
-        except Empty:
-            connection = psycopg.connect(self.dsn, options=STATEMENT_PATIENCE)
-        try:
-            yield connection
-            connection.commit()
-        except BaseException:
-            connection.close()
-            raise
-        if self._idle.qsize() < POOL_SIZE:
-            self._idle.put(connection)
-        else:
-            connection.close()
-
-    def add_row(self, seq: int, payload: str) -> dict[str, Any]:
-        """Write the row; it is committed when this returns. The same row again is the same answer."""
-        with self.sql() as sql:
-            sql.execute("insert into rows (seq, payload) values (%s, %s) on conflict (seq) do nothing", [seq, payload])
-        with self.sql() as sql:
-            found = sql.execute(
-                "select payload = %s, at, pg_current_wal_insert_lsn()::text from rows where seq = %s", [payload, seq]
-            ).fetchone()
-        if found is None or not found[0]:
-            raise ValueError(f"row {seq} is there with another payload")
-        return {"seq": seq, "at": found[1].isoformat(), "lsn": found[2]}
-
-    def last_row(self) -> dict[str, Any]:
-        """The newest row and how many there are."""
-        with self.sql() as sql:
-            found = sql.execute("select max(seq), count(*) from rows").fetchone()
-        return {"seq": found[0] if found else None, "count": found[1] if found else 0}
-
-    def health(self) -> dict[str, Any]:
-        """What it can do."""
-        with self.sql() as sql:
-            standby = sql.execute("select pg_is_in_recovery()").fetchone() == (True,)
-        return {"site": self.site, "database": "read-only" if standby else "writable"}
+Answer = tuple[int, Any]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request. `platform` is set on a subclass made at the start."""
+    """One client connection. `platform` is set on a subclass made at the start."""
 
     platform: Platform
     protocol_version = "HTTP/1.1"
     timeout = 60
 
+    def setup(self) -> None:
+        """A client connected."""
+        super().setup()
+        self.platform.connections.opened(id(self), self.connection)
+
+    def finish(self) -> None:
+        """The connection ends."""
+        self.platform.connections.closed(id(self))
+        super().finish()
+
     def do_GET(self) -> None:
-        """GET /health, /rows/last, /videos/NAME."""
-        if self.path == "/health":
-            self._answer(self._health)
-        elif self.path == "/rows/last":
-            self._answer(lambda: (200, self.platform.last_row()))
-        elif self.path.startswith("/videos/"):
-            self._answer(self._get_video)
-        else:
-            self._send(404, {"error": "no such page"})
+        """What can be asked."""
+        simple: dict[str, Callable[[], Answer]] = {
+            "/health": self._health,
+            "/ready": self._ready,
+            "/rows/last": lambda: (200, self.platform.last_row()),
+            "/side-effects": lambda: (200, self.platform.effects.told()),
+            "/connections": self._connections,
+        }
+        folder, _, last = self.path.rpartition("/")
+        by_folder: dict[str, Callable[[], Answer]] = {
+            "/videos": self._get_video,
+            "/rows": lambda: self._row(int(last)),
+            "/rows/from": lambda: (200, self.platform.page(int(last))),
+        }
+        self._answer(simple.get(self.path) or by_folder.get(folder) or _no_page)
 
     def do_POST(self) -> None:
-        """POST /rows."""
-        self._answer(self._add_row) if self.path == "/rows" else self._send(404, {"error": "no such page"})
+        """Add a row; drain."""
+        self._answer({"/rows": self._add_row, "/drain": self._drain}.get(self.path, _no_page))
 
     def do_PUT(self) -> None:
-        """PUT /videos/NAME."""
-        self._answer(self._put_video) if self.path.startswith("/videos/") else self._send(404, {"error": "no page"})
+        """Keep a video; park or release side effects."""
+        put_video = self._put_video if self.path.startswith("/videos/") else _no_page
+        self._answer(self._park if self.path == "/side-effects" else put_video)
 
-    def _add_row(self) -> tuple[int, Any]:
+    def _add_row(self) -> Answer:
         asked = json.loads(self._body())
         return 201, self.platform.add_row(int(asked["seq"]), str(asked["payload"]))
 
-    def _health(self) -> tuple[int, Any]:
+    def _row(self, seq: int) -> Answer:
+        found = self.platform.row(seq)
+        return (404, {"error": f"no row {seq}"}) if found is None else (200, found)
+
+    def _health(self) -> Answer:
         health = self.platform.health()
         return 200 if health["database"] == "writable" else 503, health
 
-    def _put_video(self) -> tuple[int, Any]:
+    def _ready(self) -> Answer:
+        ready, told = self.platform.ready()
+        return 200 if ready else 503, told
+
+    def _park(self) -> Answer:
+        parked = json.loads(self._body())["parked"]
+        if not isinstance(parked, bool):
+            raise TypeError("parked is true or false")
+        self.platform.effects.park(parked)
+        return 200, self.platform.effects.told()
+
+    def _connections(self) -> Answer:
+        return 200, {"site": self.platform.site, **self.platform.connections.told(but=id(self))}
+
+    def _drain(self) -> Answer:
+        self._body()
+        return 200, self.platform.drain()
+
+    def _put_video(self) -> Answer:
         put = self.platform.s3.put_object(
             Bucket=self.platform.bucket, Key=self.path.removeprefix("/videos/"), Body=self._body()
         )
         return 201, {"etag": put.get("ETag", "")}
 
-    def _get_video(self) -> tuple[int, Any]:
+    def _get_video(self) -> Answer:
         got = self.platform.s3.get_object(Bucket=self.platform.bucket, Key=self.path.removeprefix("/videos/"))
         return 200, got["Body"].read()
 
@@ -133,7 +117,8 @@ class Handler(BaseHTTPRequestHandler):
             raise ValueError(f"the body is larger than {BODY_MAX_BYTES} bytes")
         return self.rfile.read(length)
 
-    def _answer(self, work: Any) -> None:
+    def _answer(self, work: Callable[[], Answer]) -> None:
+        self.platform.connections.begun(id(self))
         try:
             code, said = work()
         except (ValueError, KeyError, TypeError) as trouble:
@@ -141,15 +126,18 @@ class Handler(BaseHTTPRequestHandler):
         except ClientError as trouble:
             missing = trouble.response.get("Error", {}).get("Code") == "NoSuchKey"
             code, said = (404 if missing else 503), {"error": type(trouble).__name__}
-        except (psycopg.Error, BotoCoreError) as trouble:
+        except (psycopg.Error, BotoCoreError, Silent) as trouble:
             code, said = 503, {"error": str(trouble).splitlines()[0] if str(trouble) else type(trouble).__name__}
         self._send(code, said)
+        self.platform.connections.ended(id(self))
 
     def _send(self, code: int, said: Any) -> None:
         body = said if isinstance(said, bytes) else json.dumps(said).encode()
         self.send_response(code)
         self.send_header("Content-Type", "application/octet-stream" if isinstance(said, bytes) else "application/json")
         self.send_header("Content-Length", str(len(body)))
+        if self.platform.connections.must_close(id(self)):
+            self.send_header("Connection", "close")  # the base class then closes it
         self.end_headers()
         self.wfile.write(body)
 
@@ -157,8 +145,14 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing of each request; troubles are in the answers."""
 
 
+def _no_page() -> Answer:
+    return 404, {"error": "no such page"}
+
+
 class Server(ThreadingHTTPServer):
     """Threads that don't keep it alive; no reverse look-up of its own name."""
+
+    platform: Platform
 
     daemon_threads = True
     allow_reuse_address = True
@@ -170,12 +164,21 @@ class Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
+def made(config: dict[str, Any]) -> Server:
+    """A server that listens, with its sender running; `serve_forever` answers."""
+    platform = Platform(config)
+    server = Server((config["address"], config["port"]), type("PlatformHandler", (Handler,), {"platform": platform}))
+    server.platform = platform
+    platform.effects.start()
+    return server
+
+
 def serve(config: dict[str, Any]) -> None:
     """Serve until SIGTERM."""
-    handler = type("PlatformHandler", (Handler,), {"platform": Platform(config)})
-    server = Server((config["address"], config["port"]), handler)
+    server = made(config)
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     server.serve_forever(poll_interval=0.1)
+    os._exit(0)  # threads that wait for a database that hangs must not keep the process
 
 
 if __name__ == "__main__":

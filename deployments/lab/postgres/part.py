@@ -208,6 +208,8 @@ def _provide(world: World, member: str) -> None:
         with sql.transaction():
             if sql.execute("select to_regclass('public.rows') is null").fetchone() == (True,):
                 sql.execute(schema.SCHEMA)
+            if sql.execute("select to_regclass('public.outbox') is null").fetchone() == (True,):
+                sql.execute(schema.OUTBOX)
 
 
 def _set_password(sql: Connection, role: str, secret: str) -> None:

@@ -86,3 +86,17 @@ grant select on open_orders to auditor;
 analyze accounts;
 analyze orders;
 """
+
+OUTBOX = """
+create table if not exists outbox (
+  id bigint generated always as identity primary key,
+  xid xid8 not null default pg_current_xact_id(),
+  sort text not null check (sort in ('mail', 'webhook', 'job')),
+  seq bigint not null,
+  body text not null,
+  sent_at timestamptz
+);
+create index if not exists outbox_waiting on outbox (xid, id) where sent_at is null;
+grant select, insert, update on outbox to platform;
+"""
+"""Side effects that wait to be sent, each written in its row's transaction. Made when it misses: older labs had none."""
