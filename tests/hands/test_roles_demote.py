@@ -1,0 +1,139 @@
+"""Demotion of a real primary: nothing is lost, proved by the LSN at which it stopped; before the stop all is undone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Self
+
+import psycopg
+import pytest
+from pydantic import JsonValue
+
+from recovery.catalog import Member
+from recovery.drive import Move, Truth
+from recovery.errors import Failed, Refused, Unproven
+from recovery.step import Mode
+from tasks.kind import Facts, Scene
+from tasks.postgres import control
+from tasks.postgres.reading import Deadline
+from tasks.postgres.roles import demote
+from tasks.postgres.roles.demote import Demote
+from tasks.postgres.roles.promote import Promote
+from tests.hands.role_scene import DB, STEPS, Pair, one, pair, perform, run, scene_of, wait_for
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[Pair]:
+    with pair(tmp_path) as found:
+        yield found
+
+
+class AgentOfTest:
+    """Stops east as its agent would."""
+
+    def __init__(self, two: Pair, trouble: Exception | None = None) -> None:
+        self.two, self.trouble, self.orders = two, trouble, list[str]()
+
+    def __call__(
+        self, member: Member, what: str, move: Move, scene: Scene, arguments: Mapping[str, JsonValue],
+        deadline: Deadline,
+    ) -> Facts:  # fmt: skip
+        self.orders.append(what)
+        if self.trouble is not None:
+            raise self.trouble
+        self.two.east.stop()
+        found = control.read(self.two.east.data_dir)
+        return {"lsn": control.shutdown_end(self.two.east.data_dir), "clean": found.clean}
+
+
+class Writer:
+    """Writes rows as fast as it can and remembers which were acknowledged."""
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn, self.acknowledged, self.stop = dsn, list[int](), threading.Event()
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self) -> None:
+        seq = 1000
+        while not self.stop.is_set():
+            try:
+                with psycopg.connect(self.dsn, autocommit=True) as connection:
+                    while not self.stop.is_set():
+                        seq += 1
+                        connection.execute("insert into rows values (%s)", [seq])
+                        self.acknowledged.append(seq)
+            except psycopg.Error:
+                self.stop.wait(0.02)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join()
+
+
+def test_what_was_acknowledged_is_at_the_new_primary_and_the_lsns_are_equal(two: Pair) -> None:
+    plan = two.plan(Mode.GRACEFUL, STEPS)
+    verb = Demote(stage=two.stage(plan), send=AgentOfTest(two))
+    with Writer(two.east.dsn) as writer:
+        wait_for("some rows", lambda: len(writer.acknowledged) > 20)
+        facts = perform(verb, plan, "demote")
+    assert facts["lsn"] == one(two.west.dsn, "select (pg_last_wal_replay_lsn() - '0/0')::bigint")[0]
+    assert verb.observe(plan.steps[0], scene_of(plan, {"demote": facts})).truth is Truth.HOLDS
+    promoted = perform(Promote(stage=two.stage(plan)), plan, "promote", {"demote": facts})
+    assert promoted["lsn"] == facts["lsn"]
+    assert promoted["recovered_until"] == facts["at"]
+    with psycopg.connect(two.west.dsn) as connection:
+        there = {row[0] for row in connection.execute("select seq from rows")}
+    assert set(writer.acknowledged) <= there
+
+
+def test_a_demotion_that_was_killed_after_the_stop_goes_on(two: Pair) -> None:
+    plan = two.plan(Mode.GRACEFUL, STEPS)
+    agent = AgentOfTest(two)
+    two.east.stop()
+    facts = perform(Demote(stage=two.stage(plan), send=agent), plan, "demote")
+    assert agent.orders == ["stop"]
+    assert facts["lsn"] == one(two.west.dsn, "select (pg_last_wal_replay_lsn() - '0/0')::bigint")[0]
+
+
+def test_when_the_stop_fails_the_primary_writes_again(two: Pair) -> None:
+    plan = two.plan(Mode.GRACEFUL, STEPS)
+    verb = Demote(stage=two.stage(plan), send=AgentOfTest(two, Failed("the agent is silent", hint="start it")))
+    with pytest.raises(Failed, match="the agent is silent"):
+        perform(verb, plan, "demote")
+    wait_for("writes", lambda: one(two.east.dsn, "show default_transaction_read_only") == ("off",))
+    run(two.east.dsn, "insert into rows values (101)")
+    run(two.east.dsn, "alter system set default_transaction_read_only = on")
+    run(two.east.dsn, "select pg_reload_conf()")
+    wait_for("read-only", lambda: one(two.east.dsn, "show default_transaction_read_only") == ("on",))
+    assert demote.undo(two.stage(plan), DB)
+    wait_for("writes", lambda: one(two.east.dsn, "show default_transaction_read_only") == ("off",))
+    assert not demote.undo(two.stage(plan), DB)
+
+
+def test_a_stop_that_was_not_clean_proves_nothing(two: Pair) -> None:
+    plan = two.plan(Mode.GRACEFUL, STEPS)
+
+    def killed(*_: object) -> Facts:
+        two.east.kill()
+        assert control.shutdown_end(two.east.data_dir) is None
+        return {"lsn": None, "clean": False}
+
+    with pytest.raises(Unproven, match="not by a clean shutdown"):
+        perform(Demote(stage=two.stage(plan), send=killed), plan, "demote")
+
+
+def test_a_primary_on_another_timeline_than_pinned_is_left_alone(two: Pair) -> None:
+    plan = two.plan(Mode.GRACEFUL, STEPS)
+    system = plan.pinned["databases"][DB]["system_id"]  # type: ignore[index, call-overload]
+    two.east.stop()
+    run(two.west.dsn, "select pg_promote()")
+    swapped = plan.model_copy(update={"pinned": {**plan.pinned, "from": "west", "to": "east"}})
+    with pytest.raises((Refused, Failed)):
+        perform(Demote(stage=two.stage(swapped), send=AgentOfTest(two)), swapped, "demote")
+    assert one(two.west.dsn, "show default_transaction_read_only") == ("off",), system
