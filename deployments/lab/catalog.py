@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from string import Template
 
+from deployments.lab import people
 from deployments.lab.parts import postgres_bin_dir
 from deployments.lab.world import World
 
@@ -22,6 +23,9 @@ def render(world: World) -> Path:
         **{f"agent_{site}": world.url("agent", site) for site in ("east", "west")},
         **{f"s3_{place}": world.s3(place).endpoint_url for place in ("east", "west", "witness")},
         **{f"credentials_{place}": world.s3(place).credentials for place in ("east", "west", "witness")},
+        **{f"app_{site}": world.url("app", site) for site in ("east", "west")},
+        **{f"side_effects_{site}": world.url("app", site) + "/side-effects" for site in ("east", "west")},
+        "approvers": {name: {"key": mark} for name, mark in people.approvers(world).items()},
     }
     text = Template(TEMPLATE.read_text()).substitute({name: json.dumps(value) for name, value in values.items()})
     path = world.home / "catalog.yaml"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deployments.lab import breaking, layout
+from deployments.lab import breaking, layout, people
 from deployments.lab.load import counts
 from deployments.lab.world import World
 
@@ -17,6 +17,7 @@ def status(world: World) -> dict[str, Any]:
         "sites": {site: _site(world, site) for site in layout.SITES},
         "witness": {"s3": _s3(world, layout.WITNESS)},
         "resources": [{"name": "orders-db", "kind": "postgres", "site": site} for site in layout.SITES],
+        "approvers": list(people.approvers(world)),
         "proxy": {"pid": world.processes.pid("proxy"), "control": str(world.control)},
         "faults": [fault.model_dump() for fault in breaking.standing(world)],
         "load": {"pid": world.processes.pid("load"), **counts(world)},

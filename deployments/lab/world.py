@@ -126,24 +126,17 @@ def up(home: Path, *, standbys: int = 1, without: frozenset[str] = frozenset()) 
     `without` names parts that are left out (aws, app, agent). Idempotent; survives being killed at any point.
     Raises BadInput for an unknown part or another number of standbys than the lab was made with.
     """
-    from deployments.lab import raising
+    from deployments.lab import people, raising
 
     unknown = without - PARTS_THAT_MAY_MISS
     if unknown:
         raise BadInput(f"the lab cannot be without {', '.join(sorted(unknown))}", hint="aws, app and agent may miss")
     with _one_at_a_time(home.absolute()):
         world = _found_or_new(home.absolute(), standbys=standbys, without=without)
+        people.make(world.home)
         raised = raising.raise_all(world)
-        _engine_key(raised.home)
+        people.publish(raised)
         return raised
-
-
-def _engine_key(home: Path) -> None:
-    """Runs end with a signed manifest, so a home needs the engine's key; the lab makes one once."""
-    from tasks import keys
-
-    if not (home / "keys" / f"{keys.ENGINE}.ed25519").exists():
-        keys.make(home / "keys", keys.ENGINE, "engine")
 
 
 def down(home: Path, wipe: bool = False) -> list[str]:

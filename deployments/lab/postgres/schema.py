@@ -99,4 +99,4 @@ create table if not exists outbox (
 create index if not exists outbox_waiting on outbox (xid, id) where sent_at is null;
 grant select, insert, update on outbox to platform;
 """
-"""Side effects that wait to be sent, each written in its row's transaction. Made when it misses: older labs had none."""
+"""Side effects that wait to be sent, each written in its row's transaction. Made when it misses (older labs)."""
