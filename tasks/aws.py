@@ -14,10 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from recovery.catalog import S3Endpoint
 from recovery.errors import BadInput
+
+if TYPE_CHECKING:
+    from recovery.catalog import S3Endpoint
 
 T = TypeVar("T")
 Meaning = Literal["absent", "exists", "conflict", "retry", "denied", "no bucket", "other"]
@@ -112,7 +114,7 @@ def client(service: str, endpoint: S3Endpoint, *, region: str, patience_seconds:
                 service,
                 endpoint_url=endpoint.endpoint_url,
                 config=Config(
-                    connect_timeout=2,
+                    connect_timeout=min(2, patience_seconds),
                     read_timeout=min(10, patience_seconds),
                     tcp_keepalive=True,
                     max_pool_connections=32,

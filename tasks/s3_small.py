@@ -14,12 +14,25 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
-from recovery.catalog import S3Endpoint
 from recovery.errors import Failed
 from tasks import aws
+
+
+class Endpoint(Protocol):
+    """Where a bucket is and by whose credentials: recovery.catalog.S3Endpoint, or a StorePlace."""
+
+    @property
+    def endpoint_url(self) -> str | None:
+        """None: AWS's own."""
+        ...
+
+    @property
+    def credentials(self) -> str:
+        """A reference, never a secret."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +67,7 @@ class Signing:
 class SmallObjects:
     """A bucket, for one thread at a time. Raises Failed for every answer but the one asked for, in bounded time."""
 
-    endpoint: S3Endpoint
+    endpoint: Endpoint
     bucket: str
     prefix: str = ""
     region: str = "us-east-1"

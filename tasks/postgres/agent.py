@@ -16,87 +16,24 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import JsonValue
 
-from recovery.catalog import S3Endpoint
-from recovery.errors import BadInput, DrError
-from recovery.step import Name
-from recovery.value import Value
+from recovery.errors import DrError
 from tasks.postgres import seal, wal_file
+from tasks.postgres.agent_config import AgentConfig, StorePlace, load
 from tasks.postgres.agent_http import Door
 from tasks.postgres.agent_memory import Alerts, Memory
 from tasks.postgres.archive_socket import listen
 from tasks.postgres.archiver import Archiver
 from tasks.postgres.heartbeat import Heartbeat
+from tasks.postgres.obeying import Obeying, obey
 from tasks.postgres.shipper import Shipper
-from tasks.s3_store import open_store
-from tasks.store import Store
 
+__all__ = ["Agent", "AgentConfig", "StorePlace", "build", "load", "run"]
 Part = Callable[[threading.Event], None]
 _LOW_FRACTION = 0.1
 _LOW_BYTES = 2 * 1024**3
-
-
-class StorePlace(Value):
-    """A bucket at a site."""
-
-    site: Name
-    bucket: str
-    prefix: str = ""
-    region: str = "us-east-1"
-    endpoint_url: str | None = None
-    credentials: str = "default"
-
-    def open(self, patience_seconds: float) -> Store:
-        """The store behind it."""
-        endpoint = S3Endpoint(endpoint_url=self.endpoint_url, credentials=self.credentials)
-        return open_store(endpoint, self.bucket, self.prefix, region=self.region, patience_seconds=patience_seconds)
-
-
-class AgentConfig(Value):
-    """What an agent is told (JSON). Paths are absolute; `state_dir` defaults to `agent` beside the file.
-
-    `local` is the bucket that makes WAL durable, `remote` and `others` those it is shipped to. `key` is a reference.
-    """
-
-    site: Name
-    resource: Name
-    dsn: str
-    data_dir: Path
-    bin_dir: Path
-    socket: Path
-    address: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8471
-    local: StorePlace
-    remote: StorePlace | None = None
-    others: tuple[StorePlace, ...] = ()
-    state_dir: Path = Path()
-    key: str | None = None
-    heartbeat: bool = True
-    heartbeat_seconds: Annotated[float, Field(gt=0)] = 1.0
-    ahead: Annotated[int, Field(ge=0, le=16)] = 8
-    ready_limit: Annotated[int, Field(ge=1)] = 32
-    reconcile_seconds: Annotated[float, Field(gt=0)] = 300.0
-    base_seconds: Annotated[float, Field(gt=0)] = 20.0
-    store_patience_seconds: Annotated[float, Field(gt=0)] = 20.0
-
-
-def load(path: Path) -> AgentConfig:
-    """The configuration of a file. Raises BadInput naming every wrong key."""
-    try:
-        config = AgentConfig.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise BadInput(f"{path} can't be read: {error.strerror}", hint="name the agent's configuration file") from None
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-        raise BadInput(
-            f"{path}: {wrong}", hint="correct these keys; see AgentConfig in tasks/postgres/agent.py"
-        ) from None
-    if config.state_dir == Path():
-        return config.model_copy(update={"state_dir": path.absolute().parent / "agent"})
-    return config
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +63,7 @@ class Agent:
     shippers: tuple[Shipper, ...]
     heartbeat: Heartbeat
     door: Door
+    obeying: Obeying
     parts: dict[str, Part] = field(default_factory=dict)
 
     def status(self) -> dict[str, JsonValue]:
@@ -146,6 +84,7 @@ class Agent:
             "ready_count": self.archiver.ready(),
             "disk": {**disk} if (disk := self._disk()) is not None else None,
             "alerts": self.alerts.standing(),
+            **self.obeying.status(),
         }
 
     def watch(self, stop: threading.Event) -> None:
@@ -220,13 +159,15 @@ def build(config: AgentConfig) -> Agent:
         shippers=tuple(shippers),
         heartbeat=Heartbeat(config.dsn, alerts=alerts, beats=config.heartbeat, every_seconds=config.heartbeat_seconds),
         door=Door(config.address, config.port),
+        obeying=obey(config),
     )
     agent.door.add("GET", "/status", lambda _query, _body: agent.status())
     agent.door.add("GET", "/health", lambda _query, _body: {"ok": True, "pid": os.getpid()})
+    agent.obeying.open(agent.door)
     for shipper in shippers:
         agent.parts[f"ship-{shipper.site}"] = shipper.run_wal
         agent.parts[f"base-{shipper.site}"] = shipper.run_base
-    agent.parts |= {"heartbeat": agent.heartbeat.run, "watch": agent.watch}
+    agent.parts |= {"heartbeat": agent.heartbeat.run, "watch": agent.watch, "obey": agent.obeying.run}
     return agent
 
 

@@ -87,7 +87,8 @@ class Orders:
             if known is not None:
                 if not known.order.same(order):
                     raise Refused(
-                        f"{order.id} was another order before", hint="an order's id is its attempt's name: send a new one"
+                        f"{order.id} was another order before",
+                        hint="an order's id is its attempt's name: send a new one",
                     )
                 return known.model_dump(mode="json")
             why = refusal(order, site=self.site, resource=self.resource, newest=self.newest(), now=self.now())

@@ -142,7 +142,9 @@ def leashed_of(body: bytes) -> Leashed:
     try:
         return Leashed.model_validate_json(body)
     except ValidationError:
-        raise Failed("a leash's word at the witness is of no known schema", hint="look at it; start the leash again") from None
+        raise Failed(
+            "a leash's word at the witness is of no known schema", hint="look at it; start the leash again"
+        ) from None
 
 
 def overtaken(by: Term) -> Refused:

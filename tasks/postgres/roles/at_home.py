@@ -1,0 +1,14 @@
+"""What an agent is ordered about its data: follow, rebuild, copy, losses. Runs in the agent, at the server's home.
+
+Separate from the verbs, which run in the engine on any machine.
+"""
+
+from __future__ import annotations
+
+from tasks.postgres.orders import Handler
+from tasks.postgres.stopping import Home
+
+
+def handlers(home: Home) -> dict[str, Handler]:
+    """The orders about data."""
+    return {}

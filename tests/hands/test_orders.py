@@ -1,0 +1,229 @@
+"""Orders to an agent: only a trusted engine is obeyed, the same order is one order, a kill is followed by going on."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recovery.errors import BadInput, Failed, Refused, Unproven
+from recovery.order import Order, OrderState, SignedOrder
+from recovery.value import canonical
+from tasks import keys
+from tasks.postgres.agent_http import Door
+from tasks.postgres.order_client import Agent, Done, Silent
+from tasks.postgres.orders import Orders, Work
+from tasks.signatures import Signer
+
+NOW = datetime(2026, 11, 24, 3, tzinfo=UTC)
+RUN = "a" * 64
+
+
+@dataclass
+class Scene:
+    folder: Path
+    sign: Signer
+    door: Door
+    orders: Orders
+    url: str
+    done: list[Work] = field(default_factory=list)
+    release: threading.Event = field(default_factory=threading.Event)
+    begun: threading.Event = field(default_factory=threading.Event)
+
+    def agent(self, **more: Any) -> Agent:
+        return Agent(**{"url": self.url, "sign": self.sign, "now": lambda: NOW, **more})
+
+    def order(self, order_id: str, what: str = "count", **more: Any) -> Done | Silent:
+        words = {
+            "resource": "orders-db", "site": "east", "generation": 3, "run": RUN, "patience_seconds": 10.0, **more,
+        }  # fmt: skip
+        agent = words.pop("agent", None) or self.agent()
+        return agent.order(order_id, what, **words)
+
+
+def machine(folder: Path, scene: Scene) -> Orders:
+    def count(work: Work) -> dict[str, Any]:
+        scene.done.append(work)
+        work.say("counting", 0.5)
+        return {"count": len(scene.done)}
+
+    def slow(work: Work) -> dict[str, Any]:
+        scene.done.append(work)
+        work.say("half", 0.5)
+        scene.begun.set()
+        assert scene.release.wait(10)
+        return {"slow": True}
+
+    def fail(work: Work) -> dict[str, Any]:
+        scene.done.append(work)
+        raise {"failed": Failed, "refused": Refused, "unproven": Unproven}[work.text("how")]("no", hint="ask")
+
+    def bug(work: Work) -> dict[str, Any]:
+        return {"x": 1 // int(work.number("by", 0))}
+
+    return Orders(
+        folder=folder,
+        site="east",
+        resource="orders-db",
+        trusted=(f"folder:{scene.folder / 'keys'}",),
+        handlers={"count": count, "slow": slow, "fail": fail, "bug": bug},
+        now=lambda: NOW,
+    )
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    keys.make(tmp_path / "keys", "engine", "engine")
+    door = Door("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{door.server_port}"
+    made = Scene(folder=tmp_path, sign=keys.signer(tmp_path / "keys", "engine"), door=door, orders=None, url=url)  # type: ignore[arg-type]
+    made.orders = machine(tmp_path / "orders", made)
+    made.orders.load()
+    door.add("POST", "/orders", lambda _query, body: made.orders.post(body))
+    door.add("GET", "/orders/", lambda query, _body: made.orders.get(query["below"], float(query.get("wait", 0))))
+    thread = threading.Thread(target=door.serve_forever, args=(0.02,))
+    thread.start()
+    yield made
+    made.release.set()
+    door.shutdown()
+    thread.join()
+    door.server_close()
+
+
+def test_an_order_is_carried_out_once_however_often_it_is_sent(scene: Scene):
+    assert scene.order("a-1") == Done(facts={"count": 1})
+    assert scene.order("a-1") == Done(facts={"count": 1})
+    assert scene.order("a-2") == Done(facts={"count": 2})
+    assert len(scene.done) == 2
+
+
+def test_the_same_id_with_other_words_is_refused(scene: Scene):
+    scene.order("a-1")
+    with pytest.raises(Refused, match="another order before"):
+        scene.order("a-1", arguments={"more": True})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"resource": "other-db"}, "is for other-db"),
+        ({"site": "west"}, "is for west"),
+        ({"generation": 2}, "generation 3 was ordered before"),
+    ],
+)
+def test_what_is_not_for_this_agent_or_is_older_is_refused(scene: Scene, change: dict[str, Any], said: str):
+    scene.order("a-1")
+    with pytest.raises(Refused, match=said):
+        scene.order("a-2", **change)
+    assert len(scene.done) == 1
+
+
+def test_an_expired_order_is_refused_unless_it_was_taken_before(scene: Scene):
+    late = scene.agent(now=lambda: NOW - timedelta(minutes=5))
+    with pytest.raises(Refused, match="expired"):
+        scene.order("a-1", agent=late)
+    assert scene.done == []
+    scene.order("a-2")
+    assert scene.order("a-2", agent=late) == Done(facts={"count": 1})
+
+
+def test_a_stranger_s_order_and_a_changed_one_are_refused(scene: Scene):
+    keys.make(scene.folder / "others", "engine", "engine")
+    with pytest.raises(Refused, match="does not trust"):
+        scene.order("a-1", agent=scene.agent(sign=keys.signer(scene.folder / "others", "engine")))
+    order = Order(
+        id="a-2", what="count", resource="orders-db", site="east", generation=3, run=RUN,
+        expires_at=NOW + timedelta(seconds=9),
+    )  # fmt: skip
+    pem = scene.sign.public_pem.decode()
+    signed = SignedOrder(order=order, public_key=pem, signature=scene.sign(canonical(order)))
+    forged = signed.but(order=order.but(generation=4))
+    with pytest.raises(Refused, match="signature is not valid"):
+        scene.orders.post(canonical(forged))
+    with pytest.raises(BadInput, match="no signed order"):
+        scene.orders.post(b'{"what": "count"}')
+    with pytest.raises(BadInput, match="no ed25519 key|not an ed25519 key"):
+        scene.orders.post(canonical(signed.but(public_key="x")))
+    assert scene.done == []
+
+
+def test_an_approver_s_key_in_the_same_folder_orders_nothing(scene: Scene):
+    keys.make(scene.folder / "keys", "ann", "approver")
+    with pytest.raises(Refused, match="does not trust"):
+        scene.order("a-1", agent=scene.agent(sign=keys.signer(scene.folder / "keys", "ann")))
+
+
+def test_what_an_agent_cannot_do_is_said_with_what_it_can(scene: Scene):
+    with pytest.raises(BadInput, match="cannot 'dance'") as trouble:
+        scene.order("a-1", "dance")
+    assert "count" in trouble.value.hint
+
+
+@pytest.mark.parametrize(("how", "kind"), [("failed", Failed), ("refused", Refused), ("unproven", Refused)])
+def test_a_failure_says_whether_trying_again_can_help(scene: Scene, how: str, kind: type[Exception]):
+    for _ in range(2):
+        with pytest.raises(kind, match="no"):
+            scene.order("a-1", "fail", arguments={"how": how})
+    assert len(scene.done) == 1, "a failed order stays failed: the next attempt has its own id"
+
+
+def test_a_defect_of_a_handler_is_a_failure_with_its_name(scene: Scene):
+    with pytest.raises(Failed, match="ZeroDivisionError"):
+        scene.order("a-1", "bug")
+
+
+def test_progress_is_told_and_a_patience_that_ends_is_silence_with_the_order_underway(scene: Scene):
+    said: list[tuple[str, float | None]] = []
+    answer = scene.order("a-1", "slow", patience_seconds=0.3, say=lambda text, share: said.append((text, share)))
+    assert isinstance(answer, Silent)
+    assert answer.underway
+    assert ("half", 0.5) in said
+    scene.release.set()
+    assert scene.order("a-1", "slow") == Done(facts={"slow": True})
+    assert len(scene.done) == 1
+
+
+def test_an_agent_that_is_not_there_is_silence_and_never_an_error(scene: Scene):
+    nowhere = scene.agent(url="http://127.0.0.1:9")
+    answer = scene.order("a-1", agent=nowhere, patience_seconds=0.3)
+    assert isinstance(answer, Silent)
+    assert not answer.underway
+    assert isinstance(nowhere.get("/status", patience_seconds=0.3), Silent)
+
+
+def test_an_agent_that_was_killed_in_the_middle_goes_on_with_the_order(scene: Scene):
+    scene.order("a-1", "slow", patience_seconds=0.3)
+    assert scene.begun.wait(5)
+    kept = OrderState.model_validate_json((scene.folder / "orders" / "a-1.json").read_bytes())
+    assert kept.state == "underway"
+    (scene.folder / "orders" / "broken.json").write_text("{")
+    scene.begun.clear()
+    scene.orders = machine(scene.folder / "orders", scene)  # another process would read the same folder
+    scene.orders.load()
+    assert scene.begun.wait(5), "it began again by itself"
+    assert scene.orders.underway() == ("a-1",)
+    scene.release.set()
+    assert scene.order("a-1", "slow") == Done(facts={"slow": True})
+    assert (scene.folder / "orders" / "broken.damaged").exists()
+
+
+def test_old_orders_are_forgotten_and_the_newest_generation_is_not(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tasks.postgres.orders.MOST_KEPT", 2)
+    scene.order("new", generation=9)
+    for number in range(5):
+        scene.order(f"a-{number}", generation=9)
+    assert len(list((scene.folder / "orders").glob("*.json"))) <= 4
+    with pytest.raises(Refused, match="generation 9 was ordered before"):
+        scene.order("late", generation=8)
+
+
+def test_an_unknown_order_is_told_so_over_http(scene: Scene):
+    status, said = scene.door.answer("GET", "/orders/none?wait=0", b"")
+    assert status == 400
+    assert "no order 'none'" in json.dumps(said)
