@@ -135,3 +135,9 @@ class Catalog(Value):
     health_checks: dict[Name, HealthCheck] = {}
     routing: RoutingCluster | None = None
     consent: Consent = Consent()
+
+    @property
+    def lease_sites(self) -> tuple[str, ...]:
+        """Where leases live, the ledger's home first, then the recovery sites; meaningless for a directory's home."""
+        recovery = (name for name, site in self.sites.items() if site.role == "recovery")
+        return tuple(dict.fromkeys((self.ledger.home, *recovery)))

@@ -47,13 +47,16 @@ class Report(Value):
     runs: tuple[Checked, ...] = ()
     troubles: tuple[Trouble, ...] = ()
     """Troubles that belong to no single run: two copies of the ledger that disagree."""
+    silent: dict[str, str] = {}
+    """Copies that did not answer, and why: they were not compared."""
 
     @property
     def outcome(self) -> Outcome:
-        """Failed when anything was tampered with; unproven when a run is open or unsigned; passed otherwise."""
+        """Failed when anything was tampered with; unproven when a run is open or unsigned, or a copy of the ledger did
+        not answer; passed otherwise."""
         if self.troubles:
             return Outcome.FAILED
-        found = {checked.outcome for checked in self.runs}
+        found = {checked.outcome for checked in self.runs} | ({Outcome.UNPROVEN} if self.silent else set())
         return next((o for o in (Outcome.FAILED, Outcome.UNPROVEN) if o in found), Outcome.PASSED)
 
 

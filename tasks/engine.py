@@ -16,20 +16,22 @@ from pydantic import JsonValue
 from recovery.drive import Finish, Halt
 from recovery.errors import Failed
 from recovery.evidence import Record, manifest_key
-from recovery.journal import RUN_BEGUN, outcome
+from recovery.journal import RUN_BEGUN, generation, outcome
 from recovery.lease import Terms
 from recovery.plan import Plan
 from recovery.value import canonical
 from tasks.home import Home
 from tasks.journal import Journal, read_records
 from tasks.kind import Verbs
-from tasks.leases import Holding, Leases
+from tasks.lease_places import Holdings, PlacedLeases, leases_of
 from tasks.ledger import Ledger
+from tasks.ledger_mirrored import MirroredLedger, silent_of
 from tasks.loop import Door, Event, Loop, plainly
 from tasks.store import AlreadyThere
 
 LEASE_SECONDS = 30.0
 CLOCK_BOUND = timedelta(seconds=2)
+SETTLE_SECONDS = 3.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,10 +58,11 @@ class Act:
     def run(self, plan: Plan, verbs: Verbs, *, lease: str, conclude: Conclude) -> tuple[Record, ...]:
         """Act on the plan, or go on with it; a finished one only gives its records. Refused while another acts."""
         ledger = self.home.ledger()
-        if outcome(read_records(ledger, plan.run)) is not None:
-            return read_records(ledger, plan.run)
+        known = read_records(ledger, plan.run)
+        if outcome(known) is not None:
+            return known
         sign = self.home.signer()
-        with self.holding(lease, plan.run) as held:
+        with self.holding(lease, plan.run, least=generation(known) + 1) as held:
             keep_plan(ledger, plan)  # under the lease: who is refused has written nothing
             journal = Journal(
                 ledger, plan.run, who=self.home.who, generation=held.generation, clock=self.home.now, digest=plan.digest
@@ -72,7 +75,8 @@ class Act:
             subject = str(plan.arguments.get("resource", plan.service))
             journal.append(said.kind, subject, facts=said.facts, measures=said.measures, end=self.home.now())
             journal.end(said.outcome, sign)
-            return journal.records()
+        self._settle(ledger)
+        return journal.records()
 
     def discard_unfinished(self, lease: str, run: str, verbs_for: Callable[[Plan], Verbs]) -> str:
         """If the lease's last run never ended, cancel it and clean up after it. Gives what was done, for people."""
@@ -85,8 +89,13 @@ class Act:
         if not records or (ended is not None and ledger.get(manifest_key(last.run)) is not None):
             return ""
         plan = read_plan(ledger, last.run)
+        if silent := silent_of(ledger):
+            # Its newest records may lie where nobody answers now; what is written here would then be a second chain.
+            text = f"run {plan.run[:8]} is unfinished; it is left so, since {', '.join(silent)} does not answer"
+            self.tell(Event(step="unfinished", word="noted", text=text))
+            return text
         sign = self.home.signer()
-        with self.holding(lease, last.run) as held:
+        with self.holding(lease, last.run, least=generation(records) + 1) as held:
             journal = Journal(
                 ledger, last.run, who=self.home.who, generation=held.generation, clock=self.home.now, digest=plan.digest
             )
@@ -98,23 +107,35 @@ class Act:
         self.tell(Event(step="unfinished", word="noted", text=text))
         return text
 
+    def _settle(self, ledger: Ledger) -> None:
+        """Give the copies of the ledger a moment, and say which place has not got the run's records."""
+        behind = ledger.settle(SETTLE_SECONDS) if isinstance(ledger, MirroredLedger) else {}
+        for place, keys in behind.items():
+            text = f"{len(keys)} records are not at {place} yet: 'dr evidence sync' or the next sweep carries them"
+            self.tell(Event(step="ledger", word="noted", text=text))
+
     @property
     def _here(self) -> dict[str, JsonValue]:
         """Where this engine keeps its scratch: another home can cancel a run, but not remove what lies here."""
         return {"home": f"{socket.gethostname()}:{self.home.folder}"}
 
-    def leases(self) -> Leases:
-        """The leases at the ledger's home, in a bucket without object lock."""
+    def leases(self, *, need_home: bool = False) -> PlacedLeases:
+        """The leases at the ledger's home and, for when that is silent, at the recovery site; see PlacedLeases.
+
+        `need_home`: for live changes, unless the hazard `ledger-degraded` is accepted.
+        """
         terms = Terms(seconds=LEASE_SECONDS, clock_bound=CLOCK_BOUND)
-        return Leases(self.home.lease_store(), terms=terms, clock=self.home.now)
+        return leases_of(self.home, terms, need_home=need_home)
 
     @contextmanager
-    def holding(self, lease: str, run: str) -> Iterator[Holding]:
-        """Hold a lease while the block runs."""
-        with self.leases().hold(lease, run) as held:
+    def holding(self, lease: str, run: str, *, least: int = 0, need_home: bool = False) -> Iterator[Holdings]:
+        """Hold a lease while the block runs, in generation `least` or a newer one."""
+        with self.leases(need_home=need_home).hold(lease, run, least=least) as held:
+            if held.silent:
+                self.tell(Event(step="lease", word="noted", text=f"held at the recovery site: {held.silent}"))
             yield held
 
-    def _drive(self, plan: Plan, verbs: Verbs, journal: Journal, held: Holding) -> Halt | None:
+    def _drive(self, plan: Plan, verbs: Verbs, journal: Journal, held: Holdings) -> Halt | None:
         loop = Loop(
             plan=plan,
             verbs=verbs,

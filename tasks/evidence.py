@@ -6,17 +6,20 @@ Separate from the journal because it must work on a ledger that is damaged, and 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from recovery.errors import BadInput
+from recovery.errors import BadInput, Failed
 from recovery.evidence import Link, Manifest, Trouble, manifest_key, read_link, read_manifest, signed_bytes_of
 from recovery.value import rfc3339
 from recovery.verification import Checked, Report, Signed, judge_run
 from tasks import signatures
 from tasks.endorsements import endorsed
 from tasks.ledger import Ledger
+from tasks.ledger_mirrored import silent_of
 
 KEYS = "keys/"
+READERS = 16
 
 
 def verify(ledger: Ledger, *, trusted: Collection[str] | None = None, runs: Collection[str] | None = None) -> Report:
@@ -75,18 +78,38 @@ def public_keys(ledger: Ledger) -> dict[str, bytes]:
 
 
 def conflicts(ledgers: Sequence[Ledger]) -> tuple[Trouble, ...]:
-    """Documents that differ between copies of one ledger. Missing ones are no trouble: a merge is a union."""
+    """Documents that differ between copies of one ledger. Missing ones are no trouble: a merge is a union. A copy that
+    is silent is left out."""
     troubles: list[Trouble] = []
     known: dict[str, tuple[str, bytes]] = {}
     for ledger in ledgers:
-        for key in ledger.list(""):
-            body = ledger.get(key) or b""
+        try:
+            documents = _documents(ledger)
+        except Failed:
+            continue
+        for key, body in documents:
             place, first = known.setdefault(key, (ledger.place, body))
             if first != body:
                 fact = f"{key} is one thing in {place} and another in {ledger.place}"
                 run = key.split("/")[1] if key.startswith("runs/") else ""
                 troubles.append(Trouble(run=run, sequence=None, fact=fact))
     return tuple(troubles)
+
+
+def compared(report: Report, ledger: Ledger) -> Report:
+    """The report with what the copies of the ledger say of each other, and which of them are silent."""
+    silent = silent_of(ledger)
+    awake = [each for each in getattr(ledger, "ledgers", ()) if each.place not in silent]
+    return report.model_copy(
+        update={"troubles": (*report.troubles, *conflicts(awake)), "silent": {**silent, **silent_of(ledger)}}
+    )
+
+
+def _documents(ledger: Ledger) -> list[tuple[str, bytes]]:
+    """Everything in one copy, read many at once."""
+    keys = list(ledger.list(""))
+    with ThreadPoolExecutor(max_workers=READERS) as pool:
+        return list(zip(keys, pool.map(lambda key: ledger.get(key) or b"", keys), strict=True))
 
 
 def _check(ledger: Ledger, run: str, public: dict[str, bytes], accepted: frozenset[str] | None) -> Checked:

@@ -17,14 +17,20 @@ from recovery.catalog import Catalog, PostgresResource
 from recovery.errors import BadInput
 
 if TYPE_CHECKING:
+    from recovery.observation import LedgerSeen
+    from tasks.circuit import Circuit
     from tasks.ledger import Ledger
     from tasks.postgres.seal import Keys
     from tasks.s3_store import S3Store
     from tasks.signatures import Signer
     from tasks.store import Store
 
-MIRROR_SECONDS = 2.0
-"""The patience with a mirror of the ledger: a record waits for its home, never long for a copy."""
+LEDGER_SECONDS = 2.0
+"""The patience with one place of the ledger or of leases where there is another to go to."""
+ONLY_SECONDS = 30.0
+"""The patience where there is none."""
+SEEN_SECONDS = 1.0
+"""The patience of a look at who answers."""
 
 
 def clock() -> datetime:
@@ -40,6 +46,8 @@ class Home:
     catalog: Catalog
     now: Callable[[], datetime] = clock
     _opened: dict[str, Ledger] = field(default_factory=dict, compare=False, repr=False)
+    _scouts: dict[str, S3Store] = field(default_factory=dict, compare=False, repr=False)
+    _circuits: dict[str, Circuit] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def scratch(self) -> Path:
@@ -79,9 +87,15 @@ class Home:
         found = self.resource(resource)
         return self.store(site, found.bucket, found.prefix)
 
+    def circuit(self, place: str) -> Circuit:
+        """Whether a site, or a directory, may be asked for records or leases: one knowledge for all who ask here."""
+        from tasks.circuit import Circuit
+
+        return self._circuits.setdefault(place, Circuit())
+
     def ledger(self) -> Ledger:
         """The ledger at its home, mirrored to the sites that the catalog names. Opened once, so that it knows for how
-        long a silent mirror rests."""
+        long a silent place rests."""
         if "ledger" not in self._opened:
             self._opened["ledger"] = self._ledger()
         return self._opened["ledger"]
@@ -92,25 +106,51 @@ class Home:
         from tasks.ledger_s3 import S3Ledger
 
         where = self.catalog.ledger
-        mirrors = [
-            S3Ledger(self.store(site, where.bucket, patience_seconds=MIRROR_SECONDS), f"s3://{where.bucket} at {site}")
-            for site in where.mirrors
-        ]
-        if where.home.startswith("directory:"):
-            folder = (self.folder / where.home.removeprefix("directory:")).resolve()
-            home: Ledger = DirectoryLedger(folder)
-        else:
-            home = S3Ledger(self.store(where.home, where.bucket), f"s3://{where.bucket} at {where.home}")
-        return MirroredLedger(home, mirrors) if mirrors else home
+        patience = LEDGER_SECONDS if where.mirrors else ONLY_SECONDS
 
-    def lease_store(self) -> Store:
-        """Where leases live: at the ledger's home, in a bucket of their own without object lock; or in HOME/leases."""
+        def bucket(site: str) -> Ledger:
+            store = self.store(site, where.bucket, patience_seconds=patience)
+            return S3Ledger(store, f"s3://{where.bucket} at {site}")
+
+        mirrors = [bucket(site) for site in where.mirrors]
+        if where.home.startswith("directory:"):
+            home: Ledger = DirectoryLedger((self.folder / where.home.removeprefix("directory:")).resolve())
+        else:
+            home = bucket(where.home)
+        if not mirrors:
+            return home
+        return MirroredLedger(home, mirrors, circuits=[self.circuit(place) for place in (where.home, *where.mirrors)])
+
+    def scout(self, site: str) -> S3Store:
+        """The ledger's bucket at a site with the patience of a look, opened once."""
+        if site not in self._scouts:
+            self._scouts[site] = self.store(site, self.catalog.ledger.bucket, patience_seconds=SEEN_SECONDS)
+        return self._scouts[site]
+
+    @property
+    def lease_sites(self) -> tuple[str, ...]:
+        """Where leases live: at the ledger's home, and at the recovery site for when that is silent. Empty: HOME."""
+        where = self.catalog.ledger
+        return () if where.home.startswith("directory:") else self.catalog.lease_sites
+
+    def lease_places(self) -> tuple[tuple[str, Store, Circuit], ...]:
+        """Every place of leases, the home first: its name for people, the bucket (without object lock), its circuit."""
         from tasks.dir_store import DirStore
 
-        where = self.catalog.ledger
-        if where.home.startswith("directory:"):
-            return DirStore(self.folder / "leases")
-        return self.store(where.home, where.leases)
+        sites = self.lease_sites
+        if not sites:
+            folder = self.folder / "leases"
+            return ((str(folder), DirStore(folder), self.circuit(str(folder))),)
+        patience = LEDGER_SECONDS if len(sites) > 1 else ONLY_SECONDS
+        bucket = self.catalog.ledger.leases
+        return tuple(
+            (f"s3://{bucket} at {site}", self.store(site, bucket, patience_seconds=patience), self.circuit(site))
+            for site in sites
+        )
+
+    def lease_store(self) -> Store:
+        """The first place of leases: at the ledger's home, or in HOME/leases."""
+        return self.lease_places()[0][1]
 
     def signer(self) -> Signer:
         """The engine's key. Raises BadInput when there is none yet."""
@@ -131,6 +171,33 @@ class Home:
         current = self.folder / path
         retired = sorted(current.parent.glob(f"{current.stem}.*{current.suffix}"))
         return keyring(f"file:{each}" for each in (current, *retired))
+
+
+def ledger_seen(home: Home) -> LedgerSeen:
+    """Whether the ledger's home answers, and which mirrors do. Bounded to about a second, whoever is silent."""
+    from concurrent.futures import ThreadPoolExecutor, wait
+
+    from recovery.errors import DrError
+    from recovery.observation import LedgerSeen
+
+    where = home.catalog.ledger
+    sites = tuple(dict.fromkeys((*(() if where.home.startswith("directory:") else (where.home,)), *where.mirrors)))
+
+    def answers(site: str) -> bool:
+        try:
+            home.scout(site).head("keys/")
+        except DrError:
+            return False
+        return True
+
+    pool = ThreadPoolExecutor(max(1, len(sites)), thread_name_prefix="ledger-seen")
+    asked = {site: pool.submit(answers, site) for site in sites}
+    wait(asked.values(), timeout=SEEN_SECONDS * 1.5)
+    pool.shutdown(wait=False)
+    there = {site for site, said in asked.items() if said.done() and said.result()}
+    at_home = where.home.startswith("directory:") or where.home in there
+    mirrors = tuple(site for site in where.mirrors if site in there)
+    return LedgerSeen(home="answers" if at_home else "silent", mirrors=mirrors)
 
 
 def open_home(folder: Path, *, now: Callable[[], datetime] = clock) -> Home:

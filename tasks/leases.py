@@ -115,7 +115,10 @@ class Holding:
 
 
 class Leases:
-    """The leases in one bucket, as one owner sees them."""
+    """The leases in one bucket, as one owner sees them.
+
+    `reachable` false: the bucket is known to be silent, and a release is not worth a patience.
+    """
 
     def __init__(
         self,
@@ -124,8 +127,10 @@ class Leases:
         *,
         owner: str | None = None,
         clock: Callable[[], datetime] = wall_clock,
+        reachable: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
+        self._reachable = reachable
         self._terms = terms
         self._clock = clock
         self._owner = owner or owners.owner_here()
@@ -135,8 +140,9 @@ class Leases:
         found = self._store.get(lease_key(service))
         return None if found is None else _read(lease_key(service), found[0])
 
-    def take(self, service: str, run: str) -> Holding:
-        """Take the lease now. Raises Refused, naming owner and run, when another holds it."""
+    def take(self, service: str, run: str, *, least: int = 0) -> Holding:
+        """Take the lease now, in generation `least` or a newer one. Raises Refused, naming owner and run, when another
+        holds it."""
         key = lease_key(service)
         for _ in range(_MOST_RACES):
             found = self._store.get(key)
@@ -150,7 +156,7 @@ class Leases:
                     generation = lease.generation
                 case Take(generation=generation):
                     pass
-            lease = made(request, generation, now, self._terms.seconds)
+            lease = made(request, max(generation, least), now, self._terms.seconds)
             try:
                 etag = self._store.replace(key, canonical(lease), found[1].etag if found else None)
             except Changed:
@@ -162,12 +168,12 @@ class Leases:
         )
 
     @contextmanager
-    def hold(self, service: str, run: str, *, patience_seconds: float = 0.0) -> Iterator[Holding]:
+    def hold(self, service: str, run: str, *, patience_seconds: float = 0.0, least: int = 0) -> Iterator[Holding]:
         """Take the lease (waiting for it no longer than the patience), renew it meanwhile, release it at the end.
 
         Renewal goes on in a thread at each third of the lease's time; when it fails, `check` says so from then on.
         """
-        holding = self._take_patiently(service, run, patience_seconds)
+        holding = self._take_patiently(service, run, patience_seconds, least)
         stop = threading.Event()
         keeper = threading.Thread(target=_keep, args=(holding, stop, self._terms.seconds / 3), daemon=True)
         keeper.start()
@@ -177,27 +183,28 @@ class Leases:
             stop.set()  # moves may be underway until the process has ended: only its end, or time, frees the lease
             raise
         except BaseException:
-            _give_up(holding, keeper, stop)
+            self._give_up(holding, keeper, stop)
             raise
-        _give_up(holding, keeper, stop)
+        self._give_up(holding, keeper, stop)
 
-    def _take_patiently(self, service: str, run: str, patience_seconds: float) -> Holding:
+    def _give_up(self, holding: Holding, keeper: threading.Thread, stop: threading.Event) -> None:
+        stop.set()
+        if not self._reachable():
+            return  # the lease lapses by itself; a renewal that is underway ends with the process
+        keeper.join()
+        with suppress(Failed):  # unreachable: the next owner waits for the lapse
+            holding.release()
+
+    def _take_patiently(self, service: str, run: str, patience_seconds: float, least: int) -> Holding:
         deadline = time.monotonic() + patience_seconds
         pause = min(1.0, self._terms.seconds / 10)
         while True:
             try:
-                return self.take(service, run)
+                return self.take(service, run, least=least)
             except Refused:
                 if time.monotonic() + pause > deadline:
                     raise
             time.sleep(pause)
-
-
-def _give_up(holding: Holding, keeper: threading.Thread, stop: threading.Event) -> None:
-    stop.set()
-    keeper.join()
-    with suppress(Failed):  # unreachable: the lease lapses by itself, and the next owner waits for that
-        holding.release()
 
 
 def _keep(holding: Holding, stop: threading.Event, every_seconds: float) -> None:

@@ -1,23 +1,31 @@
 """The ledger with its mirrors: the home first, then the other sites while these can be reached (PLAN.md).
 
-Separate from the places themselves because it alone decides where a record goes when one of them is silent. A place
-that failed rests for a while, so that a dead site costs one patience and not one for each record. A merge is a union.
+Separate from the places themselves because it alone decides where a record goes when one of them is silent. A record is
+durable in one place before its writer goes on: the home, or else the first mirror that answers. The other places get it
+beside the run, so that a dead site costs nobody more than a moment. A merge is a union.
+
+Two writers of one chain: the lease lets one run have one driver, and its generation stands in every record. A driver
+reads the union of all that answers before it writes, and what a place lacks of the run is carried there first, so a
+sequence number that was used elsewhere is not used again. One way remains: the last driver's newest records lie only
+in a place that is silent now. Both records are then kept, each in its place, and the verification names them.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeVar
 
-from recovery.errors import Failed
+from recovery.errors import DrError, Failed
+from tasks.circuit import REST_SECONDS, Circuit
 from tasks.ledger import Ledger
-from tasks.store import AlreadyThere
+from tasks.ledger_courier import Courier
 
 T = TypeVar("T")
-REST_SECONDS = 30.0
+LINGER_SECONDS = 0.25
+"""How long a record waits for its copies. What answers does so much sooner; what is late gets them beside the run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,18 +40,11 @@ class Synced:
     conflicts: tuple[str, ...]
 
 
-@dataclass(kw_only=True, slots=True)
-class _Place:
-    ledger: Ledger
-    missing: set[str] = field(default_factory=set)
-    rests_until: float = 0.0
-    trouble: str = ""
-
-
 class MirroredLedger:
-    """Implements tasks.ledger.Ledger over a home and its mirrors. Thread-safe: calls wait for each other.
+    """Implements tasks.ledger.Ledger over a home and its mirrors. Thread-safe.
 
-    `now_seconds` is a monotonic clock.
+    `circuits`, one for each place in order, are shared with whatever else is asked there; `now_seconds` is a monotonic
+    clock, for circuits of its own.
     """
 
     def __init__(
@@ -51,166 +52,146 @@ class MirroredLedger:
         home: Ledger,
         mirrors: Sequence[Ledger],
         *,
+        circuits: Sequence[Circuit] | None = None,
         rest_seconds: float = REST_SECONDS,
         now_seconds: Callable[[], float] = time.monotonic,
+        linger_seconds: float = LINGER_SECONDS,
     ) -> None:
-        self._places = tuple(_Place(ledger=ledger) for ledger in (home, *mirrors))
-        self._rest_seconds = rest_seconds
-        self._now = now_seconds
-        self._conflicts: set[str] = set()
-        self._lock = threading.RLock()
+        places = (home, *mirrors)
+        own = [Circuit(rest_seconds=rest_seconds, now_seconds=now_seconds) for _ in places]
+        self._linger_seconds = linger_seconds
+        self._copies = tuple(
+            Courier(place, circuit, lambda key, place=place: self._fetch(key, place))  # type: ignore[misc]
+            for place, circuit in zip(places, circuits or own, strict=True)
+        )
 
     @property
     def place(self) -> str:
         """See Ledger.place: the home's."""
-        return self._places[0].ledger.place
+        return self._copies[0].ledger.place
 
     @property
     def ledgers(self) -> tuple[Ledger, ...]:
         """The home, then the mirrors."""
-        return tuple(place.ledger for place in self._places)
+        return tuple(copy.ledger for copy in self._copies)
 
     @property
     def degraded(self) -> str:
         """Why records do not reach the home now, or nothing. Starting a live change then needs that hazard accepted."""
-        home = self._places[0]
-        return f"the ledger's home {home.ledger.place} cannot be reached: {home.trouble}" if home.trouble else ""
+        trouble = self._copies[0].circuit.trouble
+        return f"the ledger's home {self.place} cannot be reached: {trouble}" if trouble else ""
+
+    @property
+    def silent(self) -> dict[str, str]:
+        """The places that did not answer when they were asked last, and why."""
+        return {copy.ledger.place: copy.circuit.trouble for copy in self._copies if copy.circuit.trouble}
 
     @property
     def behind(self) -> dict[str, tuple[str, ...]]:
         """The keys that are known to be missing, by place."""
-        with self._lock:
-            return {place.ledger.place: tuple(sorted(place.missing)) for place in self._places if place.missing}
+        return {copy.ledger.place: lacking for copy in self._copies if (lacking := copy.lacks())}
 
     @property
     def conflicts(self) -> tuple[str, ...]:
         """Keys that were met with different documents in two places."""
-        return tuple(sorted(self._conflicts))
+        return tuple(sorted(set().union(*(copy.conflicts for copy in self._copies))))
 
     def put(self, key: str, body: bytes) -> None:
-        """See Ledger.put. Durable in the home, or else in the first mirror that can be reached.
+        """See Ledger.put. Durable in the home, or else in the first mirror that can be reached; copies may be late.
 
-        Raises Failed when no place can be. What another place already holds of the same run is brought home first, so
-        that a sequence number that was used while the home was away is not used again.
+        Raises Failed when no place can be reached.
         """
-        with self._lock:
-            first = self._write(key, body)
-            for place in self._places:
-                if place is not first:
-                    self._mirror(place, key, body)
+        first = self._write(key, body)
+        begun = []
+        for copy in self._copies:
+            if copy is not first:
+                copy.note([key], body)
+                begun += [copy] if copy.begin() else []  # one that still carries is late already: nobody waits for it
+        deadline = time.monotonic() + self._linger_seconds
+        for copy in begun:
+            copy.wait(key, max(0.0, deadline - time.monotonic()))
 
     def get(self, key: str) -> bytes | None:
         """See Ledger.get: from the first place that has it."""
-        with self._lock:
-            answers = []
-            for place in self._in_order():
-                answers.append(answer := self._ask(place, lambda ledger: ledger.get(key)))
-                if answer is not None and answer[0] is not None:
-                    return answer[0]
-            self._refuse_silence(answers)
-            return None
+        answered = False
+        for copy in self._in_order():
+            answer = self._ask(copy, lambda ledger: ledger.get(key))
+            if answer is not None and answer[0] is not None:
+                return answer[0]
+            answered |= answer is not None
+        if not answered:
+            raise self._silence()
+        return None
 
     def list(self, prefix: str, after: str = "") -> Iterator[str]:
         """See Ledger.list: the union of all places that can be reached, read before the first key is given."""
-        with self._lock:
-            yield from self._union(prefix, after)
+        yield from self._union(prefix, after)
+
+    def settle(self, patience_seconds: float) -> dict[str, tuple[str, ...]]:
+        """Wait, at most so long, for the copies that answer; gives what is still missing, by place."""
+        for copy in self._copies:
+            copy.begin()
+        deadline = time.monotonic() + patience_seconds
+        for copy in self._copies:
+            copy.wait("", max(0.0, deadline - time.monotonic()))
+        return self.behind
 
     def sync(self) -> Synced:
-        """Merge: copy to each place what it lacks of the union. May be stopped and done again."""
-        with self._lock:
-            for place in self._places:
-                place.rests_until = 0.0
-            self._union("", "")
-            copied = {place.ledger.place: self._catch_up(place, "") for place in self._places}
-            unreachable = {place.ledger.place: place.trouble for place in self._places if place.trouble}
-            return Synced(copied=copied, unreachable=unreachable, conflicts=self.conflicts)
+        """Merge: carry to each place what it lacks of the union. May be stopped and done again."""
+        for copy in self._copies:
+            copy.circuit.wake()
+        self._union("", "")
+        copied = {copy.ledger.place: copy.carry() for copy in self._copies}
+        return Synced(copied=copied, unreachable=self.silent, conflicts=self.conflicts)
 
-    def _write(self, key: str, body: bytes) -> _Place:
-        for place in self._in_order():
-            rested = place.rests_until
-            self._catch_up(place, _folder(key))
-            fell_silent = place.rests_until > rested
-            if not fell_silent and self._ask(place, lambda ledger: ledger.put(key, body)) is not None:
-                return place
-            place.missing.add(key)
+    def _write(self, key: str, body: bytes) -> Courier:
+        folder = key.rpartition("/")[0] + "/"
+        ready = (copy for copy in self._in_order() if copy.may_follow(folder, self._linger_seconds))
+        for copies in (ready, iter(self._copies)):  # the second time whoever it is, however late
+            for copy in copies:
+                if self._ask(copy, lambda ledger: ledger.put(key, body)) is not None:
+                    copy.strike(key)
+                    return copy
         raise self._silence()
 
-    def _mirror(self, place: _Place, key: str, body: bytes) -> None:
-        place.missing.add(key)
-        if not self._rests(place):
-            self._catch_up(place, _folder(key), {key: body})
-
-    def _catch_up(self, place: _Place, prefix: str, known: dict[str, bytes] | None = None) -> int:
-        """Copy to `place` what it lacks below `prefix`; gives how many documents. Stops at its first silence."""
-        copied = 0
-        for key in sorted(key for key in place.missing if key.startswith(prefix)):
-            body = (known or {}).get(key) or self._fetch(key, place)
-            if body is None:
-                continue
-            stored = self._ask(place, lambda ledger, key=key, body=body: _copy(ledger, key, body))  # type: ignore[misc]
-            if stored is None:
-                break
-            if stored[0] == "conflict":
-                self._conflicts.add(key)
-            copied += stored[0] == "copied"
-            place.missing.discard(key)
-        return copied
-
-    def _fetch(self, key: str, lacking: _Place) -> bytes | None:
-        for place in self._in_order():
-            if place is not lacking and key not in place.missing:
-                answer = self._ask(place, lambda ledger: ledger.get(key))
-                if answer and answer[0] is not None:
+    def _fetch(self, key: str, lacking: Ledger) -> bytes | None:
+        for copy in self._in_order():
+            if copy.ledger is not lacking and key not in copy.lacks(key):
+                answer = self._ask(copy, lambda ledger: ledger.get(key))
+                if answer is not None and answer[0] is not None:
                     return answer[0]
         return None
 
     def _union(self, prefix: str, after: str) -> tuple[str, ...]:
         asked = self._in_order()
-        answers = [(place, self._ask(place, lambda ledger: tuple(ledger.list(prefix, after)))) for place in asked]
-        self._refuse_silence([answer for _, answer in answers])
-        keys = tuple(sorted({key for _, answer in answers if answer for key in answer[0]}))
-        for place, answer in answers:
-            if answer:
-                place.missing |= set(keys) - set(answer[0])
-        return keys
-
-    def _in_order(self) -> tuple[_Place, ...]:
-        """The places that are not resting, home first; all of them when every one rests."""
-        return tuple(place for place in self._places if not self._rests(place)) or self._places
-
-    def _rests(self, place: _Place) -> bool:
-        return self._now() < place.rests_until
-
-    def _ask(self, place: _Place, do: Callable[[Ledger], T]) -> tuple[T] | None:
-        """The answer, or None when the place cannot be reached: it then rests."""
-        try:
-            answer = do(place.ledger)
-        except Failed as error:
-            place.trouble = error.fact
-            place.rests_until = self._now() + self._rest_seconds
-            return None
-        place.trouble, place.rests_until = "", 0.0
-        return (answer,)
-
-    def _refuse_silence(self, answers: Sequence[object | None]) -> None:
-        if all(answer is None for answer in answers):
+        with ThreadPoolExecutor(len(asked), thread_name_prefix="ledger") as pool:
+            answers = list(
+                pool.map(lambda copy: self._ask(copy, lambda ledger: tuple(ledger.list(prefix, after))), asked)
+            )
+        if not any(answer is not None for answer in answers):
             raise self._silence()
+        keys = set().union(*(answer[0] for answer in answers if answer is not None))
+        for copy, answer in zip(asked, answers, strict=True):
+            if answer is not None:
+                copy.note(keys - set(answer[0]))
+        return tuple(sorted(keys))
+
+    def _in_order(self) -> tuple[Courier, ...]:
+        """The places that do not rest, home first; all of them when every one rests."""
+        return tuple(copy for copy in self._copies if not copy.circuit.rests) or self._copies
+
+    def _ask(self, copy: Courier, do: Callable[[Ledger], T]) -> tuple[T] | None:
+        """The answer, or None when the place is silent. What is wrong with a mirror is no reason to stop at all."""
+        return copy.circuit.ask(lambda: do(copy.ledger), silence=Failed if copy is self._copies[0] else DrError)
 
     def _silence(self) -> Failed:
-        facts = "; ".join(f"{place.ledger.place}: {place.trouble}" for place in self._places)
+        facts = "; ".join(f"{place}: {trouble}" for place, trouble in self.silent.items())
         return Failed(
             f"no copy of the ledger can be reached ({facts})",
             hint="mend the way to one of them, or name a directory as the ledger for break glass",
         )
 
 
-def _copy(ledger: Ledger, key: str, body: bytes) -> str:
-    try:
-        ledger.put(key, body)
-    except AlreadyThere:
-        return "same" if ledger.get(key) == body else "conflict"
-    return "copied"
-
-
-def _folder(key: str) -> str:
-    return key.rpartition("/")[0] + "/"
+def silent_of(ledger: Ledger) -> dict[str, str]:
+    """The places of a ledger that did not answer when they were asked last, and why; of one in one place none."""
+    return ledger.silent if isinstance(ledger, MirroredLedger) else {}

@@ -39,7 +39,7 @@ def wanted_at(catalog: Catalog, site: str) -> tuple[Wanted, ...]:
             found.append(Wanted(bucket=resource.bucket, why=f"backups of {name}"))
     if site == catalog.ledger.home or site in catalog.ledger.mirrors:
         found.append(Wanted(bucket=catalog.ledger.bucket, why="evidence", versioned=True, locked=True))
-    if site == catalog.ledger.home:
+    if site in catalog.lease_sites:
         found.append(Wanted(bucket=catalog.ledger.leases, why="leases", locked=False))
     return tuple({each.bucket: each for each in found}.values())
 

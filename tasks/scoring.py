@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
-from recovery.errors import BadInput, Failed
+from recovery.errors import BadInput
 from recovery.evidence import Link, Record, manifest_key, read_link
 from recovery.past import Past, past
 from recovery.value import Value
 from tasks.ledger import Ledger
+from tasks.ledger_mirrored import silent_of
 
 READERS = 16
 
@@ -32,6 +33,8 @@ class Pasts(Value):
     place: str
     runs: tuple[Past, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
+    silent: dict[str, str] = {}
+    """Copies of the ledger that did not answer, and why; what is told here is what the others hold."""
 
 
 def pasts(ledger: Ledger) -> Pasts:
@@ -43,6 +46,7 @@ def pasts(ledger: Ledger) -> Pasts:
         place=ledger.place,
         runs=tuple(sorted(runs, key=lambda each: (each.begun_at, each.run), reverse=True)),
         unreadable=tuple(each for each in found if isinstance(each, Unreadable)),
+        silent=silent_of(ledger),
     )
 
 
@@ -84,7 +88,7 @@ def _past(ledger: Ledger, run: str, keys: Sequence[str]) -> Past | Unreadable:
     wanted = dict.fromkeys((*chain[:1], *chain[-2:-1], *chain[-1:]))
     found: dict[str, Record] = {}
     for key in wanted:
-        link = read_link(key, _get(ledger, key) or b"")
+        link = read_link(key, ledger.get(key) or b"")
         if not isinstance(link, Link):
             return Unreadable(run=run, why=link)
         found[key] = link.record
@@ -95,25 +99,8 @@ def _past(ledger: Ledger, run: str, keys: Sequence[str]) -> Past | Unreadable:
     return past(run, first=found[chain[0]], said=said, last=found[chain[-1]], records=len(chain), signed=signed)
 
 
-def _get(ledger: Ledger, key: str) -> bytes | None:
-    """A document from the first copy that gives it, without asking the others: many are read at once."""
-    copies: Sequence[Ledger] = getattr(ledger, "ledgers", (ledger,))
-    trouble: Failed | None = None
-    for each in copies:
-        try:
-            body = each.get(key)
-        except Failed as error:
-            trouble = error
-            continue
-        if body is not None:
-            return body
-    if trouble is not None:
-        raise trouble
-    return None
-
-
 def chain(ledger: Ledger, run: str) -> tuple[Record, ...]:
     """The readable records of a run, in order, for looking at it; what is wrong with others the verification says."""
     keys = [key for key in ledger.list(f"runs/{run}/") if key != manifest_key(run)]
-    links = [read_link(key, _get(ledger, key) or b"") for key in keys]
+    links = [read_link(key, ledger.get(key) or b"") for key in keys]
     return tuple(link.record for link in links if isinstance(link, Link))

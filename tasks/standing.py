@@ -5,7 +5,7 @@ Separate from watching, which gives facts of one resource: here they meet the le
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Literal
@@ -39,11 +39,13 @@ class Standing(Value):
 
 
 class Overview(Value):
-    """A home now. `ledger`: `answers` or `silent`; without it nothing is known of proofs."""
+    """A home now. `ledger`: `answers` or `silent`; without it nothing is known of proofs. `ledger_silent`: the copies
+    of it that did not answer, and why."""
 
     at: Instant
     ledger: Literal["answers", "silent"]
     ledger_place: str
+    ledger_silent: dict[str, str]
     unfinished: tuple[Past, ...]
     unreadable: tuple[Unreadable, ...]
     resources: tuple[Standing, ...]
@@ -59,9 +61,10 @@ def overview(home: Home, names: Sequence[str]) -> Overview:
         at=home.now(),
         ledger="silent" if silent else "answers",
         ledger_place=silent or found.place,
+        ledger_silent=found.silent,
         unfinished=tuple(each for each in found.runs if not each.outcome),
         unreadable=found.unreadable,
-        resources=tuple(_standing(home, each, found.runs, silent) for each in watched),
+        resources=tuple(_standing(home, each, found, silent) for each in watched),
     )
 
 
@@ -72,12 +75,12 @@ def _past(home: Home) -> tuple[Pasts, str]:
         return Pasts(place=""), trouble.fact
 
 
-def _standing(home: Home, watched: Watched, runs: Sequence[Past], silent: str) -> Standing:
+def _standing(home: Home, watched: Watched, past: Pasts, silent: str) -> Standing:
     resource = home.resource(watched.resource)
     objective = home.catalog.objectives[resource.objective]
     policy = home.catalog.backups[resource.backup]
     now = watched.asked_at
-    mine = [each for each in runs if each.resource == watched.resource]
+    mine = [each for each in past.runs if each.resource == watched.resource]
     backups = _backups(watched.buckets)
     servers = tuple(_server(each) for each in watched.servers)
     marked = sorted({at for each in watched.buckets for at in each.marked_at})
@@ -92,7 +95,7 @@ def _standing(home: Home, watched: Watched, runs: Sequence[Past], silent: str) -
         servers, [_stored(each) for each in watched.buckets], surviving=_surviving(home, servers), now=now
     )
     reasons = (
-        *_of_ledger(silent),
+        *_of_ledger(silent, past.silent),
         *(() if silent else standing.reasons_of_proofs(proofs, objective)),
         *standing.reasons_of_faults(made),
         *standing.reasons_of_exposure(exposure, objective),
@@ -167,9 +170,13 @@ def _stored(bucket: Bucket) -> StoredFacts:
     )
 
 
-def _of_ledger(silent: str) -> tuple[Reason, ...]:
+def _of_ledger(silent: str, copies: Mapping[str, str]) -> tuple[Reason, ...]:
     if not silent:
-        return ()
+        hint = "what is told is what the other copies hold; 'dr evidence sync' carries to it what it lacks afterwards"
+        return tuple(
+            Reason(outcome="warning", subject="ledger", fact=f"{place} does not answer: {why}", hint=hint)
+            for place, why in copies.items()
+        )
     hint = "see whether its site answers with 'dr check'; proofs are known from the ledger only"
     return (Reason(outcome="unproven", subject="ledger", fact=silent, hint=hint),)
 

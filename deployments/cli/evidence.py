@@ -59,16 +59,37 @@ def verify(
     run: RunOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Find any change, gap or reordering. Exit 0 all whole and signed, 1 tampered with, 3 only unproven tails."""
-    from tasks.evidence import conflicts
+    """Find any change, gap or reordering. Exit 0 all whole and signed, 1 tampered with, 3 only unproven tails, or a
+    copy of the ledger that did not answer."""
+    from tasks.evidence import compared
     from tasks.evidence import verify as check
 
     where = _ledger(home_, ledger)
-    report = check(where, trusted=_trusted(home_, trust), runs=_chosen(where, run))
-    copies = getattr(where, "ledgers", ())
-    report = report.model_copy(update={"troubles": (*report.troubles, *conflicts(copies))})
+    report = compared(check(where, trusted=_trusted(home_, trust), runs=_chosen(where, run)), where)
     emit(as_json, _document(report), lambda: _report(report))
     return EXIT[report.outcome]
+
+
+@app.command()
+def sync(*, home_: HomeOption = None, as_json: JsonOption = False) -> int:
+    """Carry to each copy of the ledger what it lacks, the home first. Exit 1: two copies disagree; 3: one is silent."""
+    from tasks.ledger_mirrored import MirroredLedger, Synced
+
+    where = _ledger(home_, None)
+    done = where.sync() if isinstance(where, MirroredLedger) else Synced(copied={}, unreachable={}, conflicts=())
+    document = {"place": where.place, "copied": done.copied, "silent": done.unreachable, "conflicts": done.conflicts}
+
+    def table() -> Table:
+        drawn = _table("place", "outcome", "why", title=f"{where.place} and its mirrors")
+        for place, count in done.copied.items():
+            outcome, why = ("unproven", done.unreachable[place]) if place in done.unreachable else ("passed", "")
+            drawn.add_row(place, word(outcome), why or f"{count} documents carried there")
+        for key in done.conflicts:
+            drawn.add_row(key, word("failed"), "it is one thing in one place and another in another")
+        return drawn
+
+    emit(as_json, document, table)
+    return 1 if done.conflicts else 3 if done.unreachable else 0
 
 
 @app.command()
@@ -132,6 +153,8 @@ def _report(report: Report) -> Table:
     drawn = _table("run", "records", "ended", "verification", "why", title=f"{report.place}: {word(report.outcome)}")
     for run in report.runs:
         drawn.add_row(run.run[:12], str(run.records), run.closed or "open", word(run.outcome), run.why)
+    for place, why in report.silent.items():
+        drawn.add_row("ledger", "", "", word("unproven"), f"{place} is silent and was not compared: {why}")
     for trouble in report.troubles:
         drawn.add_row(trouble.run[:12] or "ledger", "", "", word("failed"), trouble.fact)
     return drawn

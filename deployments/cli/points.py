@@ -46,7 +46,7 @@ def points(
     raise typer.Exit(_code(found))
 
 
-def proofs_by_backup(home: Home) -> tuple[dict[str, str], dict[str, Proof]]:
+def proofs_by_backup(home: Home) -> tuple[dict[str, Any], dict[str, Proof]]:
     """The ledger's state, and for each backup its newest proof without a planted fault that was met."""
     from recovery.errors import DrError
     from recovery.past import proof_of
@@ -60,7 +60,7 @@ def proofs_by_backup(home: Home) -> tuple[dict[str, str], dict[str, Proof]]:
     for proof in (proof_of(each) for each in reversed(found.runs)):
         if proof is not None and proof.planted is None and proof.verdict.value == "met":
             proven |= {f"{proof.resource}/{backup}": proof for backup in proof.point.split(" + ")}
-    return {"state": "answers", "place": found.place}, proven
+    return {"state": "answers", "place": found.place, "silent": found.silent}, proven
 
 
 def _resource(home: Home, name: str, proven: Mapping[str, Proof], now: datetime) -> list[dict[str, Any]]:

@@ -52,6 +52,7 @@ def runs(
         "runs": [_plain(each) for each in shown],
         "left_off_count": len(chosen) - len(shown),
         "unreadable": [each.model_dump(mode="json") for each in found.unreadable],
+        "silent": found.silent,
     }
     emit(as_json, document, lambda: _table(shown, found, len(chosen) - len(shown)))
 
@@ -111,6 +112,7 @@ def _table(shown: Sequence[Past], found: Pasts, left_off: int) -> RenderableType
     if left_off:
         parts.append(f"[dim]… {left_off} older, see --limit[/]")
     parts += [f"[bold red]unreadable[/]  {each.run[:8]}: {escape(each.why)}" for each in found.unreadable]
+    parts += [f"[yellow]silent[/]  {escape(place)}: {escape(why)}" for place, why in found.silent.items()]
     return Group(*parts)
 
 

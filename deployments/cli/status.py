@@ -50,7 +50,7 @@ def as_document(home: Home, found: Overview) -> dict[str, Any]:
         "home": str(home.folder),
         "at": found.model_dump(mode="json")["at"],
         "verdict": worst,
-        "ledger": {"state": found.ledger, "place": found.ledger_place},
+        "ledger": {"state": found.ledger, "place": found.ledger_place, "silent": found.ledger_silent},
         "services": [
             {
                 "service": name,

@@ -33,7 +33,7 @@ PATHS: Final = {
 }
 BUCKETS: Final = {
     "east": ("backups", "videos"),
-    "west": ("backups", "videos"),
+    "west": ("backups", "videos", "standfast-leases"),
     "witness": ("standfast-leases",),
 }
 EVIDENCE: Final = "standfast-evidence"
