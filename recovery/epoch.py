@@ -6,13 +6,38 @@ Separate because plans, approvals and fences all compare it, and a plan made in 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated, Literal
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from recovery.errors import Refused
 from recovery.evidence import Record
+from recovery.step import Name
+from recovery.value import Instant, Value
 
 CHANGED = "epoch.changed"
+
+
+class Change(Value):
+    """A completed change of roles, as it lies beside the runs (`change_key`) so that it is found without reading them.
+    The record `epoch.changed` in the run's signed chain is the evidence. `steps`: step → seconds, for forecasts."""
+
+    schema_version: Literal[1] = 1
+    service: Name
+    epoch: Annotated[int, Field(ge=1)]
+    primary: Name
+    """The site that is primary since."""
+    run: str
+    runbook: Name
+    at: Instant
+    databases: dict[Name, dict[str, JsonValue]] = {}
+    """By database: system_id, timeline, lsn of the promotion."""
+    steps: dict[str, float] = {}
+
+
+def change_key(service: str, epoch: int) -> str:
+    """Where the change that began that epoch lives in a ledger: written once."""
+    return f"epochs/{service}/{epoch:08d}.json"
 
 
 def epoch(records: Iterable[Record], service: str) -> int:

@@ -1,0 +1,127 @@
+"""Looking at a service before anything is decided: every kind's eyes at once, joined into one observation. Facts only.
+
+Separate from the kinds, which each see their own, and from deciding. Nothing here raises for silence: what did not
+answer is a word in the observation, and what was asked is bounded, since a plan is wanted in the worst hour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from recovery.binding import resources
+from recovery.catalog import Service
+from recovery.epoch import Change
+from recovery.errors import DrError, Failed
+from recovery.observation import DnsSeen, FenceSeen, LedgerSeen, MemberSeen, Observation, ProbeSeen
+from tasks.engine import Act
+from tasks.home import Home
+
+T = TypeVar("T")
+
+
+def changes(home: Home, service: str) -> tuple[Change, ...]:
+    """The changes of roles that a service went through, oldest first. Raises Failed for one that cannot be read."""
+    ledger = home.ledger()
+    found: list[Change] = []
+    for key in ledger.list(f"epochs/{service}/"):
+        body = ledger.get(key)
+        try:
+            found.append(Change.model_validate_json(body or b""))
+        except ValidationError:
+            raise Failed(
+                f"the change of roles at {key} cannot be read",
+                hint="take it from a mirror of the ledger; without it nobody knows which site is primary",
+            ) from None
+    return tuple(sorted(found, key=lambda each: each.epoch))
+
+
+def observe(home: Home, service: str, *, target: str | None = None, run: str = "") -> Observation:
+    """All that a plan's making looks at, in about two seconds at most. `target`: the site that would take over (for the
+    fence of the other). `run`: that run's own change of roles is not counted, so that it can be taken up again."""
+    catalog = home.catalog
+    told = [each for each in changes(home, service) if each.run != run]
+    primary = told[-1].primary if told else _written(home)
+    databases = resources(catalog, service, "database")
+    names = catalog.services[service].dns
+    to = target or next((name for name in _serving(home) if name != primary), primary)
+    with ThreadPoolExecutor(max_workers=16, thread_name_prefix="observe") as eyes:
+        probes = eyes.submit(_probes, home, catalog.services[service])
+        members = {name: eyes.submit(_members, home, name) for name in databases}
+        fences = {name: eyes.submit(_fence, home, name, primary, to) for name in databases}
+        dns = {name: eyes.submit(_dns, home, name) for name in names}
+        ledger = eyes.submit(_ledger, home)
+        running = eyes.submit(_running, home, service)
+        return Observation(
+            at=home.now(),
+            service=service,
+            primary=primary,
+            epoch=told[-1].epoch if told else 0,
+            running=running.result(),
+            probes=probes.result(),
+            members={name: each.result() for name, each in members.items()},
+            fences={name: each.result() for name, each in fences.items()},
+            dns={name: each.result() for name, each in dns.items()},
+            ledger=ledger.result(),
+        )
+
+
+def _serving(home: Home) -> list[str]:
+    return [name for name, site in home.catalog.sites.items() if site.role != "witness"]
+
+
+def _written(home: Home) -> str:
+    """Before the first change of roles the catalog's word counts."""
+    return next(name for name, site in home.catalog.sites.items() if site.role == "primary")
+
+
+def _probes(home: Home, service: Service) -> dict[str, ProbeSeen]:
+    from tasks.service import look
+
+    return look.probes(home, service)
+
+
+def _members(home: Home, name: str) -> tuple[MemberSeen, ...]:
+    from tasks.postgres.roles import look
+
+    return look.members(home, name)
+
+
+def _fence(home: Home, name: str, source: str, target: str) -> FenceSeen:
+    from tasks.postgres.roles import look
+
+    return look.fence(home, name, source, target)
+
+
+def _dns(home: Home, name: str) -> DnsSeen:
+    from tasks.route53 import look
+
+    return look.dns(home, name)
+
+
+def _ledger(home: Home) -> LedgerSeen:
+    from tasks.home import ledger_seen
+
+    return ledger_seen(home)
+
+
+def _running(home: Home, service: str) -> dict[str, str]:
+    """The service's lease and the run that holds it now; a lease that could not be read is asked again at the act."""
+    return _quietly(lambda: _held(home, service), {})
+
+
+def _held(home: Home, service: str) -> dict[str, str]:
+    lease = Act(home=home).leases().look(service)
+    if lease is None or lease.released or lease.expires_at <= home.now():
+        return {}
+    return {service: lease.run}
+
+
+def _quietly(ask: Callable[[], T], otherwise: T) -> T:
+    try:
+        return ask()
+    except DrError:
+        return otherwise
