@@ -74,11 +74,17 @@ class Cluster:
 
 @contextmanager
 def cluster(
-    folder: Path, *, archive: bool = False, settings: Mapping[str, str] | None = None, standby: bool = False
+    folder: Path,
+    *,
+    archive: bool = False,
+    settings: Mapping[str, str] | None = None,
+    standby: bool = False,
+    standby_settings: Mapping[str, str] | None = None,
 ) -> Iterator[Cluster]:
     """A fresh cluster in `folder` (made when missing), running; stopped and removed at the end. About a second.
 
-    A standby streams through a slot named `standby` and has the same settings. Raises Failed when it does not start.
+    A standby streams through a slot named `standby` and has the same settings but for `standby_settings`. Raises Failed
+    when it does not start.
     """
     bin_dir = postgres_bin_dir()
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,7 +101,7 @@ def cluster(
             how = ["--checkpoint=fast", "--wal-method=stream", "--no-sync", "-R", "-C", "--slot=standby"]
             server.tool(bin_dir, "pg_basebackup", "-d", primary.dsn, "-D", str(copy), *how)
             give(copy)
-            second = _run(stack, bin_dir, copy, None, {**chosen, "archive_mode": "off"})
+            second = _run(stack, bin_dir, copy, None, {**chosen, "archive_mode": "off", **(standby_settings or {})})
             primary = Cluster(**{**primary.__dict__, "standby": second})
         yield primary
 

@@ -58,7 +58,8 @@ def key_of(system: str, name: WalName, file: str) -> str:
 
 
 class Archiver:
-    """Archives for one data directory into one store. `offer(key, body, metadata)` hands each object to the shipper."""
+    """Archives for one data directory into one store. `offer(key, body, metadata)` hands each object to the shipper.
+    `barred` says why this site's server may not archive any more (another one is the primary), or nothing."""
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class Archiver:
         ahead: int = 8,
         threads: int = 4,
         patience_seconds: float = 50.0,
+        barred: Callable[[], str] = lambda: "",
     ) -> None:
         self._store = store
         self._data_dir = data_dir
@@ -81,6 +83,7 @@ class Archiver:
         self._sealer = sealer
         self._ahead = ahead
         self._patience_seconds = patience_seconds
+        self._barred = barred
         self._known_size: int | None = None
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="archive")
         self._lock = threading.Lock()
@@ -90,6 +93,7 @@ class Archiver:
 
     def archive(self, path: Path) -> None:
         """Make the file durable. Returns only then. Raises DrError; Postgres keeps the file and asks again."""
+        self._refuse_barred()
         self._own(path)
         job = self._job(path)
         for later in self._ready_after(path.name):
@@ -116,6 +120,16 @@ class Archiver:
     def close(self) -> None:
         """End the threads once what they do is done."""
         self._pool.shutdown(cancel_futures=True)
+
+    def _refuse_barred(self) -> None:
+        """An old primary keeps its WAL to itself: what it holds beyond the promotion is listed, never archived."""
+        if not (why := self._barred()):
+            self._alerts.over("barred")
+            return
+        fact = f"this server may not archive any more: {why}"
+        hint = "bring it back as a standby ('dr plan failback'); its WAL stays in pg_wal until then"
+        self._alerts.tell("barred", fact, hint)
+        raise Refused(fact, hint=hint)
 
     def _own(self, path: Path) -> None:
         """A clone whose configuration was copied asks with another path: its WAL must never come here (hazard 5)."""

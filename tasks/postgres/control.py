@@ -11,6 +11,8 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from recovery.errors import Failed
 from recovery.point import segment_name
 from tasks.postgres import wal_file
@@ -78,3 +80,15 @@ def _end(begin: int, length: int, segment_bytes: int) -> int:
         at += room
         at += _LONG_HEADER if at % segment_bytes == 0 else _SHORT_HEADER
     return (at + left + 7) // 8 * 8
+
+
+def facts(data_dir: Path) -> dict[str, JsonValue]:
+    """For an agent's word about a stopped server: where its WAL ends if that is proved (`lsn`, else None)."""
+    found = read(data_dir)
+    return {
+        "system_id": found.system_id,
+        "control": found.state,
+        "clean": found.clean,
+        "timeline": found.timeline,
+        "lsn": shutdown_end(data_dir),
+    }

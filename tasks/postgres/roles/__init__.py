@@ -8,4 +8,12 @@ from tasks.stage import Stage
 
 def verbs(stage: Stage) -> Verbs:
     """The verbs of databases whose roles change."""
-    return {}
+    from tasks.postgres.roles.demote import Demote
+    from tasks.postgres.roles.promote import Promote
+    from tasks.postgres.roles.protect import Protect
+
+    return {
+        "promote": Promote(stage=stage),
+        "demote": Demote(stage=stage),
+        "protect": Protect(stage=stage),
+    }
