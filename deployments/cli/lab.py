@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="The two-site world on this machine.")
 
+TABLE_MOST = 12
 FaultArgument = Annotated[
     str, typer.Argument(metavar="FAULT", help="Like postgres:east, site:east, network:east-west.")
 ]
@@ -139,6 +140,50 @@ def load(
         told = {"outcome": "started", "pid": workload.begin(world, rate=rate, seed=seed)}
     told |= workload.counts(world)
     emit(as_json, told, lambda: _line(f"workload {told['outcome']}; last acknowledged: {told['last']}"))
+
+
+@app.command()
+def observer(
+    given: HomeOption = None,
+    as_json: JsonOption = False,
+    start: Annotated[bool, typer.Option("--start", help="Observe in the background until --stop.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="End the observation; what was seen stays.")] = False,
+    rate: Annotated[float, typer.Option("--rate", help="Tries a second.")] = 10.0,
+) -> None:
+    """What a user outside saw: it resolves the name and writes and reads rows; outages, and acknowledged rows missing.
+
+    An outage lasts from the last acknowledgement before a failed try to the first one after it. Missing are
+    acknowledged rows that the present primary, asked by name, does not have.
+    """
+    from deployments.lab import observer as outside
+    from deployments.lab.world import World
+
+    if start and stop:
+        raise BadInput("--start and --stop at once", hint="choose one of them")
+    world = World.load(home(given))
+    if start:
+        outside.begin(world, rate=rate)
+    elif stop:
+        outside.end(world)
+    told = outside.look(world)
+    emit(as_json, told, lambda: _observed(told))
+
+
+def _observed(told: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    state = "observing" if told["running"] == "yes" else "not observing"
+    sites = ", ".join(f"{count} at {site}" for site, count in told["sites"].items()) or "none"
+    title = f"{state}; acknowledged: {sites}; missing: {told['missing_count']}"
+    table = Table("outage begins", "ends", "seconds", title=title, title_justify="left")
+    worst = sorted(told["outages"], key=lambda each: -each["seconds"])[:TABLE_MOST]
+    for each in sorted(worst, key=lambda each: str(each["begin"])):
+        table.add_row(each["begin"], each["end"] or "(lasts)", f"{each['seconds']:.2f}")
+    if more := len(told["outages"]) - len(worst):
+        table.add_row(f"and {more} shorter", "", "")
+    if told["two_writers_count"]:
+        table.caption = f"two writers: {told['two_writers_count']} acknowledgements prove them"
+    return table
 
 
 def _line(text: str) -> Any:

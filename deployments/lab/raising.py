@@ -59,6 +59,7 @@ def stop_all(world: World) -> list[str]:
     breaking.forget(world)
     running = [name for name in processes.names() if processes.alive(name)]
     processes.end("load", patience_seconds=5)
+    processes.end("observer", patience_seconds=5)
     _together(*(lambda site=site: agent.stop(world, site) for site in layout.SITES))
     _together(*(lambda site=site: app.stop(world, site) for site in layout.SITES))
     # Standbys first: a primary that stops cleanly waits until its standbys have everything.

@@ -20,6 +20,7 @@ def status(world: World) -> dict[str, Any]:
         "approvers": list(people.approvers(world)),
         "proxy": {"pid": world.processes.pid("proxy"), "control": str(world.control)},
         "faults": [fault.model_dump() for fault in breaking.standing(world)],
+        "observer": {"pid": world.processes.pid("observer")},
         "load": {"pid": world.processes.pid("load"), **counts(world)},
     }
 
