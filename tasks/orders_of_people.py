@@ -22,7 +22,7 @@ from recovery.journal import history, outcome
 from recovery.orders import NotTaken, Order, Rights, Said, Taken, Waiting, Word, order_key
 from recovery.plan import Plan
 from recovery.step import Mode
-from tasks import approving
+from tasks import approving, signatures
 from tasks.home import Home
 from tasks.journal import Journal
 from tasks.keys import ENGINE, engine_fingerprints, signer
@@ -44,29 +44,55 @@ def give(
     *,
     who: str | None,
     step: str | None = None,
+    accepted: Sequence[Acceptance] = (),
+    why: str = "",
+) -> Order:
+    """Sign an order and hand it in. See `draft`."""
+    made = draft(home, plan, word, who=who, step=step, accepted=accepted, why=why)
+    hand_in(home, made)
+    return made
+
+
+def draft(
+    home: Home,
+    plan: Plan,
+    word: Word,
+    *,
+    who: str | None,
+    step: str | None = None,
     tries: int = 1,
     accepted: Sequence[Acceptance] = (),
     why: str = "",
 ) -> Order:
-    """Sign an order and store it for whoever drives the run. `who` None: by the engine's key.
+    """A signed order, not handed in yet. `who` None: by the engine's key.
 
     Raises BadInput without the key, Refused when the catalog does not list it.
     """
+    sign = _signer(home, who)
+    words = {"step": step, "tries": tries, "accepted": tuple(accepted), "why": why, "who": who or ENGINE}
+    made = Order.model_validate({"run": plan.run, "word": word, "made_at": home.now(), **words})
+    return made.model_copy(update={"signature": sign(made.signed_bytes())})
+
+
+def hand_in(home: Home, order: Order) -> None:
+    """Store a signed order for whoever drives the run, now or later."""
+    sign = _signer(home, None if order.who == ENGINE else order.who)
+    approving.keep_signed(home.ledger(), order_key(order), order, sign)
+
+
+def _signer(home: Home, who: str | None) -> signatures.Signer:
     by_engine = who is None or who == ENGINE
-    sign = signer(home.folder / "keys", ENGINE) if by_engine else approving.listed_signer(home, str(who))
-    draft = Order(
-        run=plan.run,
-        word=word,
-        step=step,
-        tries=tries,
-        accepted=tuple(accepted),
-        why=why,
-        who=who or ENGINE,
-        made_at=home.now(),
-    )
-    made = draft.model_copy(update={"signature": sign(draft.signed_bytes())})
-    approving.keep_signed(home.ledger(), order_key(made), made, sign)
-    return made
+    return signer(home.folder / "keys", ENGINE) if by_engine else approving.listed_signer(home, str(who))
+
+
+def driven(home: Home, plan: Plan) -> str:
+    """Who drives the plan's run now, by its lease; empty when nobody does."""
+    from recovery.failover import lease_of
+    from tasks.engine import Act
+
+    held = Act(home=home).leases().look(lease_of(plan))
+    alive = held is not None and held.run == plan.run and not held.released and held.expires_at > home.now()
+    return held.owner if held is not None and alive else ""
 
 
 def rights_of(home: Home, plan: Plan) -> Rights:

@@ -60,8 +60,13 @@ COMMANDS: dict[str, Row] = {
             "backup": ("backup:backup", "Take a backup now, if it is due."),
             "prove": ("prove:prove", "Restore into scratch, check, measure, discard."),
             "restore": ("restore:restore", "Restore to a moment, into a new directory."),
+            "approve": ("approve:approve", "Consent to a plan and its hazards; sign or take back."),
             "act": ("act:act", "Act on an admitted plan."),
             "resume": ("act:resume", "Go on with an unfinished run."),
+            "run": ("run:app", "Pause, resume, cancel, skip, retry, switch, confirm."),
+            "drill": ("act:drill", "Rehearse the failover on a copy; nothing live."),
+            "losses": ("losses:losses", "The commits that a failover gave up."),
+            "watch": ("watch:watch", "Watch the probes; with --act fail over by standing consent."),
         },
     ),
     **_rows(

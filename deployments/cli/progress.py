@@ -6,7 +6,7 @@ Separate because every acting command shows a run in the same way and none of th
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -21,26 +21,43 @@ _SIGNS = {"begun": "[cyan]…[/]", "moved": "[cyan]…[/]", "ended": "[green]✓
 
 
 @contextmanager
-def watching(title: str, *, quiet: bool = False) -> Iterator[Callable[[Event], None]]:
-    """A watcher for a loop's events. `quiet` shows nothing (`--json` into a pipe still shows plain lines on stderr)."""
+def watching(
+    title: str, *, quiet: bool = False, expected: Mapping[str, float] | None = None
+) -> Iterator[Callable[[Event], None]]:
+    """A watcher for a loop's events. `quiet` shows nothing (`--json` into a pipe still shows plain lines on stderr).
+    `expected`: step → the seconds that it took before, for elapsed time to be read against."""
     if quiet:
         yield lambda event: None  # noqa: ARG005 -- nobody watches
     elif sys.stderr.isatty():
         with _bars() as progress:
             progress.console.print(f"[bold]{title}[/]")
-            yield _Bars(progress).tell
+            yield _Bars(progress, expected or {}).tell
     else:
         sys.stderr.write(f"{title}\n")
-        yield _line
+        yield _Lines(expected or {}).tell
 
 
-def _line(event: Event) -> None:
-    if event.word == "noted":
-        sys.stderr.write(f"  {event.text}\n")
-        return
-    if event.word != "moved":
-        sys.stderr.write(f"  {event.step}: {event.word}{' ' if event.text else ''}{event.text}\n")
+class _Lines:
+    """A line for each beginning and each end."""
+
+    def __init__(self, expected: Mapping[str, float]) -> None:
+        self._expected = expected
+
+    def tell(self, event: Event) -> None:
+        """Show one event."""
+        if event.word == "moved":
+            return
+        if event.word == "noted":
+            line = event.text
+        else:
+            usual = _usual(self._expected.get(event.step)) if event.word == "begun" else ""
+            line = " ".join(each for each in (f"{event.step}: {event.word}", event.text, usual) if each)
+        sys.stderr.write(f"  {line}\n")
         sys.stderr.flush()
+
+
+def _usual(seconds: float | None) -> str:
+    return "" if seconds is None else f"(usually {seconds:.1f} s)"
 
 
 @contextmanager
@@ -51,6 +68,7 @@ def _bars() -> Iterator[Progress]:
         TextColumn("  {task.fields[sign]} {task.description:<10}"),
         BarColumn(bar_width=24),
         TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[usual]}[/]"),
         TextColumn("{task.fields[text]}"),
     )
     with Progress(*columns, console=aside(), refresh_per_second=8) as progress:
@@ -60,8 +78,9 @@ def _bars() -> Iterator[Progress]:
 class _Bars:
     """One bar a step."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, expected: Mapping[str, float]) -> None:
         self._progress = progress
+        self._expected = expected
         self._ids: dict[str, TaskID] = {}
 
     def tell(self, event: Event) -> None:
@@ -70,7 +89,8 @@ class _Bars:
             self._progress.console.print(f"  {event.text}", markup=False)
             return
         if event.step not in self._ids:
-            self._ids[event.step] = self._progress.add_task(event.step, total=None, sign="", text="")
+            usual = _usual(self._expected.get(event.step))
+            self._ids[event.step] = self._progress.add_task(event.step, total=None, sign="", text="", usual=usual)
         bar = self._ids[event.step]
         done = event.word in ("ended", "failed")
         share = 1.0 if done else event.share

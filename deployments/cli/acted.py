@@ -1,0 +1,64 @@
+"""What came of a change of roles, for people: the verdict, RTO by its segments, RPO, what was lost, where it stands.
+
+Separate from `dr act`, because `dr show` tells the same of a run that has ended.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deployments.cli.output import word
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from recovery.outcome import Changed
+
+
+def drawn(changed: Changed) -> RenderableType:
+    """The outcome for people."""
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.text import Text
+
+    from deployments.cli.words import moment, took
+
+    title = f"[bold]{changed.runbook}[/] of {escape(changed.service)}, {changed.source} → {changed.target}"
+    about = f"[dim]run {changed.run[:12]}, {changed.mode.value}, epoch {changed.epoch}[/]"
+    parts: list[RenderableType] = [f"{title}: {word(changed.outcome)}   {about}"]
+    if changed.stopped is not None:
+        stopped = Text(f"  it stands still at {changed.stopped.step}: {changed.stopped.why}", style="bold red")
+        stopped.append(f"\n  hint: {changed.stopped.hint}", style="cyan")
+        stopped.append(f"\n  go on with: dr resume {changed.run[:12]}", style="cyan")
+        parts.append(stopped)
+    parts.append(f"  RTO   {took(changed.rto_seconds) if changed.rto_seconds is not None else word('unproven')}")
+    segments = [
+        f"{name} {each if isinstance(each, str) else took(each)}"
+        for name, each in changed.rto_segments.items()
+        if each is not None
+    ]
+    if segments:
+        parts.append(f"        [dim]{' · '.join(segments)}[/]")
+    if changed.rto_steps:
+        parts.append(
+            f"        [dim]act: {' · '.join(f'{each.name} {took(each.seconds)}' for each in changed.rto_steps)}[/]"
+        )
+    parts.append(f"  RPO   {took(changed.rpo_seconds) if changed.rpo_seconds is not None else word('unproven')}")
+    parts.append(f"  lost  {_lost(changed)}")
+    if changed.served_at is not None:
+        began = f", outage since {moment(changed.outage_began_at)}" if changed.outage_began_at else ""
+        parts.append(f"  served from {changed.target} since {moment(changed.served_at)}{began}")
+    parts += [
+        Text(f"  {each.database}: timeline {each.timeline}, recovered until {moment(each.recovered_until)}", "dim")
+        for each in changed.databases
+    ]
+    if changed.consent:
+        parts.append(Text(f"  by consent of {', '.join(changed.consent)}", "dim"))
+    parts += [Text(f"  {each}", "yellow") for each in changed.findings]
+    return Group(*parts)
+
+
+def _lost(changed: Changed) -> str:
+    if isinstance(changed.lost_commits, int):
+        return f"{changed.lost_commits} commits"
+    return f"{word('unproven')} until the old data is read: dr losses {changed.run[:12]}"
