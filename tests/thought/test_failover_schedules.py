@@ -75,6 +75,7 @@ class World:
     effects: list[str] = field(default_factory=list)
     lapses: int = 0
     lazy: bool = False
+    looked: frozenset[str] = frozenset({"s0"})
     now: datetime = NOW
 
     @property
@@ -87,12 +88,14 @@ class World:
                 self.true.add(name)
                 del self.ready_at[name]
                 self.tried[name] = replace(self.tried[name], ended=self.tried[name].ended + 1)
+        seen: dict[str, Seen] = {}
         if self.lazy:  # as the loop looks: only at what can matter now, wave after wave
-            seen: dict[str, Seen] = {}
             while steps := in_turn(self.plan, self.history, seen):
                 seen |= {step.id: self._seen(step.id) for step in steps}
-            return seen
-        return {step.id: self._seen(step.id) for step in to_observe(self.plan, self.history)}
+        else:
+            seen = {step.id: self._seen(step.id) for step in to_observe(self.plan, self.history)}
+        self.looked = frozenset(seen) or self.looked
+        return seen
 
     def _seen(self, name: str) -> Seen:
         if name in self.blind:
@@ -113,9 +116,8 @@ class World:
         if lot < 0.06 and self.true:
             self.true.discard(self.random.choice(sorted(self.true)))
             self.lapses += 1
-        elif lot < 0.12:
-            step = self.random.choice(self.plan.steps)
-            self.blind.setdefault(step.id, (self.random.randint(1, 3), None))
+        elif lot < (0.1 if self.lazy else 0.12):  # who looks only at what matters is blinded where it hurts
+            self.blind.setdefault(self.random.choice(sorted(self.looked)), (self.random.randint(1, 3), None))
 
     def perform(self, move: Move, seen: dict[str, Seen]) -> bool:
         """Perform one move by lot. False when the process was killed in it."""
