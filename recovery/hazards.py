@@ -15,6 +15,7 @@ from recovery.rules import UNFENCED
 from recovery.step import OMITTED, Mode, Step
 from recovery.verb import GLOBAL, MOVES, VERBS, ways
 
+DEGRADED = "ledger-degraded"
 LONGEST_TTL_SECONDS = 60.0
 """Rule 6."""
 
@@ -47,7 +48,7 @@ def hazards(
 def _ledger(seen: Observation) -> Iterator[Hazard]:
     if seen.ledger.home == "silent":
         where = f"records go to {', '.join(seen.ledger.mirrors)}" if seen.ledger.mirrors else "no mirror answers either"
-        yield Hazard(id="ledger-degraded", klass="ledger-degraded", text=f"the ledger's home does not answer; {where}")
+        yield Hazard(id=DEGRADED, klass=DEGRADED, text=f"the ledger's home does not answer; {where}")
 
 
 def _loss(

@@ -21,8 +21,8 @@ from recovery.errors import BadInput, DrError, Refused
 from recovery.evidence import Record
 from recovery.failover import Asked, Proposal, asked_of, lease_of, make, propose, rpo_seconds
 from recovery.hazard import Acceptance, Hazard
-from recovery.hazards import hazards
-from recovery.journal import ENDED, RUN_BEGUN, history, outcome
+from recovery.hazards import DEGRADED, hazards
+from recovery.journal import ENDED, RUN_BEGUN, generation, history, outcome
 from recovery.objective import Objective
 from recovery.outcome import Changed, changed, step_seconds
 from recovery.plan import NothingToDo, Plan
@@ -33,7 +33,7 @@ from tasks import approving, kinds, runbook_file
 from tasks.engine import Act, keep_plan, plan_key, read_plan
 from tasks.home import Home
 from tasks.journal import Journal, read_records
-from tasks.leases import Holding
+from tasks.lease_places import Holdings
 from tasks.loop import Loop
 from tasks.observing import changes, observe
 from tasks.orders_of_people import taking
@@ -112,17 +112,29 @@ class _Run:
         return self.act.home
 
     def go(self) -> Changed:
+        """Under the lease from the first look to the last record; an ended run is only reported."""
         records = read_records(self.home.ledger(), self.plan.run)
         if outcome(records) is not None:
             return self.told(records, None)
         try:
-            with self.act.holding(lease_of(self.plan), self.plan.run) as held:
+            silent_home = self.accepted_silence()
+            least = generation(records) + 1
+            with self.act.holding(lease_of(self.plan), self.plan.run, least=least, need_home=not silent_home) as held:
                 return self.under(held)
         except Refused as refusal:
             self.leave(refusal)
             raise
 
-    def under(self, held: Holding) -> Changed:
+    def accepted_silence(self) -> bool:
+        """Whether people accepted that the ledger's home is silent: only then may the lease live elsewhere alone."""
+        given = approving.consents(self.home, self.plan)
+        everything = [
+            *(each.approval.accepted for each in given.given if each.valid),
+            *(each.approval.accepted for each in given.standing if all(each.valid)),
+        ]
+        return any(one.klass == DEGRADED for accepted in everything for one in accepted) or not _live(self.plan)
+
+    def under(self, held: Holdings) -> Changed:
         """Under the lease: admitted or refused before the first record."""
         home, ledger = self.home, self.home.ledger()
         records = read_records(ledger, self.plan.run)
@@ -175,7 +187,7 @@ class _Run:
     def book(self) -> Runbook:
         return _book(self.home, self.plan.runbook)
 
-    def drive(self, journal: Journal, held: Holding) -> Halt | None:
+    def drive(self, journal: Journal, held: Holdings) -> Halt | None:
         stage = Stage(
             home=self.home,
             plan=self.plan,
@@ -227,7 +239,7 @@ class _Run:
         records = journal.records()
         ended = {str(each.facts.get("step")) for each in records if each.kind == ENDED}
         wanted = [step for step in self.plan.steps if step.verb == "promote"]
-        if self.plan.pinned.get("live") is False or not wanted or not ended.issuperset(step.id for step in wanted):
+        if not _live(self.plan) or not wanted or not ended.issuperset(step.id for step in wanted):
             return
         if any(each.kind == CHANGED for each in records):
             return
@@ -296,3 +308,7 @@ def _acceptances(found: JsonValue) -> list[Acceptance]:
 
 def _book(home: Home, name: str) -> Runbook:
     return runbook_file.load(name, runbook_file.library(home.folder), home.catalog)
+
+
+def _live(plan: Plan) -> bool:
+    return plan.pinned.get("live") is not False
