@@ -1,0 +1,146 @@
+"""Confirming that there is no newer primary: helper threads ask the witness and, while it is silent, other agents.
+
+Separate from the leash, whose own thread must never wait for anybody. Time is the kernel's that goes on while the
+machine sleeps; a permit counts from before the question, so that an answer that took long gives no time away.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from recovery.errors import DrError, Failed
+from recovery.term import Leashed, Permit, Term, leashed_key, newest
+from recovery.value import canonical
+from tasks.postgres.leash_config import LeashConfig
+from tasks.postgres.terms import read_small, term_of
+
+WORD_SECONDS = 60.0
+"""How often the leash's word at the witness is renewed."""
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def ticks() -> float:
+    """Seconds by a clock that nobody sets and that no sleep of the machine stops."""
+    return time.clock_gettime(_CLOCK)
+
+
+@dataclass(kw_only=True)
+class Known:
+    """What the helpers found out. Thread-safe."""
+
+    lease_seconds: float
+    term: Term | None = None
+    confirmed_at: float | None = None
+    confirmed_by: str = ""
+    silent: dict[str, str] = field(default_factory=dict)
+    wake: Callable[[], None] = lambda: None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def confirm(self, by: str, begun: float, term: Term | None) -> None:
+        """Somebody answered a question that was begun then."""
+        with self.lock:
+            first = self.confirmed_at is None
+            before = self.term
+            self.term = newest(self.term, term)
+            self.silent.pop(by, None)
+            if self.confirmed_at is None or begun > self.confirmed_at:
+                self.confirmed_at, self.confirmed_by = begun, by
+            news = first or self.term != before
+        if news:
+            self.wake()
+
+    def fell_silent(self, by: str, why: str) -> None:
+        """Somebody did not answer."""
+        with self.lock:
+            self.silent[by] = why
+
+    def age_seconds(self) -> float:
+        """How long ago the newest question that was answered began."""
+        with self.lock:
+            return float("inf") if self.confirmed_at is None else ticks() - self.confirmed_at
+
+    def permit(self, trusted: int | None, *, margin_seconds: float = 0.0) -> Permit:
+        """The permit as it is now, by so much less."""
+        age = self.age_seconds()
+        left = None if age == float("inf") else self.lease_seconds - age - margin_seconds
+        return Permit(left_seconds=left, trusted=trusted)
+
+
+def begin(config: LeashConfig, known: Known) -> None:
+    """Start the helpers; they end with the process."""
+    askers: list[Callable[[], None]] = [lambda: _ask_witness(config, known)]
+    askers += [
+        lambda site=site, url=url: _ask_agent(config, known, site, url)  # type: ignore[misc]
+        for site, url in config.other_agents.items()
+    ]
+    for ask in askers:
+        threading.Thread(target=ask, daemon=True).start()
+
+
+def _ask_witness(config: LeashConfig, known: Known) -> None:
+    name, small = config.witness.site, config.witness.small(config.every_seconds)
+    worded = -WORD_SECONDS
+    while True:
+        begun = ticks()
+        try:
+            if begun - worded >= WORD_SECONDS:
+                small.put(leashed_key(config.resource, config.named), canonical(_word(config)))
+                worded = begun
+                begun = ticks()
+            known.confirm(name, begun, read_small(small, config.resource))
+        except DrError as trouble:
+            known.fell_silent(name, trouble.fact)
+        time.sleep(max(0.02, config.every_seconds - (ticks() - begun)))
+
+
+def _ask_agent(config: LeashConfig, known: Known, site: str, url: str) -> None:
+    """Only while nobody else has confirmed lately: two confirmations say no more than one."""
+    name = f"agent of {site}"
+    while True:
+        if known.age_seconds() < 1.3 * config.every_seconds:
+            time.sleep(config.every_seconds / 5)
+            continue
+        begun = ticks()
+        try:
+            known.confirm(name, begun, _of_agent(config, url))
+        except DrError as trouble:
+            known.fell_silent(name, trouble.fact)
+        time.sleep(max(0.02, config.every_seconds / 2 - (ticks() - begun)))
+
+
+def _of_agent(config: LeashConfig, url: str) -> Term | None:
+    """The term as another site's agent knows it. Raises Failed."""
+    there = urlsplit(url)
+    line = http.client.HTTPConnection(there.hostname or "", there.port or 80, timeout=config.every_seconds)
+    try:
+        line.request("GET", f"/term?resource={config.resource}")
+        answer = line.getresponse()
+        said = json.loads(answer.read())
+        if answer.status != 200 or said["resource"] != config.resource:
+            raise Failed(f"the agent at {url} answers {answer.status}", hint="see its log")
+        return None if said["term"] is None else term_of(json.dumps(said["term"]).encode(), url)
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+        raise Failed(
+            f"the agent at {url} does not answer ({type(error).__name__})", hint="see whether it runs"
+        ) from None
+    finally:
+        line.close()
+
+
+def _word(config: LeashConfig) -> Leashed:
+    return Leashed(
+        resource=config.resource,
+        site=config.site,
+        member=config.named,
+        lease_seconds=config.lease_seconds,
+        clock_bound_seconds=config.clock_bound_seconds,
+        asks=(config.witness.site, *config.other_agents),
+        at=datetime.now(UTC),
+    )
