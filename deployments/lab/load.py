@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from deployments.lab import layout
+from deployments.lab import layout, naming
 from deployments.lab.environment import for_python, module
 from deployments.lab.world import World
 from recovery.errors import BadInput, Failed
@@ -121,10 +121,11 @@ def _next_seq(world: World, client: _Client) -> int:
 
 
 class _Client:
-    """A client that knows both sites (until there are names) and turns to the other when one fails."""
+    """A client that goes by name, or to both sites in turn when the resolver is silent; after a failure it asks anew."""
 
     def __init__(self, world: World) -> None:
-        self._addresses = [world.address(site) for site in layout.SITES]
+        self._names = naming.of(naming.describe(world))
+        self._doors = naming.InTurn(known=[world.address(site) for site in layout.SITES])
         self._line: http.client.HTTPConnection | None = None
 
     def post(self, row: dict[str, Any]) -> dict[str, Any] | None:
@@ -137,8 +138,7 @@ class _Client:
 
     def _ask(self, method: str, path: str, body: bytes | None, wanted: int) -> dict[str, Any] | None:
         if self._line is None:
-            port = layout.PORTS["app"]
-            self._line = http.client.HTTPConnection(self._addresses[0], port, timeout=PATIENCE_SECONDS)
+            self._line = http.client.HTTPConnection(self._address(), layout.PORTS["app"], timeout=PATIENCE_SECONDS)
         try:
             self._line.request(method, path, body, {"Content-Type": "application/json"})
             answer = self._line.getresponse()
@@ -148,10 +148,17 @@ class _Client:
                 return found
         except (OSError, http.client.HTTPException, ValueError):
             pass  # an answer that did not come is the outcome None, which the caller counts
+        self._names.failed(self._line.host)
+        self._doors.failed(self._line.host)
         self._line.close()
         self._line = None
-        self._addresses.reverse()
         return None
+
+    def _address(self) -> str:
+        try:
+            return self._names.addresses(patience_seconds=1.0)[0]
+        except naming.Unresolved:
+            return self._doors.addresses(patience_seconds=0)[0]
 
 
 def _main(home: str, rate: str, seconds: str, seed: str) -> None:

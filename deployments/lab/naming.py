@@ -8,12 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import dns.exception
-import dns.message
-import dns.query
-import dns.rcode
-import dns.rdatatype
-
 from deployments.lab import layout
 from deployments.lab.world import World
 
@@ -47,6 +41,12 @@ class ByResolver:
 
     def addresses(self, *, patience_seconds: float) -> list[str]:
         """The A records, as answered. Raises Unresolved."""
+        import dns.exception
+        import dns.message
+        import dns.query
+        import dns.rcode
+        import dns.rdatatype
+
         question = dns.message.make_query(self.name, dns.rdatatype.A)
         wait, why = min(ANSWER_SECONDS, patience_seconds), "no answer"
         for _ in range(max(1, int(patience_seconds / wait))):
