@@ -121,7 +121,7 @@ def _next_seq(world: World, client: _Client) -> int:
 
 
 class _Client:
-    """A client that goes by name, or to both sites in turn when the resolver is silent; after a failure it asks anew."""
+    """A client that goes by name, or to both sites in turn while the resolver is silent; asks anew after a failure."""
 
     def __init__(self, world: World) -> None:
         self._names = naming.of(naming.describe(world))
