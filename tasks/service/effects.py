@@ -1,0 +1,105 @@
+"""Side effects of a site: parked before a recovered service may act, and let go after it was validated.
+
+The service itself keeps them parked (catalog, `side_effects`); here it is told to, and asked whether it does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import urllib3
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from recovery.drive import Move, Seen
+from recovery.errors import Failed
+from recovery.step import Step
+from recovery.value import canonical
+from tasks.kind import Facts, Scene
+from tasks.service.said import NOT_CONFIGURED, absent, done, holds, scratch, site_of, unknown
+from tasks.stage import Stage
+
+PATIENCE_SECONDS = 2.0
+_MOST_BYTES = 64 * 1024
+
+
+class SideEffects(BaseModel):
+    """What a site says of its side effects; more keys may come."""
+
+    model_config = ConfigDict(extra="ignore")
+    parked: bool
+    waiting: int | None = None
+    sent: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Park:
+    """The site's side effects are parked (quarantine), or not (release). A scratch copy has no way out, and a site
+    without the URL has nothing that could be asked: both are written down and hold."""
+
+    stage: Stage
+    parked: bool
+
+    def observe(self, step: Step, scene: Scene) -> Seen:
+        """Asks the site once."""
+        site = site_of(step, scene, self.stage)
+        url = self.stage.service.side_effects.get(site)
+        if scratch(step, scene) or url is None:
+            if done(step, scene) is None:
+                return absent("it is not written down yet")
+            return holds("the copy has no way out" if scratch(step, scene) else f"not configured for {site}")
+        try:
+            found = _asked("GET", url)
+        except Failed as trouble:
+            return unknown(f"{site}: {trouble.fact}")
+        if done(step, scene) is None:
+            return absent("it was not asked for yet")
+        return holds(_words(found)) if found.parked is self.parked else absent(_words(found))
+
+    def perform(self, move: Move, scene: Scene) -> Facts:
+        """Tells the site, and asks it again. Facts: `site`, `parked`, `waiting`, `sent`."""
+        site = site_of(move.step, scene, self.stage)
+        if scratch(move.step, scene):
+            return {"scratch": True, "why": "the copy has no network and no archive: nothing of it can go out"}
+        url = self.stage.service.side_effects.get(site)
+        if url is None:
+            return {**NOT_CONFIGURED, "site": site, "why": f"the catalog names no side_effects of {site}"}
+        _asked("PUT", url, {"parked": self.parked})
+        found = _asked("GET", url)
+        if found.parked is not self.parked:
+            hint = "see the log of what sends mail, webhooks and jobs there"
+            raise Failed(f"{site} was told, but its side effects are {_words(found)}", hint=hint)
+        return {"site": site, **found.model_dump(mode="json", exclude_none=True)}
+
+
+def _words(found: SideEffects) -> str:
+    waiting = "" if found.waiting is None else f", {found.waiting} wait"
+    return f"{'parked' if found.parked else 'going out'}{waiting}"
+
+
+def _asked(method: str, url: str, told: dict[str, bool] | None = None) -> SideEffects:
+    """Raises Failed when the site is silent or says what can't be read."""
+    hint = "see whether the service's application runs there"
+    try:
+        answer = urllib3.request(
+            method,
+            url,
+            body=None if told is None else canonical({**told}),
+            headers={"Content-Type": "application/json"},
+            timeout=urllib3.Timeout(total=PATIENCE_SECONDS),
+            retries=False,
+            preload_content=False,
+        )
+        try:
+            body = answer.read(_MOST_BYTES)
+        finally:
+            answer.close()
+    except urllib3.exceptions.HTTPError as error:
+        raise Failed(f"its side effects can't be asked for ({type(error).__name__})", hint=hint) from None
+    if not 200 <= answer.status < 300:
+        raise Failed(f"its side effects answered {answer.status}", hint=hint)
+    if told is not None:
+        return SideEffects(parked=told["parked"])
+    try:
+        return SideEffects.model_validate_json(body)
+    except ValidationError:
+        raise Failed("its side effects answered what can't be read", hint='it has to say {"parked": …}') from None

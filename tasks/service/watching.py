@@ -1,0 +1,123 @@
+"""The verbs that take time for safety: `bake` watches that a site stays well; `scale` would give it capacity.
+
+Separate because a step that waits on purpose must say so, and must not be mistaken for one that hangs.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from recovery.check import Outcome
+from recovery.drive import Move, Seen
+from recovery.errors import BadInput, Failed, Refused, Unproven
+from recovery.objective import duration, duration_text
+from recovery.step import Step
+from tasks import serving
+from tasks.kind import Facts, Scene
+from tasks.service import probing
+from tasks.service.said import NOT_CONFIGURED, absent, done, holds, site_of
+from tasks.stage import Stage
+
+EVERY_SECONDS = 1.0
+LONGEST_SECONDS = 5.0
+"""One bad answer is weather; a check that fails, or can't be made, for longer than this ends the watch."""
+LAG_SECONDS = 5.0
+
+
+@dataclass(kw_only=True, slots=True)
+class _Streak:
+    """For how long each check has been in one state, and the longest of all."""
+
+    begun: dict[str, float] = field(default_factory=dict)
+    longest_seconds: float = 0.0
+
+    def put(self, check: str, now: float, *, bad: bool) -> float:
+        if not bad:
+            self.begun.pop(check, None)
+            return 0.0
+        lasted = now - self.begun.setdefault(check, now)
+        self.longest_seconds = max(self.longest_seconds, lasted)
+        return lasted
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bake:
+    """The site's probes passed, and its standbys followed, for the whole time that was asked for. Nothing fails for less
+    than `LONGEST_SECONDS`."""
+
+    stage: Stage
+
+    def observe(self, step: Step, scene: Scene) -> Seen:
+        """Reads the record: a time that has passed can't be looked at."""
+        said = done(step, scene)
+        return (
+            absent("it was not watched yet") if said is None else holds(f"watched for {said.get('watched_seconds')} s")
+        )
+
+    def perform(self, move: Move, scene: Scene) -> Facts:
+        """Watches. Facts: `site`, `watched_seconds`, `asked` (how often), `longest_failure_seconds`,
+        `longest_unseen_seconds`. Raises Failed for what failed too long, Unproven for what could not be seen."""
+        site = site_of(move.step, scene, self.stage)
+        seconds = self._seconds(move.step, scene)
+        failing, unseen, asked = _Streak(), _Streak(), 0
+        begin = time.monotonic()
+        while (passed := time.monotonic() - begin) < seconds or not asked:
+            scene.say(f"watching {site}", min(1.0, passed / seconds) if seconds else 1.0)
+            for check, (outcome, why) in self._look(site).items():
+                now = time.monotonic()
+                if failing.put(check, now, bad=outcome == "failed") > LONGEST_SECONDS:
+                    fact = f"{check} at {site} failed for more than {LONGEST_SECONDS:g} s: {why}"
+                    raise Failed(fact, hint="see the site; 'dr plan' shows the ways back")
+                if unseen.put(check, now, bad=outcome == "unproven") > LONGEST_SECONDS:
+                    fact = f"{check} at {site} could not be asked for more than {LONGEST_SECONDS:g} s: {why}"
+                    raise Unproven(fact, hint="see this machine's network, then run the command again")
+            asked += 1
+            left = begin + seconds - time.monotonic()
+            time.sleep(max(0.0, min(EVERY_SECONDS, left)))
+        return {
+            "site": site,
+            "watched_seconds": round(time.monotonic() - begin, 3),
+            "asked": asked,
+            "longest_failure_seconds": round(failing.longest_seconds, 3),
+            "longest_unseen_seconds": round(unseen.longest_seconds, 3),
+        }
+
+    def _look(self, site: str) -> dict[str, tuple[str, str]]:
+        answers = probing.asked(self.stage.service, site)
+        found = {f"probe {name}": (each.outcome, each.why) for name, each in answers.items()}
+        for each in serving.following(self.stage.home, self.stage.plan.service, site, lag_seconds=LAG_SECONDS):
+            outcome = {Outcome.PASSED: "passed", Outcome.FAILED: "failed"}.get(each.outcome, "unproven")
+            found[each.name] = outcome, each.fact
+        return found
+
+    def _seconds(self, step: Step, scene: Scene) -> float:
+        """As the step says; else as the service's `bake`. Raises BadInput where the patience does not reach."""
+        said = scene.arguments(step).get("for")
+        try:
+            span = self.stage.service.bake if said is None else duration(said)
+        except ValueError as error:
+            raise BadInput(f"`for` is wrong: {error}", hint="write it like 5 min") from None
+        if span.total_seconds() >= step.patience_seconds:
+            fact = f"it is to be watched for {duration_text(span)}, but the step's patience is shorter"
+            raise BadInput(fact, hint="give the step more patience, or watch for less")
+        return span.total_seconds()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scale:
+    """The site has the capacity that it needs. No compute group can be written in a catalog yet: it is said that nothing
+    was scaled, and a step that must not be passed over is refused."""
+
+    stage: Stage
+
+    def observe(self, step: Step, scene: Scene) -> Seen:
+        """Reads the record."""
+        return absent("it was not looked at yet") if done(step, scene) is None else holds("not configured")
+
+    def perform(self, move: Move, scene: Scene) -> Facts:
+        """Facts: `state`: not configured. Raises Refused where the step says `required: true`."""
+        why = "the catalog has no compute group of this service: nothing was scaled"
+        if scene.arguments(move.step).get("required") is True:
+            raise Refused(why, hint="bring the site to its capacity yourself, then skip the step with 'dr run skip'")
+        return {**NOT_CONFIGURED, "why": why}
