@@ -5,12 +5,13 @@ Reading the file and its positions is an effect and lives in tasks/catalog_file.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
 from recovery.doors import Consent, DnsName, HealthCheck, Probe, RoutingCluster
-from recovery.objective import Objective
+from recovery.objective import Duration, Objective
 from recovery.operations import Operations
 from recovery.policy import BackupPolicy, FencePolicy, ProofPolicy
 from recovery.step import Name
@@ -114,6 +115,8 @@ class Service(Value):
     """By site, the URL that parks and releases mail, webhooks and jobs: GET says, PUT of {"parked": true} sets."""
     drain: dict[Name, str] = {}
     """By site, the base URL of what moves long-lived connections: `GET /connections`, `POST /drain` below it."""
+    bake: Duration = timedelta(minutes=5)
+    """How long a step that watches whether it stays well watches, where the step doesn't say `for`."""
     notify: dict[Name, str] = {}
     """Who is told → a reference to the channel's URL, since it may be a secret: `env:NAME` or `file:PATH`."""
 
