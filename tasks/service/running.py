@@ -41,8 +41,8 @@ class Run:
         return absent("it did not run yet")
 
     def perform(self, move: Move, scene: Scene) -> Facts:
-        """Facts: `code`, `out`, `err` (their ends, without what looks like a secret). Raises Failed for another code than
-        0, BadInput for a command that is no list of words."""
+        """Facts: `code`, `out`, `err` (their ends, without what looks like a secret). Raises Failed for any code but 0,
+        BadInput for a command that is no list of words."""
         argv = scene.arguments(move.step).get("command")
         if not isinstance(argv, list) or not argv or not all(isinstance(word, str) for word in argv):
             raise BadInput(

@@ -1,5 +1,5 @@
-"""The verb `validate`: the recovered service works. Its site is asked, its databases are written to, its data is judged;
-through its names it is asked as users ask, by what every resolver answers.
+"""The verb `validate`: the recovered service works. Its site is asked, its databases are written to, its data is
+judged; through its names it is asked as users ask, by what every resolver answers.
 
 Separate because what is proved here is what a redirect rests on, and what ends an outage.
 """
@@ -33,8 +33,8 @@ _RESOLVE_SECONDS = 1.5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Validate:
-    """All probes of the site pass several times in a row, every database of the service is the primary there and takes a
-    write, and the catalog's assertions hold; with `through: names`, what every resolver answers is the site, and the
+    """All probes of the site pass several times in a row, every database of the service is the primary there and takes
+    a write, and the catalog's assertions hold; with `through: names`, what every resolver answers is the site, and the
     service answers there by its name. Later looks ask the probes (or names) and the databases' role again; assertions,
     which may be slow, are not asked twice."""
 
@@ -184,7 +184,7 @@ def _raise(truth: Truth, why: str, site: str) -> None:
     if truth is Truth.ABSENT:
         raise Failed(f"{site} does not serve; {why}", hint=f"mend {site}; no name is moved to a site that fails")
     if truth is not Truth.HOLDS:
-        raise Failed(f"it cannot be seen whether {site} serves; {why}", hint="see why it can't be asked from here")
+        raise Unproven(f"it cannot be seen whether {site} serves; {why}", hint="see why it can't be asked from here")
 
 
 def _told(checks: Iterable[Check]) -> dict[str, JsonValue]:

@@ -43,8 +43,8 @@ class _Streak:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bake:
-    """The site's probes passed, and its standbys followed, for the whole time that was asked for. Nothing fails for less
-    than `LONGEST_SECONDS`."""
+    """The site's probes passed, and its standbys followed, for the whole time that was asked for. Nothing counts that is
+    shorter than `LONGEST_SECONDS`."""
 
     stage: Stage
 
@@ -85,7 +85,9 @@ class Bake:
 
     def _look(self, site: str) -> dict[str, tuple[str, str]]:
         answers = probing.asked(self.stage.service, site)
-        found = {f"probe {name}": (each.outcome, each.why) for name, each in answers.items()}
+        found: dict[str, tuple[str, str]] = {
+            f"probe {name}": (each.outcome, each.why) for name, each in answers.items()
+        }
         for each in serving.following(self.stage.home, self.stage.plan.service, site, lag_seconds=LAG_SECONDS):
             outcome = {Outcome.PASSED: "passed", Outcome.FAILED: "failed"}.get(each.outcome, "unproven")
             found[each.name] = outcome, each.fact
@@ -106,8 +108,8 @@ class Bake:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scale:
-    """The site has the capacity that it needs. No compute group can be written in a catalog yet: it is said that nothing
-    was scaled, and a step that must not be passed over is refused."""
+    """The site has the capacity that it needs. No compute group can be written in a catalog yet: it is said that
+    nothing was scaled, and a step that must not be passed over is refused."""
 
     stage: Stage
 
