@@ -113,10 +113,9 @@ def may_run(site: str, *, standby: bool, held: str, known: Term | None, permit: 
         return Hold(why=why, final=True)
     if permit.trusted is not None and (known is None or known.generation <= permit.trusted):
         return Run(why=f"people signed that it runs unconfirmed in generation {permit.trusted}")
-    if permit.left_seconds is None:
-        return Hold(why="nobody has confirmed yet that there is no newer primary", final=False)
-    if permit.left_seconds <= 0:
-        return Hold(why="nobody confirms any more that there is no newer primary", final=False)
+    if permit.left_seconds is None or permit.left_seconds <= 0:
+        when = "has confirmed yet" if permit.left_seconds is None else "confirms any more"
+        return Hold(why=f"nobody {when} that there is no newer primary", final=False)
     return Run(why="confirmed" if known is None else f"confirmed in generation {known.generation}")
 
 

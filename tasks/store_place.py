@@ -1,4 +1,4 @@
-"""A bucket at a site, as the configuration of a resident process names it. Separate so that naming one loads nothing."""
+"""A bucket at a site, as a resident process's configuration names it. Separate so that naming one loads nothing."""
 
 from __future__ import annotations
 

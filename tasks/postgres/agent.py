@@ -21,7 +21,7 @@ from pydantic import JsonValue
 
 from recovery.errors import DrError
 from tasks.postgres import seal, wal_file
-from tasks.postgres.agent_config import AgentConfig, StorePlace, load
+from tasks.postgres.agent_config import AgentConfig, load
 from tasks.postgres.agent_http import Door
 from tasks.postgres.agent_memory import Alerts, Memory
 from tasks.postgres.archive_socket import listen
@@ -29,6 +29,8 @@ from tasks.postgres.archiver import Archiver
 from tasks.postgres.heartbeat import Heartbeat
 from tasks.postgres.obeying import Obeying, obey
 from tasks.postgres.shipper import Shipper
+from tasks.prober import part as prober_part
+from tasks.store_place import StorePlace
 
 __all__ = ["Agent", "AgentConfig", "StorePlace", "build", "load", "run"]
 Part = Callable[[threading.Event], None]
@@ -164,6 +166,9 @@ def build(config: AgentConfig) -> Agent:
     agent.door.add("GET", "/status", lambda _query, _body: agent.status())
     agent.door.add("GET", "/health", lambda _query, _body: {"ok": True, "pid": os.getpid()})
     agent.obeying.open(agent.door)
+    if config.probes is not None:
+        agent.parts["probes"], route = prober_part(config.probes)
+        agent.door.add("GET", "/probes", route)
     for shipper in shippers:
         agent.parts[f"ship-{shipper.site}"] = shipper.run_wal
         agent.parts[f"base-{shipper.site}"] = shipper.run_base

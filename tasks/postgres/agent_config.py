@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, ValidationError
 
 from recovery.errors import BadInput
 from recovery.step import Name
 from recovery.value import Value
+from tasks.prober import ProberConfig
 from tasks.store_place import StorePlace
 
 
@@ -51,7 +52,7 @@ class AgentConfig(Value):
     """Site → URL of the other sites' agents."""
     lease_seconds: Annotated[float, Field(gt=0)] = 15.0
     clock_bound_seconds: Annotated[float, Field(gt=0)] = 2.0
-    probes: dict[str, JsonValue] = {}
+    probes: ProberConfig | None = None
     """What the agent asks as a vantage point."""
 
     @property

@@ -51,6 +51,7 @@ class Leash:
         self.config = config
         self.memory = read_memory(config.state_dir)
         self.door = LeashDoor(config.control)
+        self._trusted_at = float("-inf")
         self.known = Known(lease_seconds=config.lease_seconds, term=self.memory.term, wake=self.door.wake)
         self.child = Child(argv)
         self.stopping: Stopping | None = None
@@ -113,11 +114,14 @@ class Leash:
         )
 
     def _learn(self) -> None:
-        """A newer term is remembered before anything follows from it."""
+        """A newer term is remembered before anything follows from it. A confirmation ends what people signed: from then
+        on a permit is needed again."""
         best = newest(self.memory.term, self.known.term)
         if best is not None and best != self.memory.term:
             write_memory(self.config.state_dir, self.memory.but(term=best))
             self.memory = self.memory.but(term=best)
+        if self.memory.trusted is not None and ticks() - self.known.age_seconds() > self._trusted_at:
+            self._remember(trusted=None)
 
     def _start(self) -> None:
         if servers_in(self.config.data_dir):
@@ -170,6 +174,7 @@ class Leash:
                 until = ticks() + float(words.get("patience_seconds", 60))
                 self._waiting.append((asked, until, lambda: self.state().state in {"running", "held"}))
             case "trust":
+                self._trusted_at = ticks()
                 self._remember(trusted=int(words["generation"]))
                 asked.answer(self.state())
             case _:

@@ -66,7 +66,7 @@ class Held(Value):
 
 class Memory(Value):
     """What outlives the leash: an order to stay stopped, the newest term that it heard of, and the generation for which
-    people signed that it runs unconfirmed."""
+    people signed that it runs unconfirmed, until somebody confirms."""
 
     held: Held | None = None
     term: Term | None = None

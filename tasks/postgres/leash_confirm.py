@@ -49,7 +49,7 @@ class Known:
             first = self.confirmed_at is None
             before = self.term
             self.term = newest(self.term, term)
-            self.silent.pop(by, None)
+            self.silent = {} if not by.startswith("agent of ") else {k: v for k, v in self.silent.items() if k != by}
             if self.confirmed_at is None or begun > self.confirmed_at:
                 self.confirmed_at, self.confirmed_by = begun, by
             news = first or self.term != before

@@ -38,7 +38,7 @@ class LeashControl:
         return self._say({"do": "start", "order": order, "patience_seconds": patience_seconds}, patience_seconds + 1)
 
     def trust(self, order: str, generation: int, *, patience_seconds: float = 2.0) -> dict[str, Any]:
-        """People signed the split-brain hazard: run unconfirmed as long as nothing newer than the generation is known."""
+        """People signed the split-brain hazard: run unconfirmed while nothing newer than the generation is known."""
         return self._say({"do": "trust", "order": order, "generation": generation}, patience_seconds)
 
     def _say(self, words: dict[str, Any], patience_seconds: float) -> dict[str, Any]:

@@ -44,6 +44,10 @@ class Asked:
             self.line.sendall(body + b"\n")
 
 
+def _nothing(_number: int) -> None:
+    return
+
+
 class LeashDoor:
     """Listens on `path` (mode 0600). Raises Refused when another leash does, BadInput for a path that is too long."""
 
@@ -66,7 +70,7 @@ class LeashDoor:
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
         self._pending: list[int] = []
-        self._handle: Callable[[int], None] = lambda number: None
+        self._handle: Callable[[int], None] = _nothing
 
     def on_signals(self, numbers: Iterable[int], handle: Callable[[int], None]) -> None:
         """From now on these signals wake the door, which then calls `handle`."""
@@ -83,7 +87,7 @@ class LeashDoor:
     def wait(self, seconds: float) -> list[Asked]:
         """Until something happens or the time is over. Gives the commands; signals have been handled."""
         with suppress(InterruptedError):
-            select.select([self._read, self._listener], [], [], seconds)
+            select.select([self._read, self._listener.fileno()], [], [], seconds)
         with suppress(BlockingIOError):
             os.read(self._read, 4096)
         while self._pending:

@@ -21,7 +21,7 @@ from tasks.postgres.stopping import Home
 from tasks.postgres.terms import Asking, OwnTerm
 
 WITNESS_SECONDS = 0.4
-"""How long an answer about the term waits for the witness."""
+"""How long an answer about the term waits for the witness, at most: a leash that asks waits a quarter of its lease."""
 LEASH_SECONDS = 0.5
 
 
@@ -74,7 +74,7 @@ def obey(config: AgentConfig) -> Obeying:
 
     own = OwnTerm(path=config.state_dir / f"term-{config.resource}.json")
     home = Home(config=config, own=own, leash=LeashControl(path=config.leash) if config.leash else None)
-    witness = config.witness.small(WITNESS_SECONDS) if config.witness else None
+    witness = config.witness.small(min(WITNESS_SECONDS, config.lease_seconds / 8)) if config.witness else None
     orders = Orders(
         folder=config.state_dir / "orders",
         site=config.site,

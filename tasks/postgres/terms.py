@@ -38,7 +38,7 @@ class WitnessTerms:
         return None if found is None else term_of(found[0], term_key(resource))
 
     def write(self, wanted: Term) -> Term:
-        """Make it hold; gives the stored one, which may have been written before. Raises Refused when a newer one is."""
+        """Make it hold; gives the stored one, which may have been written before. Raises Refused for a newer one."""
         key = term_key(wanted.resource)
         for _ in range(_MOST_RACES):
             found = self.store.get(key)

@@ -74,7 +74,9 @@ class Site:
     def begin(self, **more: Any) -> subprocess.Popen[bytes]:
         config = {
             "resource": "orders-db", "site": "east", "data_dir": str(self.data), "control": str(self.runtime / "leash"),
-            "witness": {"site": "witness", "bucket": "leases", "endpoint_url": self.endpoint, "credentials": "env:FAULTY"},
+            "witness": {
+                "site": "witness", "bucket": "leases", "endpoint_url": self.endpoint, "credentials": "env:FAULTY",
+            },
             "lease_seconds": LEASE_SECONDS, "clock_bound_seconds": BOUND_SECONDS, **more,
         }  # fmt: skip
         file = self.folder / "leash-config.json"
@@ -272,13 +274,16 @@ def test_people_s_signature_lets_it_run_unconfirmed_until_something_newer_is_kno
     site.term("east", generation=2)
     site.begin()
     site.is_in("running")
-    site.control.trust("order-1", 2)
     site.witness.always = "503 ServiceUnavailable"
-    time.sleep(1.5 * LEASE_SECONDS)
+    site.is_in("asking")
+    site.control.trust("order-1", 2)
     assert "unconfirmed" in site.is_in("running")["why"]
+    time.sleep(1.5 * LEASE_SECONDS)
+    site.is_in("running")
     site.witness.always = ""
-    site.term("west", generation=3)
-    site.is_in("held")
+    eventually(lambda: site.control.status()["why"] == "confirmed in generation 2", "a confirmation")
+    site.witness.always = "503 ServiceUnavailable"
+    site.is_in("asking")
 
 
 def test_another_site_s_agent_confirms_while_the_witness_is_silent(site: Site):

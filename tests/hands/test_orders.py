@@ -148,7 +148,7 @@ def test_a_stranger_s_order_and_a_changed_one_are_refused(scene: Scene):
         scene.orders.post(canonical(forged))
     with pytest.raises(BadInput, match="no signed order"):
         scene.orders.post(b'{"what": "count"}')
-    with pytest.raises(BadInput, match="no ed25519 key|not an ed25519 key"):
+    with pytest.raises(BadInput, match="not an ed25519 key"):
         scene.orders.post(canonical(signed.but(public_key="x")))
     assert scene.done == []
 

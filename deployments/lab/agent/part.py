@@ -10,7 +10,9 @@ from deployments.lab.app.part import ask
 from deployments.lab.environment import for_python, module
 from deployments.lab.part import Part, Unwell
 from deployments.lab.parts import postgres_bin_dir
+from deployments.lab.postgres import leash
 from deployments.lab.postgres.part import agent_socket
+from deployments.lab.probe import part as probe
 from deployments.lab.process import wait_until
 from deployments.lab.world import World
 from recovery.errors import Failed
@@ -38,6 +40,13 @@ def config(world: World, site: str) -> dict[str, Any]:
         "heartbeat": True,
         "base_seconds": 1.0,
         "key": f"file:{key}" if (key := world.home / "keys" / "backup.aes").exists() else None,
+        "trusted": [f"folder:{world.home / 'keys'}"],
+        "leash": str(leash.socket(world, site)),
+        "witness": leash.witness(world, source=site).model_dump(),
+        "other_agents": leash.other_agents(world, site),
+        "lease_seconds": leash.LEASE_SECONDS,
+        "clock_bound_seconds": leash.CLOCK_BOUND_SECONDS,
+        "probes": {"name": site, "site": site, "probes": probe.probes(world, source=site)},
     }
 
 

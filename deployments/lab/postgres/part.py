@@ -19,10 +19,10 @@ import tasks
 from deployments.lab import layout
 from deployments.lab.part import Part, Unwell
 from deployments.lab.parts import postgres_bin_dir
-from deployments.lab.postgres import schema, server
+from deployments.lab.postgres import leash, schema, server
 from deployments.lab.process import wait_until
 from deployments.lab.world import World
-from tasks.postgres.run_as import give, server_argv
+from tasks.postgres.run_as import give
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -56,7 +56,7 @@ HBA = "host all all 127.0.0.0/8 scram-sha-256\nhost replication all 127.0.0.0/8 
 
 def name(member: str) -> str:
     """The process name of a member: `east.postgres`."""
-    return f"{member}.postgres"
+    return leash.name(member)
 
 
 def agent_socket(world: World, site: str) -> Path:
@@ -65,24 +65,20 @@ def agent_socket(world: World, site: str) -> Path:
 
 
 def start(world: World, member: str) -> Part:
-    """Start a member; its data is made first when there is none. The west needs a running primary for that."""
+    """Start a member under its leash; its data is made first when there is none. The west needs a running primary for
+    that. A server that is held back, since another is the primary by now, counts as started: its leash runs."""
     write_passfile(world)
     if not world.data_dir(member).exists():
         _initdb(world) if member == "east" else _clone(world, member)
     if not world.processes.alive(name(member)):
         _configure(world, member)
-        _forget_old_pid(world, member)
-        argv, _ = server_argv([str(postgres_bin_dir() / "postgres"), "-D", str(world.data_dir(member))], isolated=False)
-        world.processes.spawn(name(member), argv, env=server.clean_environment())
-    server.wait_for_status(
-        world.data_dir(member),
-        log=world.processes.log(name(member)),
-        alive=lambda: world.processes.alive(name(member)),
-    )
-    _provide(world, member)
+        leash.spawn(world, member)
+    said = leash.wait(world, member)
+    if said.state == "running":
+        _provide(world, member)
     return Part(
         name=name(member),
-        pid=world.processes.pid(name(member)) or 0,
+        pid=said.pid or 0,
         address=layout.hidden(world.block, member),
         ports={"postgres": layout.PORTS["postgres"]},
     )
@@ -136,6 +132,7 @@ def _initdb(world: World) -> None:
         server.initdb(postgres_bin_dir(), fresh, auth=["--auth=scram-sha-256", f"--pwfile={secret}"])
     finally:
         secret.unlink()
+    leash.trust_the_first(world, "east")
     fresh.replace(target)
 
 
@@ -183,11 +180,6 @@ def _configure(world: World, member: str) -> None:
         },
     )
     (world.data_dir(member) / "pg_hba.conf").write_text(HBA)
-
-
-def _forget_old_pid(world: World, member: str) -> None:
-    """After a kill -9 the old pid may be somebody else's; Postgres would then refuse to start for ever."""
-    (world.data_dir(member) / "postmaster.pid").unlink(missing_ok=True)
 
 
 def _provide(world: World, member: str) -> None:
