@@ -128,6 +128,7 @@ def taking(home: Home, plan: Plan, journal: Journal, *, hazards: Hazards) -> Ite
     """While the block runs, orders are watched for; the function that it gives takes those that have come into the
     run's chain. It never waits, and whoever drives the run calls it as often as it likes."""
     desk = Desk(home=home, plan=plan, journal=journal, hazards=hazards)
+    desk.look_once()  # what was ordered while nobody drove the run counts before its first step
     stop = threading.Event()
     watch = threading.Thread(target=desk.watch, args=(stop,), name="orders", daemon=True)
     watch.start()

@@ -146,7 +146,7 @@ def _drawn(told: dict[str, Any]) -> RenderableType:
     ]
     missing = f"still missing: {'; '.join(told['missing'])}" if told["missing"] else f"by {', '.join(told['by'])}"
     lines.append(Text(f"{told['outcome']}: {missing}; approval {told['approval'][:12]}"))
-    lines.append(Text(f"next: {told['next']}"))
+    lines.append(Text(f"next: {told['next']}", no_wrap=True, overflow="ignore"))
     return Group(*lines)
 
 

@@ -102,8 +102,15 @@ def _next(shown: Mapping[str, Any]) -> list[RenderableType]:
     wanted, people = shown["approvals"]["wanted"], shown["approvals"]["people"]
     *approve, act = shown["next"]
     if not approve:
-        return [Text(f"next      {act}   (it changes nothing live: policy admits it)")]
+        return [_line(f"next      {act}"), Text("          (it changes nothing live: policy admits it)")]
     if not people:
         return [Text("next      nobody may approve it: list people below consent.approvers of the catalog", "yellow")]
     who = f"{wanted} of {len(people)}: {', '.join(people)}"
-    return [Text(f"next      {approve[0]}   ({who})"), Text(f"then      {act}")]
+    return [_line(f"next      {approve[0]}"), _line(f"          ({who})"), _line(f"then      {act}")]
+
+
+def _line(text: str) -> RenderableType:
+    """A line that is never broken: people copy commands from it."""
+    from rich.text import Text
+
+    return Text(text, no_wrap=True, overflow="ignore")

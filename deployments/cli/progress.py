@@ -34,10 +34,10 @@ def watching(
             yield _Bars(progress, expected or {}).tell
     else:
         sys.stderr.write(f"{title}\n")
-        yield _Lines(expected or {}).tell
+        yield Lines(expected or {}).tell
 
 
-class _Lines:
+class Lines:
     """A line for each beginning and each end."""
 
     def __init__(self, expected: Mapping[str, float]) -> None:
