@@ -9,9 +9,14 @@ from pathlib import Path
 from deployments.lab import faults, layout
 from deployments.lab.agent import part as agent
 from deployments.lab.app import part as app
+from deployments.lab.arc import part as arc
+from deployments.lab.dns import files
+from deployments.lab.dns import part as dns
 from deployments.lab.faults import Fault
 from deployments.lab.postgres import part as postgres
+from deployments.lab.probe import part as probe
 from deployments.lab.proxy import control
+from deployments.lab.resolver import part as resolver
 from deployments.lab.s3 import part as s3
 from deployments.lab.world import World
 from recovery.errors import BadInput
@@ -57,6 +62,8 @@ def forget(world: World) -> None:
     for name in world.processes.names():
         world.processes.thaw(name)
     _file(world).unlink(missing_ok=True)
+    _sky(world, [])
+    _capacity(world, [])
 
 
 def _revive(world: World, fault: Fault, struck: set[str]) -> None:
@@ -64,23 +71,49 @@ def _revive(world: World, fault: Fault, struck: set[str]) -> None:
     for name in reversed(mine):  # objects and database before agent and application
         if fault.how == "stop":
             world.processes.thaw(name)
-        elif not world.processes.alive(name) and name.rpartition(".")[2] not in world.without:
+        elif not world.processes.alive(name) and name in world.processes.names():
             _start(world, name)()
 
 
 def _start(world: World, name: str) -> Callable[[], object]:
     place, _, part = name.rpartition(".")
+    if part.startswith("arc-"):
+        return lambda: arc.start(world, int(part.removeprefix("arc-")))
     return {
         "postgres": lambda: postgres.start(world, place),
         "s3": lambda: s3.start(world, place),
         "app": lambda: app.start(world, place),
         "agent": lambda: agent.start(world, place),
+        "probe": lambda: probe.start(world),
+        "dns": lambda: dns.start(world),
+        "resolver": lambda: resolver.start(world),
     }[part]
 
 
 def _blow(world: World, stand: list[Fault] | None = None) -> None:
+    stand = standing(world) if stand is None else stand
     links = layout.links(world.block, standbys=world.standbys, s3_ports=dict.fromkeys(layout.BUCKETS, 1))
-    control.change(world.control, faults.weather(links, standing(world) if stand is None else stand))
+    control.change(world.control, faults.weather(links, stand))
+    _sky(world, stand)
+    _capacity(world, stand)
+
+
+def _sky(world: World, stand: list[Fault]) -> None:
+    """The weather of the name servers: they look at it at every question."""
+    for name, folder in ((dns.NAME, dns.folder(world)), (resolver.NAME, resolver.folder(world))):
+        if folder.is_dir():
+            files.write(folder / "weather.json", faults.sky(name, stand).model_dump(mode="json"))
+
+
+def _capacity(world: World, stand: list[Fault]) -> None:
+    """The switch that the sample platform looks at."""
+    for site in layout.SITES:
+        switch = world.folder(site, "app") / "capacity"
+        if faults.small(site, stand):
+            switch.parent.mkdir(parents=True, exist_ok=True)
+            switch.write_text("small\n")
+        else:
+            switch.unlink(missing_ok=True)
 
 
 def _remember(world: World, stand: list[Fault]) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 from string import Template
 
 from deployments.lab import people
+from deployments.lab.dns import names
 from deployments.lab.parts import postgres_bin_dir
+from deployments.lab.probe import part as probe
 from deployments.lab.world import World
 
 TEMPLATE = Path(__file__).with_name("catalog.yaml")
@@ -25,6 +27,8 @@ def render(world: World) -> Path:
         **{f"credentials_{place}": world.s3(place).credentials for place in ("east", "west", "witness")},
         **{f"app_{site}": world.url("app", site) for site in ("east", "west")},
         **{f"side_effects_{site}": world.url("app", site) + "/side-effects" for site in ("east", "west")},
+        **names.catalog_values(world),
+        "probes": {each.pop("name"): each for each in probe.probes(world, source="engine")},
         "approvers": {name: {"key": mark} for name, mark in people.approvers(world).items()},
     }
     text = Template(TEMPLATE.read_text()).substitute({name: json.dumps(value) for name, value in values.items()})

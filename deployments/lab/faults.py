@@ -8,15 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal, get_args
 
-from deployments.lab.layout import PATHS, SITES, WITNESS
-from deployments.lab.proxy.weather import FINE, Link, PathWeather, both
+from deployments.lab.layout import ARC, PATHS, SITES, WITNESS
+from deployments.lab.proxy.weather import FINE, Link, PathWeather, Weather, both
 from recovery.errors import BadInput
 from recovery.value import Value
 
-How = Literal["kill", "stop", "blackhole", "cut", "delay"]
+How = Literal["kill", "stop", "blackhole", "cut", "delay", "small"]
 ROLES = ("postgres", "s3", "aws", "app", "agent")
+NAME_SERVERS = ("dns", "resolver")
 BLUNT: tuple[How, ...] = ("kill", "stop", "blackhole")
-NETWORK: tuple[How, ...] = ("cut", "blackhole", "delay")
+WAYS: dict[str, tuple[How, ...]] = {
+    "network": ("cut", "blackhole", "delay"),
+    **dict.fromkeys(NAME_SERVERS, (*BLUNT, "delay")),
+    "capacity": ("small",),
+}
+"""By kind; every other kind has the blunt ones."""
 
 
 class Fault(Value):
@@ -33,22 +39,24 @@ class Fault(Value):
 
     @property
     def place(self) -> str:
-        """The site, or `east-west` of a network fault; the witness is its own place."""
-        return self.name.partition(":")[2] or WITNESS
+        """The site, `east-west` of a network fault, `arc-2`; the witness and the name servers are their own places."""
+        kind, _, place = self.name.partition(":")
+        return f"arc-{place}" if kind == "arc" else place or kind
 
 
 def names() -> list[str]:
     """All faults there are."""
-    places = [f"{role}:{site}" for role in (*ROLES, "site") for site in SITES]
-    pairs = sorted({"-".join(path.split("-")) for path in PATHS})
-    return [*places, *(f"network:{pair}" for pair in pairs), WITNESS]
+    places = [f"{role}:{site}" for role in (*ROLES, "site", "capacity") for site in SITES]
+    pairs = sorted(path for path in PATHS if "arc" not in path)
+    arcs = [f"arc:{number}" for number in ARC]
+    return [*places, *(f"network:{pair}" for pair in pairs), *arcs, *NAME_SERVERS, WITNESS]
 
 
 def parse(name: str, how: str | None, *, delay_ms: float = 200.0) -> Fault:
     """The fault of that name; `how` None takes the kind's first. Raises BadInput with the valid ones."""
     if name not in names():
         raise BadInput(f"there is no fault {name!r}", hint=f"choose one of: {', '.join(names())}")
-    ways = NETWORK if name.startswith("network:") else BLUNT
+    ways = WAYS.get(name.partition(":")[0], BLUNT)
     if how is None:
         how = ways[0]
     if how not in ways or how not in get_args(How):
@@ -68,7 +76,9 @@ def processes(fault: Fault, *, members: Iterable[str]) -> list[str]:
         "s3": [f"{fault.place}.s3"],
         "app": [f"{fault.place}.app"],
         "agent": [f"{fault.place}.agent"],
-        "witness": [f"{WITNESS}.s3"],
+        "witness": [f"{WITNESS}.s3", f"{WITNESS}.probe"],
+        **{each: [each] for each in NAME_SERVERS},
+        "arc": [fault.place],
     }
     if fault.kind == "site":
         return [*parts["app"], *parts["agent"], *servers, *parts["s3"]]
@@ -81,6 +91,19 @@ def weather(links: Iterable[Link], standing: Iterable[Fault]) -> dict[str, PathW
     return {link.name: _worst(link, faults) for link in links}
 
 
+def sky(server: str, standing: Iterable[Fault]) -> Weather:
+    """The weather of a name server, which has no door: it is silent or slow by itself."""
+    mine = [fault for fault in standing if fault.name == server]
+    if any(fault.how == "blackhole" for fault in mine):
+        return Weather(mode="blackhole")
+    return Weather(delay_ms=max((fault.delay_ms for fault in mine), default=0.0))
+
+
+def small(site: str, standing: Iterable[Fault]) -> bool:
+    """Whether the site is too small to carry the platform."""
+    return any(fault.kind == "capacity" and fault.place == site for fault in standing)
+
+
 def _worst(link: Link, faults: list[Fault]) -> PathWeather:
     ranks = ("pass", "cut", "blackhole")
     found = [each for fault in faults for each in _of(fault, link)]
@@ -90,12 +113,12 @@ def _worst(link: Link, faults: list[Fault]) -> PathWeather:
 def _of(fault: Fault, link: Link) -> Iterator[PathWeather]:
     source, _, destination = link.path.partition("-")
     role = link.role.removesuffix("-2")
-    doors = {"site": ("aws",), "witness": ("s3",)}.get(fault.kind, (fault.kind,))
+    doors = {"site": ("aws",), "witness": ("s3", "probe")}.get(fault.kind, (fault.kind,))
     hang = both("blackhole")
     if fault.kind == "network":
         if {source, destination} == set(fault.place.split("-")):
             yield {"cut": both("cut"), "blackhole": hang}.get(fault.how, both("pass", fault.delay_ms))
-    elif fault.kind == "site" and fault.how == "blackhole":
+    elif fault.kind in {"site", "witness"} and fault.how == "blackhole":
         if fault.place in {source, destination}:
             yield hang
     elif destination == fault.place and role in doors:

@@ -18,10 +18,35 @@ from recovery.errors import Failed
 SITES: Final = ("east", "west")
 WITNESS: Final = "witness"
 REGIONS: Final = {"east": "us-east-1", "west": "us-west-2", "witness": "us-east-2"}
-PORTS: Final = {"postgres": 5432, "postgres-2": 5433, "s3": 8333, "aws": 5000, "app": 8080, "agent": 7070}
+PORTS: Final = {
+    "postgres": 5432,
+    "postgres-2": 5433,
+    "s3": 8333,
+    "aws": 5000,
+    "app": 8080,
+    "agent": 7070,
+    "probe": 7071,
+    "arc": 9100,
+}
 """One port a role, the same at every site. The second standby of the west has 5433 at the same address."""
-HIDDEN: Final = {"east": 11, "west": 12, "west-2": 13, "witness": 14, "aws": 15}
-SOURCES: Final = ("engine", "east", "west")
+DNS_PORT: Final = 5300
+DESK_PORT: Final = 5380
+ARC: Final = {1: "us-east-1", 2: "us-west-2", 3: "eu-west-1", 4: "ap-northeast-1", 5: "ap-southeast-2"}
+"""ARC's endpoints by number: their regions, as in a real cluster."""
+HIDDEN: Final = {
+    "east": 11,
+    "west": 12,
+    "west-2": 13,
+    "witness": 14,
+    "aws": 15,
+    "aws-west": 16,
+    "dns": 53,
+    "resolver": 54,
+    **{f"arc-{number}": 60 + number for number in ARC},
+}
+"""The emulator has an address for each region's door. Name servers have no door: their weather is their own."""
+SOURCES: Final = ("engine", "user", "east", "west", "witness")
+"""`user`: everybody outside, and Route53's health checkers. The witness's own outgoing paths are its probe's."""
 PATHS: Final = {
     "engine-east": 21,
     "engine-west": 22,
@@ -30,10 +55,17 @@ PATHS: Final = {
     "east-witness": 33,
     "west-east": 41,
     "west-witness": 43,
+    "user-east": 26,
+    "user-west": 27,
+    "witness-east": 51,
+    "witness-west": 52,
+    **{f"engine-arc-{number}": 70 + number for number in ARC},
 }
+DOORS: Final = "doors"
+"""The bucket of markers by which a standby takes over: health checkers read it, so it can be read by anybody."""
 BUCKETS: Final = {
-    "east": ("backups", "videos"),
-    "west": ("backups", "videos", "standfast-leases"),
+    "east": ("backups", "videos", DOORS),
+    "west": ("backups", "videos", DOORS, "standfast-leases"),
     "witness": ("standfast-leases",),
 }
 EVIDENCE: Final = "standfast-evidence"
@@ -55,16 +87,14 @@ def door(block: str, source: str, destination: str) -> str:
 def links(block: str, *, standbys: int, s3_ports: dict[str, int]) -> Iterator[Link]:
     """Every door of the lab. `s3_ports`: the real port of each place's S3 server."""
     for path in PATHS:
-        destination = path.partition("-")[2]
-        for role, port in PORTS.items():
-            place, to_port = destination, port
+        source, _, destination = path.partition("-")
+        for role in _roles(source, destination):
+            place, to_port = destination, PORTS[role]
             match role:
                 case "s3":
                     to_port = s3_ports[destination]
-                case _ if destination == WITNESS:
-                    continue
                 case "aws":
-                    place = "aws"
+                    place = aws_place(destination)
                 case "postgres-2":
                     if destination != "west" or standbys < 2:
                         continue
@@ -73,10 +103,26 @@ def links(block: str, *, standbys: int, s3_ports: dict[str, int]) -> Iterator[Li
                 path=path,
                 role=role,
                 address=f"{block}.{PATHS[path]}",
-                port=port,
+                port=PORTS[role],
                 to_address=hidden(block, place),
                 to_port=to_port,
             )
+
+
+def _roles(source: str, destination: str) -> tuple[str, ...]:
+    """What `source` may want of `destination`."""
+    if destination == WITNESS:
+        return ("s3", "probe")
+    if destination not in SITES:
+        return ("arc",)
+    return {"user": ("app", "s3"), WITNESS: ("app", "agent")}.get(
+        source, ("postgres", "postgres-2", "s3", "aws", "app", "agent")
+    )
+
+
+def aws_place(site: str) -> str:
+    """Which of the emulator's addresses a region's door leads to."""
+    return "aws" if site == "east" else f"aws-{site}"
 
 
 def free_block(home: str) -> str:
@@ -93,7 +139,10 @@ def free_block(home: str) -> str:
 def is_free(block: str) -> bool:
     """Whether nobody listens on any address and port that a lab in this block would use."""
     wanted = [(last, port) for last in PATHS.values() for port in PORTS.values()]
-    wanted += [(last, PORTS["postgres"]) for last in HIDDEN.values()] + [(HIDDEN["aws"], PORTS["aws"])]
+    wanted += [(last, PORTS["postgres"]) for last in HIDDEN.values()]
+    wanted += [(HIDDEN[aws_place(site)], PORTS["aws"]) for site in SITES]
+    wanted += [(HIDDEN[place], DNS_PORT) for place in ("dns", "resolver")] + [(HIDDEN["dns"], DESK_PORT)]
+    wanted += [(HIDDEN[f"arc-{number}"], PORTS["arc"]) for number in ARC] + [(HIDDEN[WITNESS], PORTS["probe"])]
     wanted += [(HIDDEN[site], PORTS[role]) for site in SITES for role in ("app", "agent")]
     return all(_free(f"{block}.{last}", port) for last, port in wanted)
 

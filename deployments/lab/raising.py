@@ -9,11 +9,19 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from deployments.lab import breaking, catalog, layout
 from deployments.lab.agent import part as agent
 from deployments.lab.app import part as app
+from deployments.lab.arc import part as arc
+from deployments.lab.aws import names
 from deployments.lab.aws import part as aws
+from deployments.lab.dns import part as dns
 from deployments.lab.postgres import part as postgres
+from deployments.lab.probe import part as probe
 from deployments.lab.proxy import part as proxy
+from deployments.lab.resolver import part as resolver
 from deployments.lab.s3 import part as s3
 from deployments.lab.world import World, save
+
+NEUTRAL = ("dns", "resolver", *map(arc.name, layout.ARC), probe.NAME)
+"""What no site owns, and nobody waits for when it ends."""
 
 
 def raise_all(world: World) -> World:
@@ -28,14 +36,26 @@ def raise_all(world: World) -> World:
     _together(
         *(lambda place=place: s3.start(world, place) for place in layout.BUCKETS),
         lambda: _databases(world),
-        *([] if "aws" in world.without else [lambda: aws.start(world)]),
+        *(_neutral(world) if world.named else ()),
     )
     sites = layout.SITES
     _together(
         *(lambda site=site: app.start(world, site) for site in sites if "app" not in world.without),
         *(lambda site=site: agent.start(world, site) for site in sites if "agent" not in world.without),
+        *((lambda: names.provide(world), lambda: arc.settle(world)) if world.named else ()),
+        *((lambda: probe.start(world),) if probe.wanted(world) else ()),
     )
     return world
+
+
+def _neutral(world: World) -> list[Callable[[], object]]:
+    """The emulator, and what lives on without it."""
+    return [
+        lambda: aws.start(world),
+        lambda: dns.start(world),
+        lambda: resolver.start(world),
+        *(lambda number=number: arc.start(world, number) for number in layout.ARC),
+    ]
 
 
 def drop_all(world: World) -> list[str]:
@@ -68,6 +88,7 @@ def stop_all(world: World) -> list[str]:
     # The proxy before the S3 servers: they end at once only when nobody is connected.
     proxy.stop(world)
     _together(*(lambda place=place: s3.stop(world, place) for place in layout.BUCKETS), lambda: aws.stop(world))
+    _together(*(lambda name=name: processes.end(name, patience_seconds=3) for name in NEUTRAL))
     return running
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from deployments.lab import breaking, layout, people
+from deployments.lab import breaking, layout, people, status_names
+from deployments.lab.arc import part as arc
 from deployments.lab.load import counts
+from deployments.lab.postgres import leash
+from deployments.lab.probe import part as probe
 from deployments.lab.world import World
+from tasks.postgres.stopping import postmaster_pid
 
 
 def status(world: World) -> dict[str, Any]:
@@ -15,7 +19,8 @@ def status(world: World) -> dict[str, Any]:
         "home": str(world.home),
         "state": "up" if complete(world) else "down" if not _running(world) else "partly up",
         "sites": {site: _site(world, site) for site in layout.SITES},
-        "witness": {"s3": _s3(world, layout.WITNESS)},
+        "witness": _witness(world),
+        **status_names.status(world),
         "resources": [{"name": "orders-db", "kind": "postgres", "site": site} for site in layout.SITES],
         "approvers": list(people.approvers(world)),
         "proxy": {"pid": world.processes.pid("proxy"), "control": str(world.control)},
@@ -31,7 +36,8 @@ def expected(world: World) -> list[str]:
         "proxy",
         *(f"{place}.s3" for place in layout.BUCKETS),
         *(f"{member}.postgres" for member in world.members),
-        *(["aws"] if "aws" not in world.without else []),
+        *(["aws", "dns", "resolver", *map(arc.name, layout.ARC)] if world.named else []),
+        *([probe.NAME] if probe.wanted(world) else []),
         *(f"{site}.{part}" for site in layout.SITES for part in ("app", "agent") if part not in world.without),
     ]
 
@@ -64,6 +70,16 @@ def _site(world: World, site: str) -> dict[str, Any]:
     return told
 
 
+def _witness(world: World) -> dict[str, Any]:
+    told = {"s3": _s3(world, layout.WITNESS)}
+    if probe.wanted(world):
+        told["probe"] = {
+            **_part(world, probe.NAME, layout.WITNESS, "probe"),
+            "url": world.url("probe", layout.WITNESS),
+        }
+    return told
+
+
 def _part(world: World, name: str, place: str, role: str) -> dict[str, Any]:
     processes = world.processes
     state = "stopped" if processes.frozen(name) else "up" if processes.alive(name) else "down"
@@ -79,8 +95,13 @@ def _part(world: World, name: str, place: str, role: str) -> dict[str, Any]:
 def _postgres(world: World, member: str) -> dict[str, Any]:
     site = member.removesuffix("-2")
     role = "postgres" if member == site else "postgres-2"
+    part = _part(world, f"{member}.postgres", site, role)
+    said = leash.state(world, member) if part["state"] == "up" else None
+    held = {"held": said.why} if said is not None and said.state in {"held", "asking"} else {}
     return {
-        **_part(world, f"{member}.postgres", site, role),
+        **part,
+        "pid": postmaster_pid(world.data_dir(member)) if part["pid"] and not held else None,
+        **held,
         "dsn": world.dsn(member),
         "data_dir": str(world.data_dir(member)),
     }

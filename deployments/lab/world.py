@@ -26,6 +26,7 @@ from recovery.value import Value
 SOCKET_PATH_MAX = 80
 """Unix socket paths end at 107 bytes; names inside the runtime folder are short."""
 PARTS_THAT_MAY_MISS = frozenset({"aws", "app", "agent"})
+"""Without the emulator there are no names: nothing would publish a zone. Without the platform, no probe of it."""
 Place = Literal["east", "west", "witness"]
 
 
@@ -96,10 +97,20 @@ class World(Value):
         """The credentials of a place's S3 server: JSON, mode 0600."""
         return self.folder(place, "s3") / "credentials.json"
 
-    def url(self, role: Literal["aws", "app", "agent"], site: str, *, source: str = "engine") -> str:
-        """The HTTP address of an emulator's door, the sample platform or an agent."""
-        address = layout.hidden(self.block, "aws") if (role, source) == ("aws", site) else ""
+    def url(self, role: Literal["aws", "app", "agent", "probe", "arc"], site: str, *, source: str = "engine") -> str:
+        """The HTTP address of an emulator's door, the sample platform, an agent, the witness's probe, an endpoint."""
+        address = layout.hidden(self.block, layout.aws_place(site)) if (role, source) == ("aws", site) else ""
         return f"http://{address or self.address(site, source=source)}:{PORTS[role]}"
+
+    @property
+    def named(self) -> bool:
+        """Whether the lab has names: name servers, a resolver, ARC's endpoints."""
+        return "aws" not in self.without
+
+    @property
+    def desk(self) -> str:
+        """Where the name servers tell their verdicts and the published zone."""
+        return f"http://{layout.hidden(self.block, 'dns')}:{layout.DESK_PORT}"
 
     def region(self, place: str) -> str:
         """The AWS region that a place plays."""

@@ -69,7 +69,7 @@ def test_a_black_hole_around_a_site_swallows_what_enters_and_what_leaves():
 
 def test_of_two_faults_on_a_door_the_worse_wins_and_healing_one_leaves_the_other():
     assert struck(("network:engine-east", "cut"), ("s3:east", "blackhole"))["engine-east:s3"] == both("blackhole")
-    assert set(struck(("s3:east", "blackhole"))) == {"engine-east:s3", "west-east:s3"}
+    assert set(struck(("s3:east", "blackhole"))) == {"engine-east:s3", "user-east:s3", "west-east:s3"}
 
 
 def test_every_fault_that_is_offered_can_be_parsed():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import json
 import urllib.error
 import urllib.request
 
 from deployments.lab import layout
+from deployments.lab.dns.part import folder as dns_folder
 from deployments.lab.environment import for_python, module
 from deployments.lab.part import Part, Unwell
 from deployments.lab.process import wait_until
@@ -15,13 +17,27 @@ from recovery.errors import Failed
 
 NAME = "aws"
 PORT = layout.PORTS["aws"]
+PENDING_SECONDS = 0.1
+"""How long a change of Route53 stays PENDING; on AWS it is generally up to a minute."""
 
 
 def start(world: World) -> Part:
-    """Start the emulator and wait until it answers."""
-    address, processes = layout.hidden(world.block, "aws"), world.processes
+    """Start the emulator and wait until it answers. What its Route53 knew is in HOME/lab/aws/route53.json."""
+    address, processes, folder = layout.hidden(world.block, "aws"), world.processes, world.lab / "aws"
     if not processes.alive(NAME):
-        processes.spawn(NAME, module("deployments.lab.aws.serve", address, PORT), env=for_python())
+        for each in (folder, dns_folder(world)):
+            each.mkdir(exist_ok=True)
+        config = {
+            "addresses": {site: layout.hidden(world.block, layout.aws_place(site)) for site in layout.SITES},
+            "global": "east",
+            "port": PORT,
+            "state": str(folder / "route53.json"),
+            "published": str(dns_folder(world) / "zone.json"),
+            "desk_url": world.desk,
+            "delay_seconds": PENDING_SECONDS,
+        }
+        (folder / "config.json").write_text(json.dumps(config))
+        processes.spawn(NAME, module("deployments.lab.aws.serve", folder / "config.json"), env=for_python())
     wait_until(
         lambda: _answers(world, f"http://{address}:{PORT}/moto-api/"),
         what="the AWS emulator",

@@ -79,4 +79,5 @@ def _server(world: World, place: str) -> weed.Weed:
         world.folder(place, "s3"),
         address=layout.hidden(world.block, place),
         base_port=world.s3_base_ports.get(place),
+        open_buckets=tuple(bucket for bucket in layout.BUCKETS[place] if bucket == layout.DOORS),
     )

@@ -32,6 +32,7 @@ class Weed:
     folder: Path
     address: str
     base_port: int
+    open_buckets: tuple[str, ...] = ()
 
     @property
     def s3_port(self) -> int:
@@ -42,6 +43,12 @@ class Weed:
     def credentials_file(self) -> Path:
         """JSON with access_key_id and secret_access_key, mode 0600."""
         return self.folder / "credentials.json"
+
+    @property
+    def anybody(self) -> list[dict[str, Any]]:
+        """What may be done without credentials: reading the buckets that are open."""
+        actions = [f"Read:{bucket}" for bucket in self.open_buckets]
+        return [{"name": "anonymous", "actions": actions}] if actions else []
 
     @property
     def endpoint(self) -> S3Endpoint:
@@ -60,12 +67,17 @@ class Weed:
         ]
 
 
-def prepare(folder: Path, *, address: str, base_port: int | None = None) -> Weed:
+def prepare(folder: Path, *, address: str, base_port: int | None = None, open_buckets: tuple[str, ...] = ()) -> Weed:
     """The server of `folder`, its folder and credentials made when missing. `base_port` is kept while it is free."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name in ("data", "log"):
         (folder / name).mkdir(exist_ok=True)
-    server = Weed(folder=folder, address=address, base_port=free_base_port(address, str(folder), base_port))
+    server = Weed(
+        folder=folder,
+        address=address,
+        base_port=free_base_port(address, str(folder), base_port),
+        open_buckets=open_buckets,
+    )
     _make_credentials(server)
     return server
 
@@ -127,7 +139,7 @@ def _make_credentials(server: Weed) -> None:
     pair = json.loads(server.credentials_file.read_text())
     key = {"accessKey": pair["access_key_id"], "secretKey": pair["secret_access_key"]}
     identity = {"name": "lab", "credentials": [key], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
-    _write_private(server.folder / "s3.json", {"identities": [identity]})
+    _write_private(server.folder / "s3.json", {"identities": [identity, *server.anybody]})
 
 
 def _write_private(path: Path, content: dict[str, Any]) -> None:

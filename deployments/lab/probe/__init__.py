@@ -1,0 +1,1 @@
+"""The witness's probe: a vantage point outside both sites, the product's own resident (tasks/service/vantage.py)."""
