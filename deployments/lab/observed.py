@@ -9,6 +9,7 @@ be checked by hand. A try is one write of a row with a number of its own, and it
   `end` is the completion of the second. Both are on the observer's clock. An outage that lasts has no `end`, and its
   `seconds` go on to the last try that ended. Where nothing was acknowledged before, it begins with the first failure.
 - *Missing* are the acknowledged numbers that the present primary does not have, asked by name, now.
+- `loss_seconds` is how far back the missing ones reach: from the newest of a stretch to the kept one before it.
 - *Two writers* are proven by timelines: every promotion begins a higher one. A write that began after another had been
   acknowledged on a higher timeline, and yet was acknowledged on a lower one (or by another site on the same one), was
   taken by a second writer.
@@ -100,6 +101,19 @@ def second_writers(tries: Iterable[Try], missing: Collection[int] = ()) -> list[
     return found
 
 
+def loss_seconds(acknowledged: Iterable[Try], missing: Collection[int]) -> float:
+    """How far back the missing writes reach: from the newest of them to the newest kept one before the oldest of them,
+    by completion, for each stretch of missing ones; the longest. 0 when none is missing."""
+    longest, kept, begin = 0.0, None, None
+    for each in sorted(acknowledged, key=lambda one: one.ended_at):
+        if each.seq not in missing:
+            kept, begin = each.ended_at, None
+            continue
+        begin = begin or kept or each.ended_at
+        longest = max(longest, (each.ended_at - begin).total_seconds())
+    return round(longest, 3)
+
+
 def told(sessions: Sequence[Sequence[Try]], present: Collection[int] | None) -> dict[str, Any]:
     """The figures of all observations of a lab. `present`: the numbers at the present primary; None: it did not say,
     and what is missing is then `unproven`."""
@@ -117,6 +131,7 @@ def told(sessions: Sequence[Sequence[Try]], present: Collection[int] | None) -> 
         "outages": [each.model_dump(mode="json") for session in sessions for each in outages(session)],
         "missing": "unproven" if missing is None else missing[:TOLD_MOST],
         "missing_count": "unproven" if missing is None else len(missing),
+        "loss_seconds": "unproven" if missing is None else loss_seconds(good, frozenset(missing)),
         "two_writers": [each.model_dump(mode="json") for each in writers[:TOLD_MOST]],
         "two_writers_count": len(writers),
         "observer_gap_seconds": round(max((_gap(session) for session in sessions), default=0.0), 3),

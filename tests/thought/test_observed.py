@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.lab.observed import Try, outages, second_writers, told
+from deployments.lab.observed import Try, loss_seconds, outages, second_writers, told
 
 START = datetime(2026, 11, 24, 20, 0, 0, tzinfo=UTC)
 
@@ -111,6 +111,14 @@ def test_two_sites_on_one_timeline_are_two_writers() -> None:
 
 def test_a_platform_that_tells_no_timeline_proves_nothing() -> None:
     assert second_writers([good(0, 0.1, 1), good(1, 2, 2, site="west"), good(3, 4, 3)]) == []
+
+
+def test_the_loss_reaches_back_to_the_write_before_it() -> None:
+    journal = [good(n, n + 0.1, n) for n in range(10)]
+    assert loss_seconds(journal, ()) == 0
+    assert loss_seconds(journal, {7, 8}) == 2.0
+    assert loss_seconds(journal, {2, 7, 8, 9}) == 3.0
+    assert loss_seconds(journal, {0, 1}) == 1.0, "nothing before it was kept"
 
 
 def test_the_document_counts_what_is_missing_and_never_guesses() -> None:
