@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import zstandard
@@ -30,8 +30,8 @@ from recovery.wal import (
     parse,
     parse_history,
 )
-from tasks.host import Host, LocalHost
-from tasks.postgres import seal
+from tasks.host import Host
+from tasks.postgres import seal, waldump
 from tasks.postgres.archiver import key_of
 from tasks.store import Store, Stored
 
@@ -162,9 +162,7 @@ def _history(store: Store, system: str, file: str, keys: seal.Keys) -> tuple[Swi
 
 def last_lsn(bin_dir: Path, file: Path, *, host: Host | None = None, patience_seconds: float = 60.0) -> int:
     """The end of the last complete record that begins in a WAL file. Raises Failed when there is none."""
-    ran = (host or LocalHost()).run(
-        [str(bin_dir / "pg_waldump"), "--stats", str(file)], env={"LC_ALL": "C"}, patience_seconds=patience_seconds
-    )
+    ran = waldump.file(bin_dir, file, "--stats", host=host, patience_seconds=patience_seconds)
     found = re.search(r"WAL statistics between \S+ and ([0-9A-F]+/[0-9A-F]+)", ran.out)
     if found is None:
         raise Failed(f"pg_waldump finds no record in {file.name}: {ran.err.strip()[:200]}", hint=_HINT)
@@ -175,14 +173,11 @@ def last_commit(
     bin_dir: Path, files: Sequence[Path], *, host: Host | None = None, patience_seconds: float = 60.0
 ) -> datetime | None:
     """The time of the last commit in these WAL files (in order), read from the newest on; None when there is none."""
-    argv = [str(bin_dir / "pg_waldump"), "--rmgr=Transaction"]
     for file in reversed(files):
-        ran = (host or LocalHost()).run(
-            [*argv, str(file)], env={"LC_ALL": "C", "TZ": "UTC", "PGTZ": "UTC"}, patience_seconds=patience_seconds
-        )
-        stamps = re.findall(r"desc: COMMIT(?:_PREPARED)? (?:\S+: )?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) UTC", ran.out)
-        if stamps:
-            return datetime.strptime(stamps[-1], "%Y-%m-%d %H:%M:%S.%f").replace(tzinfo=UTC)
-        if not ran.out and "could not find a valid record" not in ran.err and ran.code != 0:
+        ran = waldump.file(bin_dir, file, "--rmgr=Transaction", host=host, patience_seconds=patience_seconds)
+        found = list(waldump.commits(ran.out))
+        if found:
+            return found[-1].at
+        if waldump.reads_nothing(ran):
             raise Failed(f"pg_waldump can't read {file.name}: {ran.err.strip()[:200]}", hint=_HINT)
     return None

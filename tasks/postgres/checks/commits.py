@@ -5,21 +5,13 @@ Recovery to a moment stops at the first commit in the order of the WAL that is l
 
 from __future__ import annotations
 
-import re
-import subprocess
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from recovery.errors import Unproven
-from recovery.point import lsn_number, lsn_text, segment_name
+from tasks.postgres import waldump
 from tasks.postgres.checks.context import Boundary, Commit
-
-_SEGMENT = re.compile(r"^[0-9A-F]{24}$")
-_COMMIT = re.compile(
-    r"tx:\s*(\d+), lsn: ([0-9A-F]+/[0-9A-F]+), prev \S+, desc: COMMIT(?:_PREPARED (\d+):)? ?"
-    r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\.?(\d*) UTC"
-)
 
 SET_BACK = timedelta(seconds=1)
 """Commits that overlap may be dated a little out of order; more than this is a clock that was set back."""
@@ -47,34 +39,11 @@ def commits(
     *, wal_dir: Path, bin_dir: Path, timeline: int, begin_lsn: int, patience_seconds: float = 600
 ) -> Iterator[Commit]:
     """All commits in raw WAL files, in order. Raises Unproven when pg_waldump cannot read the first of them."""
-    argv = [str(bin_dir / "pg_waldump"), "--rmgr=Transaction", "-p", str(wal_dir), "-t", str(timeline)]
-    done = subprocess.run(
-        [*argv, "-s", lsn_text(begin_lsn), "-e", lsn_text(_end(wal_dir, timeline, begin_lsn))],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-        timeout=patience_seconds,
-        env={"LC_ALL": "C", "PATH": "/usr/bin:/bin", "TZ": "UTC"},
-    )
-    if done.returncode and "error in WAL record" not in done.stderr and "could not find file" not in done.stderr:
-        said = done.stderr.strip().splitlines()
-        raise Unproven(
-            f"the WAL cannot be read: {said[-1] if said else 'pg_waldump failed'}", hint="is its first segment there?"
-        )
-    for match in _COMMIT.finditer(done.stdout):
-        moment = datetime.fromisoformat(f"{match[4]}.{match[5].ljust(6, '0')}").replace(tzinfo=UTC)
-        yield Commit(xid=int(match[3] or match[1]), lsn=lsn_number(match[2]), at=moment)
-
-
-def _end(wal_dir: Path, timeline: int, begin_lsn: int) -> int:
-    """The end of the last segment without a gap: beyond it pg_waldump would wait seconds for a file to appear."""
-    first = next((path for path in wal_dir.iterdir() if _SEGMENT.match(path.name)), None)
-    if first is None:
+    if not any(each.is_file() for each in wal_dir.iterdir()):
         raise Unproven("there is no WAL to read commits from", hint="is the folder the one that it was fetched to?")
-    size = first.stat().st_size
-    number = begin_lsn // size
-    while (wal_dir / segment_name(timeline, number * size, size)).exists():
-        number += 1
-    return max(number * size, begin_lsn)
+    found = waldump.stretch(wal_dir, timeline, begin_lsn)
+    end = max(found[1], begin_lsn) if found is not None else begin_lsn
+    span = waldump.Span(bin_dir=bin_dir, wal_dir=wal_dir, timeline=timeline, begin_lsn=begin_lsn, end_lsn=end)
+    for line in waldump.lines(span, "--rmgr=Transaction", patience_seconds=patience_seconds):
+        if (commit := waldump.commit_of(line)) is not None:
+            yield Commit(xid=commit.xid, lsn=commit.lsn, at=commit.at)
