@@ -7,7 +7,7 @@ is proved again before anything later moves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -129,12 +129,11 @@ def back_off(failures: int) -> timedelta:
 def next_moves(plan: Plan, history: History, seen: Mapping[str, Seen], now: datetime) -> Next:
     """The next decision. `seen` has an entry for each step in `to_observe`; a missing one counts as unknown."""
     held = settled(plan, history, seen)
-    halt = _halt_of(plan, history, seen, now, held)
+    turn = _turn(plan, held)
+    halt = _halt_of(plan, history, seen, now, turn)
     moves: list[Move] = []
     waits: list[Wait] = []
-    for step in plan.steps:
-        if step.id in held or not _ready(plan, step, held, seen, halt, history):
-            continue
+    for step in _ready(plan, held, turn, seen, halt, history):
         match _decide(step, history.of(step.id), _seen(seen, step), now):
             case Move() as move:
                 moves.append(move)
@@ -156,31 +155,41 @@ def next_moves(plan: Plan, history: History, seen: Mapping[str, Seen], now: date
 def settled(plan: Plan, history: History, seen: Mapping[str, Seen]) -> frozenset[str]:
     """The steps that need nothing: they hold, people skipped them, the variant leaves them out, or they were reached
     once and are released now."""
-    return frozenset(
-        step.id for step in plan.steps if _seen(seen, step).truth is Truth.HOLDS or _needless(plan, step, history)
-    )
+    return frozenset(name for name, each in seen.items() if each.truth is Truth.HOLDS) | _needless(plan, history)
 
 
 def to_observe(plan: Plan, history: History) -> tuple[Step, ...]:
     """The steps whose postconditions matter at all: all but the skipped, the left out and the released."""
-    return tuple(step for step in plan.steps if not _needless(plan, step, history))
+    needless = _needless(plan, history)
+    return tuple(step for step in plan.steps if step.id not in needless)
 
 
 def in_turn(plan: Plan, history: History, seen: Mapping[str, Seen]) -> tuple[Step, ...]:
     """Of those, the steps that can matter now and are not in `seen` yet: what was reached before and has to stay true,
     and what has its turn. Ask again with what was seen, until none is left: the rest cannot move anything yet."""
     held = settled(plan, history, seen)
+    turn = _turn(plan, held)
     return tuple(
         step
         for step in plan.steps
-        if step.id not in held
-        and step.id not in seen
-        and (history.of(step.id).begun or step.always or plan.before[step.id] <= held)
+        if step.id not in held and step.id not in seen and (step.id in turn or step.always or history.of(step.id).begun)
     )
 
 
-def _needless(plan: Plan, step: Step, history: History) -> bool:
-    return history.of(step.id).skipped or step.omitted_in(history.mode(plan.mode)) or _released(step, history)
+def _needless(plan: Plan, history: History) -> frozenset[str]:
+    skipped = {name for name, tried in history.steps.items() if tried.skipped}
+    released = {step.id for step in plan.until if _released(step, history)}
+    return plan.omitted[history.mode(plan.mode)].union(skipped, released)
+
+
+def _turn(plan: Plan, held: frozenset[str]) -> frozenset[str]:
+    """The steps that do not hold and before which everything does, near and far: in one pass along the order."""
+    solid: set[str] = set()
+    turn: set[str] = set()
+    for step in plan.order:
+        if solid.issuperset(step.needs):
+            (solid if step.id in held else turn).add(step.id)
+    return frozenset(turn)
 
 
 def _released(step: Step, history: History) -> bool:
@@ -192,15 +201,22 @@ def _seen(seen: Mapping[str, Seen], step: Step) -> Seen:
 
 
 def _ready(
-    plan: Plan, step: Step, held: frozenset[str], seen: Mapping[str, Seen], halt: Halt | None, history: History
-) -> bool:
-    """In its turn when all before it holds; after a halt only the `always` steps, once nothing else is underway."""
+    plan: Plan,
+    held: frozenset[str],
+    turn: frozenset[str],
+    seen: Mapping[str, Seen],
+    halt: Halt | None,
+    history: History,
+) -> Sequence[Step]:
+    """What has its turn; after a halt only the `always` steps, once nothing else before them is underway."""
     if history.paused:
-        return False
+        return ()
     if halt is None:
-        return plan.before[step.id] <= held
-    if not step.always:
-        return False
+        return [step for step in plan.steps if step.id in turn]
+    return [step for step in plan.steps if step.always and step.id not in held and _cleared(plan, step, held, seen)]
+
+
+def _cleared(plan: Plan, step: Step, held: frozenset[str], seen: Mapping[str, Seen]) -> bool:
     return all(
         need in held or (not plan.step(need).always and _seen(seen, plan.step(need)).truth is not Truth.UNDERWAY)
         for need in plan.before[step.id]
@@ -244,7 +260,7 @@ def _halt(step: Step, tried: Tried, seen: Seen, *, unproven: bool = False) -> Ha
 
 
 def _halt_of(
-    plan: Plan, history: History, seen: Mapping[str, Seen], now: datetime, held: frozenset[str]
+    plan: Plan, history: History, seen: Mapping[str, Seen], now: datetime, turn: frozenset[str]
 ) -> Halt | None:
     """The first reason not to go on: an order, or a step in its turn that is beyond its tries or its patience."""
     if history.cancelled:
@@ -252,7 +268,7 @@ def _halt_of(
     if history.paused:
         return Halt(step=plan.steps[0].id, why=f"paused: {history.paused}", hint="go on with 'dr run resume'")
     for step in plan.steps:
-        if step.id in held or not plan.before[step.id] <= held:
+        if step.id not in turn:
             continue
         decision = _decide(step, history.of(step.id), _seen(seen, step), now)
         if isinstance(decision, Halt):

@@ -64,10 +64,26 @@ class Plan(Value):
 
     def step(self, step_id: str) -> Step:
         """The step of that id. Raises KeyError when the plan has none."""
-        for step in self.steps:
-            if step.id == step_id:
-                return step
-        raise KeyError(step_id)
+        return self._by_id[step_id]
+
+    @cached_property
+    def _by_id(self) -> dict[str, Step]:
+        return {step.id: step for step in self.steps}
+
+    @cached_property
+    def order(self) -> tuple[Step, ...]:
+        """The steps so that each comes after its needs."""
+        return tuple(in_order(self.steps))
+
+    @cached_property
+    def until(self) -> tuple[Step, ...]:
+        """The steps whose truth is released when another begins."""
+        return tuple(step for step in self.steps if step.until is not None)
+
+    @cached_property
+    def omitted(self) -> dict[Mode, frozenset[str]]:
+        """For each variant the ids of the steps that it leaves out."""
+        return {mode: frozenset(step.id for step in self.steps if step.omitted_in(mode)) for mode in Mode}
 
     @cached_property
     def before(self) -> dict[str, frozenset[str]]:
@@ -85,14 +101,24 @@ def attempt_name(resource: str, purpose: str, digest: str, step: str, attempt: i
 
 def in_order(steps: Iterable[Step]) -> list[Step]:
     """The steps so that each comes after its needs, otherwise in their written order. Raises ValueError on a cycle."""
-    left = list(steps)
-    done: set[str] = set()
+    written = list(steps)
+    place = {step.id: number for number, step in enumerate(written)}
+    lacking = {step.id: len(set(step.needs)) for step in written}
+    after: dict[str, list[Step]] = {}
+    for step in written:
+        for need in set(step.needs):
+            after.setdefault(need, []).append(step)
+    ready = [step for step in written if not lacking[step.id]]
     ordered: list[Step] = []
-    while left:
-        ready = [step for step in left if done.issuperset(step.needs)]
-        if not ready:
-            raise ValueError(f"steps need each other in a circle: {', '.join(sorted(step.id for step in left))}")
-        ordered.extend(ready)
-        done.update(step.id for step in ready)
-        left = [step for step in left if step.id not in done]
+    while ready:
+        ordered += ready
+        fresh: list[Step] = []
+        for step in (each for done in ready for each in after.get(done.id, ())):
+            lacking[step.id] -= 1
+            if not lacking[step.id]:
+                fresh.append(step)
+        ready = sorted(fresh, key=lambda step: place[step.id])
+    if len(ordered) < len(written):
+        left = sorted(name for name, count in lacking.items() if count)
+        raise ValueError(f"steps need each other in a circle: {', '.join(left)}")
     return ordered

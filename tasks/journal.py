@@ -54,10 +54,10 @@ class Journal:
         self._links = read_chain(ledger, run)
         self._refuse_stale()
 
-    def records(self) -> tuple[Record, ...]:
-        """All records of the run that are known here, in order."""
+    def records(self, since: int = 0) -> tuple[Record, ...]:
+        """All records of the run that are known here, in order, without the first `since`."""
         with self._lock:
-            return tuple(link.record for link in self._links)
+            return tuple(link.record for link in self._links[since:])
 
     def append(
         self,

@@ -8,12 +8,12 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import repeat
+from itertools import chain, repeat
 from traceback import extract_tb
 from typing import Protocol
 
@@ -61,23 +61,32 @@ class Event:
     share: float | None = None
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Told:
-    """The journal folded up to a record: what is read again at each look is only what was added since."""
+    """The journal folded up to a record: at each look only what was added since is read."""
 
+    count: int = 0
     past: History = field(default_factory=History)
-    results: dict[str, Facts] = field(default_factory=dict)
-    _count: int = 0
+    results: Mapping[str, Facts] = field(default_factory=dict)
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    confirmed: Mapping[str, str] = field(default_factory=dict)
 
-    def read(self, journal: Journal) -> _Told:
-        """Fold what was added since the last time."""
-        added = journal.records()[self._count :]
-        if added:
-            self._count += len(added)
-            self.past = history(added, self.past)
-            fresh = {step: found for step, found in results(added).items() if isinstance(found, dict)}
-            self.results = {**self.results, **fresh}
-        return self
+    def and_since(self, journal: Journal) -> _Told:
+        """With what was added since."""
+        added = journal.records(self.count)
+        if not added:
+            return self
+        past = history(added, self.past)
+        touched = {str(record.facts["step"]) for record in added if "step" in record.facts}
+        fresh = {step: found for step, found in results(added).items() if isinstance(found, dict)}
+        confirmed = {name: past.of(name).confirmed for name in touched if past.of(name).confirmed}
+        return _Told(
+            count=self.count + len(added),
+            past=past,
+            results={**self.results, **fresh},
+            attempts={**self.attempts, **{name: past.of(name).begun for name in touched}},
+            confirmed={**self.confirmed, **confirmed},
+        )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -108,14 +117,15 @@ class Loop:
             while True:
                 self._land()
                 self._orders()
-                told = self._told.read(self.journal)
+                told = self._told = self._told.and_since(self.journal)
                 decision = next_moves(self.plan, told.past, self._look(told, eyes), self.now())
                 match decision:
                     case Perform(moves=moves):
                         self.may_act()
                         for move in moves:
-                            self._begin(pool, move)
+                            self._begin(pool, move, told)
                         pause = POLL_FIRST_SECONDS
+                        wait(self._flying.values(), timeout=pause, return_when=FIRST_COMPLETED)
                     case Wait():
                         self._await(pause)
                         pause = min(pause * 1.5, POLL_MOST_SECONDS)
@@ -147,25 +157,27 @@ class Loop:
         return Scene(
             plan=self.plan,
             results=told.results,
-            attempts={name: tried.begun for name, tried in told.past.steps.items()},
+            attempts=told.attempts,
             now=self.now,
             say=say,
             mode=told.past.mode(self.plan.mode),
-            confirmed={name: tried.confirmed for name, tried in told.past.steps.items() if tried.confirmed},
+            confirmed=told.confirmed,
         )
 
     def _look(self, told: _Told, eyes: ThreadPoolExecutor) -> Mapping[str, Seen]:
         """What can matter now, looked at side by side; what comes into its turn by what was seen is looked at next."""
         scene, seen = self._scene(told), self._fresh()
         while steps := in_turn(self.plan, told.past, seen):
-            looks = (
-                map(self._see, steps, repeat(scene)) if len(steps) == 1 else eyes.map(self._see, steps, repeat(scene))
-            )
-            for step, each in zip(steps, looks, strict=True):
+            parts = [steps[start::AT_ONCE] for start in range(min(AT_ONCE, len(steps)))]
+            looks = (eyes.map if len(parts) > 1 else map)(self._see_all, parts, repeat(scene))
+            for step, each in chain.from_iterable(looks):
                 seen[step.id] = timed = self._timed(step, each)
                 if timed.truth is Truth.HOLDS:
                     self._held[step.id] = timed, time.monotonic()
         return seen
+
+    def _see_all(self, steps: Sequence[Step], scene: Scene) -> list[tuple[Step, Seen]]:
+        return [(step, self._see(step, scene)) for step in steps]
 
     def _fresh(self) -> dict[str, Seen]:
         oldest = time.monotonic() - FRESH_SECONDS
@@ -192,17 +204,15 @@ class Loop:
         for name in [name for name, flying in self._flying.items() if flying.done()]:
             self._flying.pop(name).result()
 
-    def _begin(self, pool: ThreadPoolExecutor, move: Move) -> None:
+    def _begin(self, pool: ThreadPoolExecutor, move: Move, told: _Told) -> None:
         facts: Facts = {"step": move.step.id, "attempt": move.attempt, "verb": move.step.verb}
         self.journal.append("step.begun", move.step.resource, facts=facts)
         self._tell(move, "begun", f"attempt {move.attempt}" if move.attempt > 1 else "")
         self._held.pop(move.step.id, None)
-        self._flying[move.step.id] = pool.submit(self._perform, move)
+        self._flying[move.step.id] = pool.submit(self._perform, move, told)
 
-    def _perform(self, move: Move) -> None:
+    def _perform(self, move: Move, told: _Told) -> None:
         begin = self.now()
-        told = _Told()
-        told.read(self.journal)
         scene = self._scene(told, lambda text, share: self._tell(move, "moved", text, share))
         try:
             facts = self.door(move, lambda: self.verbs[move.step.verb].perform(move, scene))
