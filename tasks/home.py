@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from tasks.store import Store
 
 LEDGER_SECONDS = 2.0
-"""The patience with one place of the ledger or of leases where there is another to go to."""
+"""The patience with the home of the ledger or of leases where there is another place to go to."""
+MIRROR_SECONDS = 1.0
+"""The patience with another place: whoever reads the union of all waits for it once."""
 ONLY_SECONDS = 30.0
 """The patience where there is none."""
 SEEN_SECONDS = 1.0
@@ -106,17 +108,16 @@ class Home:
         from tasks.ledger_s3 import S3Ledger
 
         where = self.catalog.ledger
-        patience = LEDGER_SECONDS if where.mirrors else ONLY_SECONDS
 
-        def bucket(site: str) -> Ledger:
-            store = self.store(site, where.bucket, patience_seconds=patience)
+        def bucket(site: str, patience_seconds: float) -> Ledger:
+            store = self.store(site, where.bucket, patience_seconds=patience_seconds)
             return S3Ledger(store, f"s3://{where.bucket} at {site}")
 
-        mirrors = [bucket(site) for site in where.mirrors]
+        mirrors = [bucket(site, MIRROR_SECONDS) for site in where.mirrors]
         if where.home.startswith("directory:"):
             home: Ledger = DirectoryLedger((self.folder / where.home.removeprefix("directory:")).resolve())
         else:
-            home = bucket(where.home)
+            home = bucket(where.home, LEDGER_SECONDS if mirrors else ONLY_SECONDS)
         if not mirrors:
             return home
         return MirroredLedger(home, mirrors, circuits=[self.circuit(place) for place in (where.home, *where.mirrors)])

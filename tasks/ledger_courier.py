@@ -1,4 +1,4 @@
-"""Carries records to one copy of the ledger that lacks them, beside the run: a slow or silent copy keeps nobody waiting.
+"""Carries records to one copy of the ledger that lacks them, beside the run: a slow or silent copy keeps none waiting.
 
 Separate from the mirrored ledger, which decides where a record is durable first: here is only what a copy still lacks,
 and a thread that lives while there is something to carry and the copy answers. A process that ends takes nothing along
