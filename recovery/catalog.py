@@ -137,6 +137,9 @@ class Catalog(Value):
     dns: dict[Name, DnsName] = {}
     health_checks: dict[Name, HealthCheck] = {}
     routing: RoutingCluster | None = None
+    route53: S3Endpoint = S3Endpoint()
+    """The door of Route53's control plane (records, health checks) and the credentials for it; without `endpoint_url`
+    AWS's own, which is in us-east-1 wherever the sites are."""
     consent: Consent = Consent()
 
     @property

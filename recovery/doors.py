@@ -69,6 +69,8 @@ class RoutingCluster(Value):
     """Region → URL."""
     controls: dict[Name, str] = Field(min_length=1)
     safety_rules: tuple[str, ...] = ()
+    credentials: str = "default"
+    """A reference as for S3; long-lived ones that need nobody else on the day (D3)."""
 
 
 class Probe(Value):
