@@ -13,7 +13,7 @@ from recovery.errors import BadInput, Failed
 from recovery.evidence import Link, Manifest, Trouble, manifest_key, read_link, read_manifest, signed_bytes_of
 from recovery.value import rfc3339
 from recovery.verification import Checked, Report, Signed, judge_run
-from tasks import signatures
+from tasks import evidence_documents, signatures
 from tasks.endorsements import endorsed
 from tasks.ledger import Ledger
 from tasks.ledger_mirrored import silent_of
@@ -31,7 +31,8 @@ def verify(ledger: Ledger, *, trusted: Collection[str] | None = None, runs: Coll
     public = public_keys(ledger)
     accepted = None if trusted is None else endorsed(ledger, frozenset(trusted), public)
     names = run_names(ledger) if runs is None else runs
-    return Report(place=ledger.place, runs=tuple(_check(ledger, run, public, accepted) for run in names))
+    checked = tuple(_check(ledger, run, public, accepted) for run in names)
+    return Report(place=ledger.place, runs=checked, troubles=tuple(evidence_documents.troubles(ledger, public, runs)))
 
 
 def run_names(ledger: Ledger) -> Iterator[str]:

@@ -16,6 +16,7 @@ from recovery.evidence import manifest_key, read_manifest, signed_bytes_of
 from recovery.value import canonical
 from recovery.verification import Report
 from tasks.evidence import public_keys, run_names, verify
+from tasks.evidence_documents import FOLDERS, of_runs
 from tasks.ledger import Ledger
 
 README = """# Evidence of recovery: the auditor's pack
@@ -32,7 +33,8 @@ Everything here was copied from the evidence ledger at {place}. Nothing needs St
   `openssl pkeyutl -verify -pubin -inkey keys/KEY.pem -rawin -in runs/RUN/manifest.bin -sigfile runs/RUN/manifest.sig`
 - `keys/FINGERPRINT.pem`: public keys; `openssl pkey -pubin -in FILE -outform DER | sha256sum` prints the fingerprint.
   Compare the fingerprints with those that you were given by another way: the pack cannot vouch for its own keys.
-- `plans/`, `approvals/`, `standing/`: what was planned and who consented to it. A plan's name is its SHA-256.
+- `plans/`, `proposals/`, `approvals/`, `standing/`, `cancelled/`, `spent/`, `orders/`: what was planned, what was shown
+  with it, who consented, and what people ordered. A plan's name is its SHA-256. `epochs/`: each change of roles.
 - `report.json`: what Standfast's own verification said. A run without a manifest is `unproven`: it was still open or
   was killed, and its last records could have been removed without a trace.
 
@@ -107,9 +109,9 @@ def _fill(ledger: Ledger, folder: Path, trusted: Collection[str] | None, runs: t
             _write(folder, key, body)
             if key == manifest_key(run):
                 _signature(folder, run, body)
-    for kind in ("plans", "approvals", "standing"):
+    for kind in FOLDERS:
         for key in ledger.list(f"{kind}/"):
-            if kind == "standing" or any(run in key for run in runs):
+            if of_runs(key, runs):
                 _write(folder, key, ledger.get(key) or b"")
     report = verify(ledger, trusted=trusted, runs=runs)
     _write(folder, "report.json", canonical(report) + b"\n")

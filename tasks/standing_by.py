@@ -85,14 +85,16 @@ class Watch:
         try:
             plan = self._unfinished(found) or self._planned(found)
             if plan is None:
-                return self._rest()
+                self._rest()
+                return None
             from tasks import changing
 
             self.tell(f"acting by standing approval {found.approval.id[:12]}: plan {plan.digest[:12]}")
             ended = changing.act(Act(home=self.home, tell=self.show), plan)
         except DrError as trouble:
             self._say(f"not acted: {trouble.fact}; {trouble.hint}")
-            return self._rest()
+            self._rest()
+            return None
         if ended.stopped is not None:
             self.tell(f"run {plan.run[:12]} stands still at {ended.stopped.step}: {ended.stopped.why}")
             self._rest()

@@ -14,6 +14,7 @@ from recovery.approval import Approval, StandingApproval, approval_key
 from recovery.catalog import LedgerPlace
 from recovery.check import Outcome
 from recovery.doors import Approver, Consent, StandingTerms
+from recovery.epoch import Change
 from recovery.errors import BadInput, Refused
 from recovery.evidence import Record, Signature
 from recovery.failover import Asked, Proposal, propose
@@ -26,6 +27,7 @@ from recovery.step import Mode
 from recovery.value import canonical
 from tasks import approving, keys
 from tasks.endorsements import publish
+from tasks.engine import keep_plan
 from tasks.evidence import run_names, verify
 from tasks.home import Home
 from tasks.journal import Journal, read_records
@@ -471,3 +473,66 @@ def test_while_a_run_is_driven_its_orders_are_watched_for(world: World) -> None:
 
 def _who(records: tuple[Record, ...]) -> list[object]:
     return [each.facts["who"] for each in records]
+
+
+# Verification of what lies beside the chains
+
+
+def judged(world: World) -> tuple[Outcome, str]:
+    trusted = keys.engine_fingerprints(world.home.folder / "keys")
+    report = verify(world.home.ledger(), trusted=trusted)
+    return report.outcome, " | ".join(each.fact for each in report.troubles)
+
+
+def test_plans_consent_and_orders_that_are_whole_pass(two: World) -> None:
+    keep_plan(two.home.ledger(), two.plan)
+    approving.spend(two.home, two.plan, [two.approve("ann"), two.approve("bob")])
+    two.at += timedelta(seconds=1)
+    approving.cancel(two.home, two.approve("eve"), who="eve")
+    stand(two, "ann", "bob")
+    give(two.home, two.plan, Word.SKIP, who="ann", step="notify")
+    assert judged(two) == (Outcome.PASSED, "")
+
+
+def alter(world: World, key: str, old: str, new: str) -> None:
+    path = world.home.folder / "ledger" / key
+    path.chmod(0o644)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("folder", "old", "new", "fact"),
+    [
+        ("plans", '"to":"west"', '"to":"east"', "is not the plan that its name says"),
+        ("approvals", '"limit":10.0', '"limit":99.0', "a signature that does not match its content"),
+        ("approvals", '"limit":10.0', '"limit": 10.0', "is not in canonical form"),
+        ("standing", '"app-east":15.0', '"app-east":1.0', "a signature that does not match its content"),
+        ("cancelled", '"who":"eve"', '"who":"ann"', "is said by one and signed in the name of another"),
+        ("spent", '"schema_version":1', '"schema_version":2', "no document of a known schema"),
+        ("orders", '"step":"notify"', '"step":"verify"', "is not the order that its name says"),
+    ],
+)
+def test_a_document_that_was_changed_is_found(world: World, folder: str, old: str, new: str, fact: str) -> None:
+    keep_plan(world.home.ledger(), world.plan)
+    approving.spend(world.home, world.plan, [world.approve("ann")])
+    world.at += timedelta(seconds=1)
+    approving.cancel(world.home, world.approve("eve"), who="eve")
+    stand(world, "ann")
+    give(world.home, world.plan, Word.SKIP, who="ann", step="notify")
+    for key in list(world.home.ledger().list(f"{folder}/"))[:1]:
+        alter(world, key, old, new)
+    outcome, facts = judged(world)
+    assert outcome is Outcome.FAILED
+    assert fact in facts
+
+
+def test_what_was_forged_or_stands_in_no_record_is_found(world: World) -> None:
+    forged(world)
+    change = Change(service="core", epoch=1, primary="west", run="a" * 64, runbook="failover", at=world.at)
+    world.home.ledger().put("epochs/core/00000001.json", canonical(change))
+    outcome, facts = judged(world)
+    assert outcome is Outcome.FAILED
+    assert "a signature that does not match its content" in facts
+    assert "epochs/core/00000001.json stands in no record of run aaaaaaaaaaaa" in facts

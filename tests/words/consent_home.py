@@ -17,7 +17,7 @@ from recovery.errors import BadInput
 from recovery.observation import Observation
 from recovery.step import Step
 from recovery.verb import VERBS
-from tasks import changing, keys
+from tasks import changing, keys, kinds
 from tasks.kind import Facts, Scene, Verb
 from tests.thought import failover_scene
 
@@ -63,7 +63,7 @@ class House:
         self.hands = Hands()
         monkeypatch.setattr(changing, "observe", self.observe)
         monkeypatch.setattr("tasks.observing.observe", self.observe)
-        monkeypatch.setattr(changing.kinds, "verbs", self.verbs)
+        monkeypatch.setattr(kinds, "verbs", self.verbs)
         monkeypatch.setenv("DR_HOME", str(folder))
 
     def verbs(self, stage: object) -> dict[str, Verb]:

@@ -10,6 +10,7 @@ import pytest
 
 from recovery.check import Outcome
 from recovery.observation import FenceSeen
+from recovery.orders import Word
 from tasks import keys
 from tasks.evidence import verify
 from tasks.ledger_dir import DirectoryLedger
@@ -202,7 +203,7 @@ def test_an_order_reaches_a_run_that_is_driven(house: House) -> None:
         if step == "fence" and not told:
             told.append(step)
             from tasks.home import open_home
-            from tasks.orders_of_people import Word, give, run_of
+            from tasks.orders_of_people import give, run_of
 
             opened = open_home(house.folder)
             give(opened, run_of(opened, digest), Word.CANCEL, who="eve", why="a false alarm")

@@ -1,0 +1,144 @@
+"""Verification of what lies beside the chains: plans, approvals, orders, changes of roles. It lets nothing pass.
+
+Separate from evidence.py, which walks the chains. A plan is its own digest; what people signed is checked by the public
+keys of the ledger; a change of roles has to stand in the signed chain of the run that it names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TypeVar
+
+from recovery.approval import Approval, StandingApproval
+from recovery.epoch import CHANGED, Change
+from recovery.evidence import Link, Signature, Trouble, read_link
+from recovery.orders import Order, order_key
+from recovery.value import Value, canonical
+from tasks import signatures
+from tasks.approving import Cancellation, Spent
+from tasks.ledger import Ledger
+
+Public = Mapping[str, bytes]
+V = TypeVar("V", bound=Value)
+FOLDERS = ("plans", "proposals", "approvals", "standing", "cancelled", "spent", "orders", "epochs")
+"""Where documents lie beside the chains."""
+
+
+def troubles(ledger: Ledger, public: Public, runs: Collection[str] | None) -> Iterator[Trouble]:
+    """All that is wrong with the documents of all runs, or of the named ones."""
+    for folder, check in _CHECKS.items():
+        for key in ledger.list(f"{folder}/"):
+            of = _run_of(key)
+            if runs is not None and of not in runs:
+                continue
+            body = ledger.get(key) or b""
+            for fact in check(ledger, key, body, public):
+                yield Trouble(run=of, sequence=None, fact=f"{key} {fact}")
+
+
+def of_runs(key: str, runs: Collection[str]) -> bool:
+    """Whether a document belongs to one of these runs, or to no single one."""
+    return not _run_of(key) or _run_of(key) in runs
+
+
+def _run_of(key: str) -> str:
+    """The run that a document belongs to by its key, else nothing."""
+    folder, _, rest = key.partition("/")
+    return rest.split("/")[0].removesuffix(".json") if folder in ("plans", "proposals", "approvals", "orders") else ""
+
+
+def _plan(ledger: Ledger, key: str, body: bytes, public: Public) -> Iterator[str]:  # noqa: ARG001 -- one shape for all
+    if hashlib.sha256(body).hexdigest() != _run_of(key):
+        yield "is not the plan that its name says: its bytes were changed"
+
+
+def _approval(ledger: Ledger, key: str, body: bytes, public: Public) -> Iterator[str]:  # noqa: ARG001
+    found = _read(body, Approval)
+    if isinstance(found, str):
+        yield found
+        return
+    if key != f"approvals/{found.digest}/{found.id}.json":
+        yield "is not the approval that its name says"
+    yield from _signed(found.signed_bytes(), found.signature, public, found.who)
+
+
+def _standing(ledger: Ledger, key: str, body: bytes, public: Public) -> Iterator[str]:  # noqa: ARG001
+    found = _read(body, StandingApproval)
+    if isinstance(found, str):
+        yield found
+        return
+    for each in found.signatures or (None,):
+        yield from _signed(found.signed_bytes(), each, public)
+
+
+def _cancelled(ledger: Ledger, key: str, body: bytes, public: Public) -> Iterator[str]:  # noqa: ARG001
+    found = _read(body, Cancellation)
+    if isinstance(found, str):
+        yield found
+        return
+    if key.split("/")[1] != found.approval:
+        yield "takes back another approval than its name says"
+    yield from _signed(found.signed_bytes(), found.signature, public, found.who)
+
+
+def _spent(ledger: Ledger, key: str, body: bytes, public: Public) -> Iterator[str]:  # noqa: ARG001
+    found = _read(body, Spent)
+    if isinstance(found, str):
+        yield found
+    elif key != f"spent/{found.approval}.json":
+        yield "spends another approval than its name says"
+
+
+def _order(ledger: Ledger, key: str, body: bytes, public: Public) -> Iterator[str]:  # noqa: ARG001
+    found = _read(body, Order)
+    if isinstance(found, str):
+        yield found
+        return
+    if key != order_key(found):
+        yield "is not the order that its name says"
+    yield from _signed(found.signed_bytes(), found.signature, public, found.who)
+
+
+def _epoch(ledger: Ledger, key: str, body: bytes, public: Public) -> Iterator[str]:  # noqa: ARG001
+    found = _read(body, Change)
+    if isinstance(found, str):
+        yield found
+        return
+    links = (read_link(each, ledger.get(each) or b"") for each in ledger.list(f"runs/{found.run}/0"))
+    said = [each.record for each in links if isinstance(each, Link) and each.record.kind == CHANGED]
+    wanted = (found.epoch, found.primary)
+    if not any((each.facts.get("epoch"), each.facts.get("primary")) == wanted for each in said):
+        yield f"stands in no record of run {found.run[:12]}"
+
+
+def _read(body: bytes, sort: type[V]) -> V | str:
+    try:
+        found = sort.model_validate_json(body)
+        plain = json.loads(body)
+    except ValueError:
+        return "is no document of a known schema"
+    return found if canonical(plain) == body else "is not in canonical form: its bytes were changed"
+
+
+def _signed(body: bytes, signature: Signature | None, public: Public, who: str | None = None) -> Iterator[str]:
+    if signature is None:
+        yield "carries no signature"
+    elif (pem := public.get(signature.key)) is None:
+        yield "is signed with a key that the ledger does not hold"
+    elif not signatures.valid(body, signature, pem):
+        yield "carries a signature that does not match its content"
+    elif who not in (None, signature.who):
+        yield "is said by one and signed in the name of another"
+
+
+_CHECKS: dict[str, Callable[[Ledger, str, bytes, Public], Iterator[str]]] = {
+    "plans": _plan,
+    "approvals": _approval,
+    "standing": _standing,
+    "cancelled": _cancelled,
+    "spent": _spent,
+    "orders": _order,
+    "epochs": _epoch,
+}
