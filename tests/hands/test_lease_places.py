@@ -26,7 +26,7 @@ class Bucket:
         self.under = DirStore(folder)
         self.raises: Callable[[], None] = lambda: None
 
-    def cut(self, trouble: type[Failed] | type[BadInput] = Failed) -> None:
+    def cut(self, trouble: type[Failed | BadInput] = Failed) -> None:
         def fail() -> None:
             raise trouble("it is silent", hint="wait")
 

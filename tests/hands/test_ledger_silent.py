@@ -1,4 +1,4 @@
-"""A copy of the ledger that is silent or hangs keeps nobody waiting; nothing is lost, and it is caught up afterwards."""
+"""A copy of the ledger that is silent or hangs keeps nobody waiting; nothing is lost, and it is caught up later."""
 
 from __future__ import annotations
 
