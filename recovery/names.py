@@ -14,6 +14,7 @@ from itertools import product
 
 from recovery.catalog import Catalog, Member
 from recovery.doors import DnsName
+from recovery.objective import duration_text
 
 _PLACE = re.compile(r"\{([a-z][a-z0-9_.-]*)(\??)\}")
 _SECRET = re.compile(r"\bpassword=('[^']*'|\S*)\s*|(?<=[^/@:\s]):[^/@\s]+(?=@)")
@@ -39,6 +40,7 @@ def names(catalog: Catalog, *, service: str, resource: str, source: str, target:
         "ledger.bucket": (catalog.ledger.bucket,),
         "leases.bucket": (catalog.ledger.leases,),
         "owner": (here.owner,),
+        "bake": (duration_text(here.bake),),
         "approvals": (str(catalog.consent.n_of_m),),
         "approver": tuple(
             f"{name} ({person.contact})" if person.contact else name

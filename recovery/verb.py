@@ -142,6 +142,8 @@ VERBS: dict[str, Verb] = {
         live=True,
         graceful=Calls(planes=frozenset({Plane.OF_TO})),
         ungraceful=Calls(planes=frozenset({Plane.OF_TO})),
+        at_site=True,
+        arguments={**_SITE, "required": ("true", "false")},
     ),
     "redirect": Verb(
         what="moves a DNS name to a site",
@@ -164,7 +166,7 @@ VERBS: dict[str, Verb] = {
         what="proves that the recovered service works",
         on="service",
         at_site=True,
-        arguments={**_SITE, **_SCRATCH},
+        arguments={**_SITE, **_SCRATCH, "through": ("site", "names")},
         required=("site",),
     ),
     "protect": Verb(

@@ -14,7 +14,7 @@ from html import escape
 from recovery.binding import Ends, groups
 from recovery.objective import duration_text
 from recovery.runbook import Runbook
-from recovery.step import Step
+from recovery.step import OMITTED, Step
 from recovery.verb import VERBS
 from tasks.runbook_draw import svg
 

@@ -22,7 +22,7 @@ from tasks.stage import Stage
 EVERY_SECONDS = 1.0
 LONGEST_SECONDS = 5.0
 """One bad answer is weather; a check that fails, or can't be made, for longer than this ends the watch."""
-LAG_SECONDS = 5.0
+LAG_SECONDS = 1.0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -43,8 +43,8 @@ class _Streak:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bake:
-    """The site's probes passed, and its standbys followed, for the whole time that was asked for. Nothing counts that is
-    shorter than `LONGEST_SECONDS`."""
+    """The site's probes passed, and its standbys followed, for the whole time that was asked for. What is shorter
+    than `LONGEST_SECONDS` does not count."""
 
     stage: Stage
 

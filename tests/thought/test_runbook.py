@@ -236,7 +236,7 @@ def test_the_doors_of_a_catalog_lead_somewhere() -> None:
     app, check = catalog.dns["app"], catalog.health_checks["east-serves"]
     lost = DnsRecord(value="1", set_identifier="x", health_check="nothing", control="none")
     standing = StandingTerms.model_validate({"runbook": "failover", "service": "x", "conditions": {"p": "15 s"}})
-    core = catalog.services["core"].but(dns=("no",), probes={"p": Probe(site="mars", url="u")})
+    core = catalog.services["core"].but(dns=("no",), probes={"p": Probe(site="mars", url="http://u")})
     same = {"ann": Approver(key="a" * 64), "bob": Approver(key="a" * 64)}
     wrong = catalog.but(
         dns={"validation-db": app.but(records={"mars": lost}), "edited": app.but(moved_by="record-edit")},
