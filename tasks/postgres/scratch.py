@@ -109,9 +109,11 @@ def _gone(pid: int) -> bool:
         return True
 
 
-def start(scratch: Scratch) -> bool:
-    """Start the server of a fresh attempt; gives whether it really has no network. Returns before it has recovered."""
-    missing = [name for name in ("backup_label", "recovery.signal") if not (scratch.data / name).exists()]
+def start(scratch: Scratch, *, as_it_is: bool = False) -> bool:
+    """Start the server of a fresh attempt; gives whether it really has no network. Returns before it has recovered.
+    `as_it_is`: a copy of a server's own data, which recovers its own WAL, and no restored backup."""
+    needed = () if as_it_is else ("backup_label", "recovery.signal")
+    missing = [name for name in needed if not (scratch.data / name).exists()]
     if missing:
         raise Refused(
             f"the restored folder has no {' and no '.join(missing)}, so a server would begin at a wrong place",

@@ -65,6 +65,20 @@ def configure(scratch: Scratch, target: Target, timeline: int, *, durable: bool)
     settings = {**QUIET, **_as_large_as_before(scratch), **target_settings(target)}
     settings["recovery_target_timeline"] = str(timeline)
     settings["fsync"] = settings["full_page_writes"] = "on" if durable else "off"
+    _write(scratch, settings)
+    (scratch.data / "recovery.signal").touch()
+    scratch.data.chmod(0o700)
+
+
+def configure_copy(scratch: Scratch) -> None:
+    """For a copy of a server's own data: it recovers its own WAL, opens, and lets nobody write."""
+    settings = {**QUIET, **_as_large_as_before(scratch), "default_transaction_read_only": "on", "fsync": "off"}
+    _write(scratch, settings)
+    (scratch.data / "recovery.signal").unlink(missing_ok=True)
+    scratch.data.chmod(0o700)
+
+
+def _write(scratch: Scratch, settings: Mapping[str, str]) -> None:
     settings = {name: value for name, value in settings.items() if _known(scratch, name)}
     (scratch.folder / "socket").mkdir(mode=0o700, exist_ok=True)
     (scratch.folder / "postgresql.conf").write_text(conf_text(settings))
@@ -76,8 +90,6 @@ def configure(scratch: Scratch, target: Target, timeline: int, *, durable: bool)
     auto.write_text("")
     for name in ("standby.signal", "postmaster.pid", "postmaster.opts"):
         (scratch.data / name).unlink(missing_ok=True)
-    (scratch.data / "recovery.signal").touch()
-    scratch.data.chmod(0o700)
 
 
 def target_settings(target: Target) -> dict[str, str]:

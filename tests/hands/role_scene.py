@@ -24,6 +24,7 @@ from recovery.step import Mode, Step
 from recovery.wal import parse
 from tasks.home import Home
 from tasks.kind import Facts, Scene
+from tasks.ledger_dir import DirectoryLedger
 from tasks.postgres.archiver import key_of
 from tasks.postgres.run_as import give
 from tasks.signatures import Signer
@@ -43,6 +44,7 @@ class HomeOfTest:
 
     resource_: PostgresResource
     stores: dict[str, MemoryStore]
+    folder: Path
 
     def resource(self, name: str) -> PostgresResource:
         return self.resource_
@@ -52,6 +54,9 @@ class HomeOfTest:
 
     def keys(self, name: str) -> Mapping[str, object]:
         return {}
+
+    def ledger(self) -> DirectoryLedger:
+        return DirectoryLedger(self.folder / "ledger")
 
 
 @dataclass(kw_only=True)
@@ -71,7 +76,9 @@ class Pair:
         resource = PostgresResource(
             kind="postgres", objective="o", backup="b", proof="p", owner="t", members=members, bucket="b"
         )
-        home = HomeOfTest(resource_=resource, stores={"west": self.archive, "east": MemoryStore()})
+        home = HomeOfTest(
+            resource_=resource, stores={"west": self.archive, "east": MemoryStore()}, folder=self.east.data_dir.parent
+        )
         return Stage(home=cast(Home, home), plan=plan, sign=cast(Signer, None))
 
     def plan(self, mode: Mode = Mode.UNGRACEFUL, steps: tuple[Step, ...] = STEPS[1:]) -> Plan:

@@ -1,4 +1,4 @@
-"""What an agent is ordered about its data: follow, rebuild, copy, losses. Runs in the agent, at the server's home.
+"""What an agent is ordered about its data: follow, rebuild, losses. Runs in the agent, at the server's home.
 
 Separate from the verbs, which run in the engine on any machine.
 """
@@ -11,4 +11,6 @@ from tasks.postgres.stopping import Home
 
 def handlers(home: Home) -> dict[str, Handler]:
     """The orders about data."""
-    return {}
+    from tasks.postgres.roles.losing import Losing
+
+    return {"losses": Losing(config=home.config)}

@@ -1,0 +1,319 @@
+"""What this site's old data holds beyond the promotion of another one: copied, started isolated, listed, exported.
+
+Runs in the agent at the old primary's home, before any rewind. The data itself is only read: its WAL tells every
+transaction, and a copy of it, started with no network and no archive, tells the rows.
+"""
+
+# ruff: noqa: E501 -- SQL reads best unbroken
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from recovery.errors import BadInput, Failed, Refused, Unproven
+from recovery.losses import HEARTBEAT_SCHEMA, Losses, Relation, Row, Seen, listed
+from recovery.point import lsn_text, segment_name
+from recovery.value import canonical
+from recovery.wal import Switch
+from tasks.host import LocalHost
+from tasks.postgres import control, scratch, scratch_conf, seal, wal, wal_file, waldump
+from tasks.postgres.agent_config import AgentConfig
+from tasks.postgres.orders import Facts, Work
+from tasks.postgres.reading import Connection, first_line
+from tasks.postgres.scratch import Scratch
+from tasks.postgres.stopping import servers_in
+from tasks.store import AlreadyThere, Store
+
+BACK_SEGMENTS = 8
+"""So many files before the promotion are read for the changes of transactions that committed behind it."""
+MOST_ROWS = 50_000
+COPY_SECONDS = 2 * 3600.0
+RECOVERS_SECONDS = 3600.0
+WALDUMP_SECONDS = 3600.0
+TABLE_SECONDS = 600
+_NAMES = """
+select case when c.relisshared then 0 else (select oid from pg_database where datname = current_database()) end::bigint,
+  pg_relation_filenode(c.oid)::bigint, n.nspname, c.relname, c.relkind::text
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where c.relkind in ('r', 't', 'm', 'S') and pg_relation_filenode(c.oid) is not null
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """A relation of the copy, and whether its rows are worth reading."""
+
+    relation: Relation
+    readable: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Losing:
+    """The handler of the order `losses`. Arguments: `run` (who lists), `system_id`, `timeline` (the new primary's), and
+    `switches`: [[timeline, lsn], …], where each timeline of its history was left."""
+
+    config: AgentConfig
+
+    def __call__(self, work: Work) -> Facts:
+        """See orders.Handler."""
+        data = self.config.data_dir
+        found = control.read(data)
+        _refuse(self.config, found, work)
+        left_at = _left_at(work, found.timeline)
+        copy = self._copy_of(work)
+        scratch.discard(copy)
+        self._copy(copy, work)
+        try:
+            seen, last = self._read_wal(copy, found, left_at, work)
+            names, rows, unread = self._read_rows(copy, seen, work)
+        finally:
+            scratch.discard(copy)
+        made = Losses(
+            resource=self.config.resource,
+            site=self.config.site,
+            system_id=found.system_id,
+            timeline=found.timeline,
+            from_lsn=left_at,
+            to_lsn=max(last, left_at),
+            transactions=listed(seen, names, rows),
+            unread=unread,
+        )
+        return self._export(made, work)
+
+    def _copy_of(self, work: Work) -> Scratch:
+        user = psycopg.conninfo.conninfo_to_dict(self.config.dsn).get("user") or "postgres"
+        folder = self.config.state_dir / "copies" / f"{self.config.resource}-{work.order.generation}"
+        return Scratch(folder=folder, bin_dir=self.config.bin_dir, user=str(user))
+
+    def _copy(self, copy: Scratch, work: Work) -> None:
+        """A full copy on the same disk or another: shared blocks where the file system can, never links."""
+        data = self.config.data_dir
+        if any((data / "pg_tblspc").iterdir()):
+            raise Refused(
+                "the old data has tablespaces outside its folder, which are not copied",
+                hint="list the losses by hand as the printed runbook says, on a copy of all its disks",
+            )
+        copy.folder.mkdir(parents=True)
+        size = sum(each.stat().st_size for each in data.rglob("*") if each.is_file())
+        free = LocalHost().free_bytes(copy.folder)
+        if free < size * 1.1:
+            raise Failed(
+                f"a copy of the old data needs {size / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
+                hint=f"make room below {copy.folder.parent}, or set state_dir to a larger disk; nothing was touched",
+            )
+        work.say(f"copying {size / 1e9:.1f} GB of old data", None)
+        ran = LocalHost().run(["cp", "-a", "--reflink=auto", str(data), str(copy.data)], patience_seconds=COPY_SECONDS)
+        if ran.code:
+            raise Failed(
+                f"the old data can't be copied: {ran.err.strip()[:200]}", hint="see the disk; nothing was touched"
+            )
+
+    def _read_wal(self, copy: Scratch, found: control.Control, left_at: int, work: Work) -> tuple[Seen, int]:
+        """Every transaction beyond the promotion, and where the last record begins."""
+        work.say("reading the WAL beyond the promotion", None)
+        wal_dir, seen, last = copy.data / "pg_wal", Seen(left_at), 0
+        size = wal_file.segment_bytes(wal_dir)
+        self._bring(wal_dir, found, left_at, size)
+        stretch = waldump.stretch(wal_dir, found.timeline, left_at)
+        if stretch is None:
+            if found.checkpoint_lsn < left_at:
+                return seen, last  # the old data ends before the promotion: nothing of it was given up
+            raise Unproven(
+                f"the WAL at {lsn_text(left_at)} is neither in the old data nor in the archive of {self.config.site}",
+                hint="what was lost cannot be listed from there; keep the old data, and copy the WAL from another place",
+            )
+        begin = max(stretch[0], (left_at // size - BACK_SEGMENTS) * size)
+        span = waldump.Span(
+            bin_dir=self.config.bin_dir, wal_dir=wal_dir, timeline=found.timeline, begin_lsn=begin, end_lsn=stretch[1]
+        )
+        for line in waldump.lines(span, patience_seconds=WALDUMP_SECONDS):
+            if (record := waldump.commit_of(line) or waldump.change_of(line)) is not None:
+                seen.take(record)
+            last = max([last, *waldump.begins(line)])
+        return seen, last
+
+    def _bring(self, wal_dir: Path, found: control.Control, left_at: int, size: int) -> None:
+        """Files between the promotion and what pg_wal still has, from this site's archive, into the copy."""
+        missing: list[str] = []
+        for number in range(left_at // size, left_at // size + 4096):
+            name = segment_name(found.timeline, number * size, size)
+            if (wal_dir / name).exists() or number * size > found.checkpoint_lsn:
+                break
+            missing.append(name)
+        if missing:
+            keys = seal.keyring([self.config.key]) if self.config.key else {}
+            wal.fetch(self._store(), found.system_id, missing, wal_dir, keys=keys, segment_bytes=size)
+
+    def _read_rows(
+        self, copy: Scratch, seen: Seen, work: Work
+    ) -> tuple[Mapping[str, Relation], Sequence[Row], dict[str, str]]:
+        """Names and rows of what the lost transactions changed, from the copy. What can't be read says why."""
+        files = seen.files()
+        if not files:
+            return {}, (), {}
+        scratch_conf.configure_copy(copy)
+        scratch.start(copy, as_it_is=True)
+        work.say("the copy recovers its own WAL", None)
+        _await_open(copy)
+        xids = [xid for commit in seen.commits for xid in (commit.xid, *commit.subxids)]
+        names: dict[str, Relation] = {}
+        rows: list[Row] = []
+        unread: dict[str, str] = {}
+        for database in _databases(copy, files):
+            with psycopg.connect(copy.dsn(database), autocommit=True, connect_timeout=10) as connection:
+                tables = {file: each for file, each in _tables(connection, database) if file in files}
+                names |= {file: each.relation for file, each in tables.items()}
+                for file, each in tables.items():
+                    if each.readable:
+                        work.say(f"reading {each.relation.text}", None)
+                        _rows(connection, each.relation, seen.blocks(file), xids, rows, unread)
+        return names, rows, unread
+
+    def _export(self, made: Losses, work: Work) -> Facts:
+        """Into this site's bucket, under a name that its content gives; nothing is ever overwritten."""
+        body = canonical(made)
+        digest = hashlib.sha256(body).hexdigest()
+        key = f"losses/{work.text('run') or work.order.run}/{made.resource}-{digest[:16]}.json"
+        kept = self.config.state_dir / "losses" / f"{made.resource}-{digest}.json"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(body)
+        with suppress(AlreadyThere):  # the same content gives the same key: it was exported before
+            self._store().put(key, body, {"sha256": digest})
+        return {
+            "key": key,
+            "sha256": digest,
+            "lost_commits": made.count,
+            "classes": dict(made.by_class()),
+            "rows": sum(len(each.rows) for each in made.transactions),
+            "unread": dict(made.unread),
+            "timeline": made.timeline,
+            "from_lsn": made.from_lsn,
+            "to_lsn": made.to_lsn,
+        }
+
+    def _store(self) -> Store:
+        return self.config.local.open(self.config.store_patience_seconds)
+
+
+def exported(config: AgentConfig, sha256: str) -> bool:
+    """Whether this agent made that export: what a rewind or a rebuild asks before it destroys anything."""
+    return bool(sha256) and (config.state_dir / "losses" / f"{config.resource}-{sha256}.json").exists()
+
+
+def switches_of(work: Work) -> tuple[Switch, ...]:
+    """Where each timeline of the new primary's history was left. Raises BadInput."""
+    told = work.order.arguments.get("switches")
+    try:
+        return tuple(Switch(timeline=int(each[0]), lsn=int(each[1])) for each in told)  # type: ignore[union-attr, index, arg-type]
+    except (TypeError, ValueError, IndexError):
+        raise BadInput("the order tells no history", hint="this is a defect of the engine: report it") from None
+
+
+def _left_at(work: Work, timeline: int) -> int:
+    found = next((each.lsn for each in switches_of(work) if each.timeline == timeline), None)
+    if found is None:
+        raise Refused(
+            f"the new primary's history doesn't tell where timeline {timeline} was left",
+            hint="the old data is of another branch: look at both histories before anything is destroyed",
+        )
+    return found
+
+
+def _refuse(config: AgentConfig, found: control.Control, work: Work) -> None:
+    if found.system_id != work.text("system_id"):
+        raise Refused(
+            f"the data here is of system {found.system_id}, the new primary of {work.text('system_id')}",
+            hint="they are not copies of each other: this is no standby of that primary",
+        )
+    if servers_in(config.data_dir):
+        raise Refused(
+            "Postgres runs on the old data", hint="fence it first: its data must not change while it is copied"
+        )
+    if found.timeline >= int(work.number("timeline", 0)):
+        raise Refused(
+            f"the data here is on timeline {found.timeline} already, so it holds nothing of its own any more",
+            hint="see 'dr losses RUN' for what was exported before it was rewound or rebuilt",
+        )
+
+
+def _await_open(copy: Scratch) -> None:
+    begin = time.monotonic()
+    absent = begin + scratch.APPEARS_WITHIN_SECONDS
+    while time.monotonic() - begin < RECOVERS_SECONDS:
+        if copy.pid() is not None:
+            absent = time.monotonic() + 1.0
+            with suppress(psycopg.OperationalError), psycopg.connect(copy.dsn(), connect_timeout=5):
+                return  # else it takes no connections yet
+        if time.monotonic() > absent:
+            words = copy.log.read_text(errors="replace")[-300:] if copy.log.exists() else ""
+            raise Unproven(
+                f"the copy of the old data does not start: {' '.join(words.split())}",
+                hint="the transactions are known, their rows are not; keep the old data and look at it by hand",
+            )
+        time.sleep(0.02)
+    raise Failed(
+        f"the copy did not recover within {RECOVERS_SECONDS:g} s", hint="see its log; the order may be sent again"
+    )
+
+
+def _databases(copy: Scratch, files: Sequence[str]) -> list[str]:
+    """Those in which something changed; the first one also tells of what all share."""
+    wanted = {int(file.partition("/")[0]) for file in files}
+    with psycopg.connect(copy.dsn(), autocommit=True, connect_timeout=10) as connection:
+        known = connection.execute(
+            "select oid::bigint, datname from pg_database where datallowconn order by oid"
+        ).fetchall()
+    found = [str(name) for oid, name in known if oid in wanted]
+    return found if found or 0 not in wanted else ["postgres"]
+
+
+def _tables(connection: Connection, database: str) -> Iterator[tuple[str, Table]]:
+    for oid, filenode, schema, name, kind in connection.execute(_NAMES.encode()).fetchall():
+        own = schema not in {"pg_catalog", "pg_toast", "information_schema", HEARTBEAT_SCHEMA}
+        relation = Relation(database=database, schema_name=str(schema), name=str(name))
+        yield f"{oid}/{filenode}", Table(relation=relation, readable=kind == "r" and own)
+
+
+def _rows(
+    connection: Connection, relation: Relation, blocks: Sequence[int], xids: Sequence[int], into: list[Row],
+    unread: dict[str, str],
+) -> None:  # fmt: skip
+    """The rows of lost transactions, from the pages that they wrote."""
+    query = sql.SQL(
+        "select xmin::text::bigint, to_jsonb(t)::text from only {}.{} t"
+        " where ctid >= {} and ctid < {} and xmin::text::bigint = any(%s)"
+    )
+    try:
+        connection.execute(f"set statement_timeout = '{TABLE_SECONDS}s'".encode())
+        for first, last in _runs(blocks):
+            bounds = sql.Literal(f"({first},0)") + sql.SQL("::tid"), sql.Literal(f"({last + 1},0)") + sql.SQL("::tid")
+            table = sql.Identifier(relation.schema_name), sql.Identifier(relation.name)
+            for xid, text in connection.execute(query.format(*table, *bounds), [list(xids)]).fetchall():
+                if len(into) >= MOST_ROWS:
+                    unread[relation.text] = f"only the first {MOST_ROWS} rows of all are listed"
+                    return
+                into.append(Row(relation=relation.text, xid=xid, row=json.loads(text, parse_float=str)))
+    except psycopg.Error as error:
+        unread[relation.text] = first_line(error)
+
+
+def _runs(blocks: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Neighbouring pages as one range; small holes are read over."""
+    begin = end = -1
+    for block in blocks:
+        if begin >= 0 and block - end > 8:
+            yield begin, end
+            begin = block
+        begin = block if begin < 0 else begin
+        end = block
+    if begin >= 0:
+        yield begin, end
