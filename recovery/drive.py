@@ -168,12 +168,9 @@ def in_turn(plan: Plan, history: History, seen: Mapping[str, Seen]) -> tuple[Ste
     """Of those, the steps that can matter now and are not in `seen` yet: what was reached before and has to stay true,
     and what has its turn. Ask again with what was seen, until none is left: the rest cannot move anything yet."""
     held = settled(plan, history, seen)
-    turn = _turn(plan, held)
-    return tuple(
-        step
-        for step in plan.steps
-        if step.id not in held and step.id not in seen and (step.id in turn or step.always or history.of(step.id).begun)
-    )
+    begun = {name for name, tried in history.steps.items() if tried.begun}
+    wanted = (_turn(plan, held) | plan.always | begun) - held - seen.keys()
+    return tuple(step for step in plan.steps if step.id in wanted) if wanted else ()
 
 
 def _needless(plan: Plan, history: History) -> frozenset[str]:

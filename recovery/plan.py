@@ -81,6 +81,11 @@ class Plan(Value):
         return tuple(step for step in self.steps if step.until is not None)
 
     @cached_property
+    def always(self) -> frozenset[str]:
+        """The ids of the steps that are performed whatever happened before."""
+        return frozenset(step.id for step in self.steps if step.always)
+
+    @cached_property
     def omitted(self) -> dict[Mode, frozenset[str]]:
         """For each variant the ids of the steps that it leaves out."""
         return {mode: frozenset(step.id for step in self.steps if step.omitted_in(mode)) for mode in Mode}

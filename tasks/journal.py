@@ -175,7 +175,7 @@ class Journal:
             )
 
     def _refuse_ended(self) -> None:
-        ended = outcome(self._records())
+        ended = outcome([link.record for link in self._links[-1:]])
         if ended is not None:
             raise Refused(
                 f"run {self.run[:12]} is ended ({ended}); nothing can be added to its records",

@@ -170,10 +170,13 @@ class Loop:
         while steps := in_turn(self.plan, told.past, seen):
             parts = [steps[start::AT_ONCE] for start in range(min(AT_ONCE, len(steps)))]
             looks = (eyes.map if len(parts) > 1 else map)(self._see_all, parts, repeat(scene))
+            more = False
             for step, each in chain.from_iterable(looks):
                 seen[step.id] = timed = self._timed(step, each)
                 if timed.truth is Truth.HOLDS:
-                    self._held[step.id] = timed, time.monotonic()
+                    self._held[step.id], more = (timed, time.monotonic()), True
+            if not more:  # nothing that holds was found: nothing else has come into its turn
+                break
         return seen
 
     def _see_all(self, steps: Sequence[Step], scene: Scene) -> list[tuple[Step, Seen]]:
