@@ -13,7 +13,6 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from recovery.binding import resources
-from recovery.catalog import Service
 from recovery.epoch import Change
 from recovery.errors import DrError, Failed
 from recovery.observation import DnsSeen, FenceSeen, LedgerSeen, MemberSeen, Observation, ProbeSeen
@@ -49,7 +48,7 @@ def observe(home: Home, service: str, *, target: str | None = None, run: str = "
     names = catalog.services[service].dns
     to = target or next((name for name in _serving(home) if name != primary), primary)
     with ThreadPoolExecutor(max_workers=16, thread_name_prefix="observe") as eyes:
-        probes = eyes.submit(_probes, home, catalog.services[service])
+        probes = eyes.submit(_probes, home, service)
         members = {name: eyes.submit(_members, home, name) for name in databases}
         fences = {name: eyes.submit(_fence, home, name, primary, to) for name in databases}
         dns = {name: eyes.submit(_dns, home, name) for name in names}
@@ -78,7 +77,7 @@ def _written(home: Home) -> str:
     return next(name for name, site in home.catalog.sites.items() if site.role == "primary")
 
 
-def _probes(home: Home, service: Service) -> dict[str, ProbeSeen]:
+def _probes(home: Home, service: str) -> dict[str, ProbeSeen]:
     from tasks.service import look
 
     return look.probes(home, service)
