@@ -169,21 +169,25 @@ def observer(
     emit(as_json, told, lambda: _observed(told))
 
 
-def _observed(told: dict[str, Any]) -> Table:
+def _observed(told: dict[str, Any]) -> Any:
+    from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
     state = "observing" if told["running"] == "yes" else "not observing"
     sites = ", ".join(f"{count} at {site}" for site, count in told["sites"].items()) or "none"
-    title = f"{state}; acknowledged: {sites}; missing: {told['missing_count']}"
-    table = Table("outage begins", "ends", "seconds", title=title, title_justify="left")
+    lines: list[Any] = [Text(f"{state}; acknowledged: {sites}; missing: {told['missing_count']}")]
+    if told["two_writers_count"]:
+        lines.append(Text(f"two writers: {told['two_writers_count']} acknowledgements prove them", style="bold red"))
+    if not told["outages"]:
+        return Group(*lines, Text("no outage seen"))
+    table = Table("outage begins", "ends", "seconds")
     worst = sorted(told["outages"], key=lambda each: -each["seconds"])[:TABLE_MOST]
     for each in sorted(worst, key=lambda each: str(each["begin"])):
         table.add_row(each["begin"], each["end"] or "(lasts)", f"{each['seconds']:.2f}")
     if more := len(told["outages"]) - len(worst):
         table.add_row(f"and {more} shorter", "", "")
-    if told["two_writers_count"]:
-        table.caption = f"two writers: {told['two_writers_count']} acknowledgements prove them"
-    return table
+    return Group(*lines, table)
 
 
 def _line(text: str) -> Any:

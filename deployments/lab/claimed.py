@@ -45,7 +45,7 @@ def rows(changed: Changed, seen: Mapping[str, Any], *, listed: int | None = None
 
 
 def outage_of(changed: Changed, outages: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The observer's outage that this change ended: the longest of those that touch the claimed one; None when none does."""
+    """The observer's outage that this change ended: the longest of those that touch the claimed one, or None."""
     begin, end = changed.outage_began_at, changed.served_at
     touching = [
         each

@@ -125,7 +125,7 @@ class _Client:
 
     def __init__(self, world: World) -> None:
         self._names = naming.of(naming.describe(world))
-        self._doors = naming.InTurn(known=[world.address(site) for site in layout.SITES])
+        self._doors = naming.InTurn(known=[world.address(site, source="user") for site in layout.SITES])
         self._line: http.client.HTTPConnection | None = None
 
     def post(self, row: dict[str, Any]) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from deployments.lab import layout
+from deployments.lab.dns import names
 from deployments.lab.world import World
 
 ANSWER_SECONDS = 0.35
@@ -92,5 +93,8 @@ def of(described: dict[str, object]) -> Names:
 
 
 def describe(world: World) -> dict[str, object]:
-    """How users find the platform of this lab, as JSON: name and resolver, or the doors where there is no resolver."""
-    return {"known": [world.address(site) for site in layout.SITES]}
+    """How users find the platform of this lab, as JSON: name and resolver, or the doors where the lab has no names."""
+    if not world.named:
+        return {"known": [world.address(site, source="user") for site in layout.SITES]}
+    address, port = layout.hidden(world.block, "resolver"), layout.DNS_PORT
+    return {"name": f"{names.LIVE}.{names.ZONE}", "address": address, "port": port}
