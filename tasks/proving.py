@@ -18,14 +18,17 @@ from recovery.catalog import PostgresResource
 from recovery.check import Verdict
 from recovery.choose import Target
 from recovery.drive import Halt
-from recovery.errors import BadInput, DrError, NoPoint, Unproven
+from recovery.errors import BadInput, DrError, Failed, NoPoint, Unproven
 from recovery.evidence import Record
+from recovery.journal import RUN_BEGUN
 from recovery.mark import Mark
 from recovery.plan import Plan
 from recovery.proof import Proof, not_made, proof
+from recovery.value import rfc3339, sha256_of
 from tasks.engine import Act, Said
 from tasks.home import Home
 from tasks.host import host_of
+from tasks.journal import Journal
 from tasks.keeping import engine_at, refuse_unplantable
 from tasks.kind import Verbs
 from tasks.postgres import looking, mark, restoring
@@ -82,19 +85,34 @@ def plan_proof(home: Home, wanted: Wanted) -> Plan:
 
 
 def prove(act: Act, wanted: Wanted) -> Proof:
-    """One proof, from looking to its document. What could not be begun is a document too: unproven, with the reason."""
-    home = act.home
-    resource = home.resource(wanted.resource)
+    """One proof, from looking to its document. What could not be begun is a document too, and on record: unproven, with
+    the reason."""
     try:
-        plan = plan_proof(home, wanted)
-    except (NoPoint, Unproven) as trouble:
+        plan = plan_proof(act.home, wanted)
+    except (NoPoint, Unproven, Failed) as trouble:
         if wanted.at is not None:
             raise
-        return not_made(
-            resource=wanted.resource, kind=resource.kind, sort=wanted.sort, fact=trouble.fact, hint=trouble.hint,
-            now=home.now(),
-        )  # fmt: skip
+        return _not_begun(act.home, wanted, trouble)
     return act_on(act, plan)
+
+
+def _not_begun(home: Home, wanted: Wanted, trouble: DrError) -> Proof:
+    """A run of its own without any step: that nothing was proven is evidence. Raises what the ledger raises."""
+    now = home.now()
+    asked: dict[str, JsonValue] = {"resource": wanted.resource, "sort": wanted.sort, "level": wanted.level}
+    if wanted.mutate:
+        asked["mutate"] = wanted.mutate
+    run = sha256_of({"proof": asked, "at": rfc3339(now), "who": home.who})
+    kind = home.resource(wanted.resource).kind
+    told = not_made(
+        resource=wanted.resource, kind=kind, sort=wanted.sort, fact=trouble.fact, hint=trouble.hint, now=now
+    ).but(run=run)
+    journal = Journal(home.ledger(), run, who=home.who, generation=0, clock=home.now)
+    journal.append(RUN_BEGUN, wanted.resource, facts={"purpose": "prove", "arguments": asked})
+    facts: dict[str, JsonValue] = told.model_dump(mode="json")
+    journal.append("proof", wanted.resource, facts=facts, end=home.now())
+    journal.end(told.verdict.value, home.signer())
+    return told
 
 
 def act_on(act: Act, plan: Plan) -> Proof:
@@ -169,8 +187,6 @@ def restore(act: Act, plan: Plan) -> Mapping[str, JsonValue]:
 
 
 def _as_error(halt: Halt) -> DrError:
-    from recovery.errors import Failed
-
     return Unproven(halt.why, hint=halt.hint) if halt.unproven else Failed(halt.why, hint=halt.hint)
 
 

@@ -43,9 +43,8 @@ def make(
 
     folder = home(home_) / "keys"
     card = keys.make(folder, name, role.value)
-    if card.role != "backup":
-        _publish(home_, folder, name)
-    _show(as_json, (card,))
+    published = "not needed" if card.role == "backup" else _publish_if_reachable(home_, folder, name)
+    _show(as_json, (card,), published)
 
 
 @app.command("list")
@@ -74,6 +73,19 @@ def rotate(name: NameArgument, *, home_: HomeOption = None, as_json: JsonOption 
     _show(as_json, tuple(each for each in keys.cards(folder) if each.name == name))
 
 
+def _publish_if_reachable(home_: Path | None, folder: Path, name: str) -> str:
+    """A key is made also where the ledger can't be reached: its first signature brings its public half there."""
+    from recovery.errors import DrError
+
+    try:
+        _publish(home_, folder, name)
+    except DrError as trouble:
+        aside().print(f"the key is made; its public half is not in the ledger yet: {trouble.fact}", markup=False)
+        aside().print(f"hint: whatever it signs first brings it there; {trouble.hint}", markup=False)
+        return "not yet"
+    return "in the ledger"
+
+
 def _publish(home_: Path | None, folder: Path, name: str) -> None:
     from tasks import keys
     from tasks.endorsements import publish
@@ -90,7 +102,7 @@ def _ledger(home_: Path | None, folder: Path) -> Ledger:
     return DirectoryLedger(folder.parent / "ledger")
 
 
-def _show(as_json: bool, cards: tuple[KeyCard, ...]) -> None:
+def _show(as_json: bool, cards: tuple[KeyCard, ...], published: str | None = None) -> None:
     def table() -> Table:
         from rich.table import Table
 
@@ -100,6 +112,7 @@ def _show(as_json: bool, cards: tuple[KeyCard, ...]) -> None:
             drawn.add_row(card.name, card.role, card.fingerprint, state, f"{card.changed_at:%Y-%m-%d %H:%M:%S}Z")
         return drawn
 
-    emit(as_json, {"keys": [card.model_dump(mode="json") for card in cards]}, table)
+    told = {"keys": [card.model_dump(mode="json") for card in cards]}
+    emit(as_json, told if published is None else {**told, "public_half": published}, table)
     if not as_json and not cards:
         aside().print("there are no keys yet; make one: dr keys make engine --role engine", markup=False)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deployments.cli.output import HomeOption, JsonOption, emit, existing_home
-from recovery.errors import BadInput
+from recovery.errors import BadInput, DrError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -42,13 +42,35 @@ def prove(
 
     opened = open_home(existing_home(home))
     proofs: list[Proof] = []
-    for wanted in _wanted(opened, resources, as_of, (mark, latest, random), mutate, level):
+    troubles: list[tuple[Wanted, DrError]] = []
+    asked = _wanted(opened, resources, as_of, (mark, latest, random), mutate, level)
+    for wanted in asked:
         title = f"prove {wanted.resource} · {wanted.sort}" + (f" · {wanted.mutate}" if wanted.mutate else "")
-        with watching(title) as tell:
-            proofs.append(prove_one(Act(home=opened, tell=tell), wanted))
-    emit(as_json, {"proofs": [each.model_dump(mode="json") for each in proofs]}, lambda: _drawn(proofs))
-    codes = {code_of(each) for each in proofs}
-    raise typer.Exit(next((code for code in (1, 3) if code in codes), 0))
+        try:
+            with watching(title) as tell:
+                proofs.append(prove_one(Act(home=opened, tell=tell), wanted))
+        except DrError as trouble:
+            if len(asked) == 1:
+                raise
+            troubles.append((wanted, trouble))  # the others are proven all the same
+        except KeyboardInterrupt:
+            if not as_json:
+                emit(False, {}, lambda: _drawn(proofs, troubles))
+            raise
+    emit(as_json, _document(proofs, troubles), lambda: _drawn(proofs, troubles))
+    codes = {code_of(each) for each in proofs} | {trouble.exit_code for _, trouble in troubles}
+    raise typer.Exit(next((code for code in (1, 2, 4, 3) if code in codes), 0))
+
+
+def _document(proofs: list[Proof], troubles: list[tuple[Wanted, DrError]]) -> dict[str, Any]:
+    """`errors` is there only where something could not be proven at all."""
+    told: dict[str, Any] = {"proofs": [each.model_dump(mode="json") for each in proofs]}
+    if troubles:
+        told["errors"] = [
+            {"resource": wanted.resource, "sort": wanted.sort, "fact": trouble.fact, "hint": trouble.hint}
+            for wanted, trouble in troubles
+        ]
+    return told
 
 
 def code_of(proof: Proof) -> int:
@@ -104,10 +126,15 @@ def _fault(name: str, engines: set[str]) -> str:
     return name
 
 
-def _drawn(proofs: list[Proof]) -> RenderableType:
+def _drawn(proofs: list[Proof], troubles: list[tuple[Wanted, DrError]]) -> RenderableType:
     from rich.console import Group
+    from rich.text import Text
 
-    return Group(*(part for each in proofs for part in ("", _one(each))))
+    failed = [
+        Text(f"\n{wanted.resource} · {wanted.sort}: {trouble.fact}\nhint: {trouble.hint}", style="bold red")
+        for wanted, trouble in troubles
+    ]
+    return Group(*(part for each in proofs for part in ("", _one(each))), *failed)
 
 
 def _one(proof: Proof) -> RenderableType:
