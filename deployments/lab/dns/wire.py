@@ -26,6 +26,7 @@ Respond = Callable[[bytes, bool], bytes | None]
 """Question, whether it came over a stream → answer."""
 BUFFER_BYTES = 1 << 20
 STREAM_PATIENCE_SECONDS = 5.0
+POLL_SECONDS = 0.1
 
 
 class Sky:
@@ -49,11 +50,11 @@ class NameServer:
         self, address: str, port: int, respond: Respond, *, weather: Callable[[], Weather], pool: Executor | None = None
     ) -> None:
         self.respond, self.weather, self.pool = respond, weather, pool
+        handler = type("Handler", (_Stream,), {"server_of": self})
+        self.tcp = _Streams((address, port), handler)
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
-        self.udp.bind((address, port))
-        handler = type("Handler", (_Stream,), {"server_of": self})
-        self.tcp = _Streams((address, self.udp.getsockname()[1]), handler)
+        self.udp.bind((address, self.tcp.server_address[1]))
 
     @property
     def port(self) -> int:
@@ -64,7 +65,7 @@ class NameServer:
     def start(self) -> None:
         """Serve in threads of its own."""
         threading.Thread(target=self._serve, name="dns-udp", daemon=True).start()
-        threading.Thread(target=self.tcp.serve_forever, args=(0.5,), name="dns-tcp", daemon=True).start()
+        threading.Thread(target=self.tcp.serve_forever, args=(POLL_SECONDS,), name="dns-tcp", daemon=True).start()
 
     def close(self) -> None:
         """Stop serving and close the sockets."""
