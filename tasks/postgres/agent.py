@@ -131,6 +131,7 @@ def build(config: AgentConfig) -> Agent:
         for each in shippers:
             each.offer(key, body, metadata)
 
+    obeying = obey(config)
     archiver = Archiver(
         store=local,
         data_dir=config.data_dir,
@@ -139,6 +140,7 @@ def build(config: AgentConfig) -> Agent:
         offer=offer,
         sealer=KeySealer(seal.load(config.key)) if config.key else None,
         ahead=config.ahead,
+        barred=obeying.barred,
     )
     shippers += [
         Shipper(
@@ -161,7 +163,7 @@ def build(config: AgentConfig) -> Agent:
         shippers=tuple(shippers),
         heartbeat=Heartbeat(config.dsn, alerts=alerts, beats=config.heartbeat, every_seconds=config.heartbeat_seconds),
         door=Door(config.address, config.port),
-        obeying=obey(config),
+        obeying=obeying,
     )
     agent.door.add("GET", "/status", lambda _query, _body: agent.status())
     agent.door.add("GET", "/health", lambda _query, _body: {"ok": True, "pid": os.getpid()})

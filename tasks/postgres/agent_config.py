@@ -46,10 +46,17 @@ class AgentConfig(Value):
     """Whose orders are obeyed: fingerprints, or `folder:PATH` for the engine's keys in a folder. None: nobody's."""
     leash: Path | None = None
     """The control socket of the leash that the server runs under."""
+    leash_dir: Path = Path()
+    """The leash's state folder; default: the folder of the data directory."""
     witness: StorePlace | None = None
     """The bucket of leases at the witness: where terms are kept."""
     other_agents: dict[Name, str] = {}
     """Site → URL of the other sites' agents."""
+    upstreams: dict[Name, str] = {}
+    """Site → DSN by which this server reaches that site's, with the rights of `dsn` and no secret in it: what it
+    follows, is rewound and is rebuilt from."""
+    replicator: str = ""
+    """The role that streams; default: that of the DSN."""
     lease_seconds: Annotated[float, Field(gt=0)] = 15.0
     clock_bound_seconds: Annotated[float, Field(gt=0)] = 2.0
     probes: ProberConfig | None = None
@@ -72,6 +79,5 @@ def load(path: Path) -> AgentConfig:
         raise BadInput(
             f"{path}: {wrong}", hint="correct these keys; see AgentConfig in tasks/postgres/agent_config.py"
         ) from None
-    if config.state_dir == Path():
-        return config.model_copy(update={"state_dir": path.absolute().parent / "agent"})
-    return config
+    beside = {"state_dir": path.absolute().parent / "agent", "leash_dir": config.data_dir.parent}
+    return config.model_copy(update={name: at for name, at in beside.items() if getattr(config, name) == Path()})

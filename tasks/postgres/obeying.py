@@ -6,6 +6,7 @@ Separate from agent.py, which archives and ships: what obeys must work when noth
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from tasks.postgres.terms import Asking, OwnTerm
 WITNESS_SECONDS = 0.4
 """How long an answer about the term waits for the witness, at most: a leash that asks waits a quarter of its lease."""
 LEASH_SECONDS = 0.5
+BARRED_SECONDS = 1.0
 
 
 @dataclass(kw_only=True)
@@ -33,6 +35,7 @@ class Obeying:
     orders: Orders
     home: Home
     asking: Asking
+    _barred: tuple[str, float] = ("", float("-inf"))
 
     def open(self, door: Door) -> None:
         """Its routes: POST /orders, GET /orders/ID?wait=SECONDS, GET /term?resource=NAME."""
@@ -52,7 +55,22 @@ class Obeying:
             "leash": self._leash(),
             "term": None if own is None else own.model_dump(mode="json"),
             "orders": list(self.orders.underway()),
+            "barred": self.barred(),
         }
+
+    def barred(self) -> str:
+        """Why this site's server may not archive any more, or nothing: another site is the primary by the newest term
+        that is known here or at the witness. Asked at most once in BARRED_SECONDS, each time for a bounded while."""
+        told, at = self._barred
+        if time.monotonic() - at < BARRED_SECONDS:
+            return told
+        said = self.asking.answer()
+        term = said.get("term") if isinstance(said, dict) else None
+        told = ""
+        if isinstance(term, dict) and term["primary"] != self.config.site:
+            told = f"{term['primary']} is the primary since generation {term['generation']}"
+        self._barred = (told, time.monotonic())
+        return told
 
     def _term(self, query: Mapping[str, str]) -> JsonValue:
         if query.get("resource") != self.config.resource:

@@ -6,8 +6,11 @@ looked up here, at the process, the port and the data, and is never taken from t
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import struct
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +21,16 @@ from recovery.errors import BadInput, Failed, Refused
 from recovery.term import Term
 from recovery.value import Instant, Value
 from tasks.host import LocalHost
+from tasks.postgres import control
 from tasks.postgres.agent_config import AgentConfig
+from tasks.postgres.leash_config import Held, read_memory, read_state, write_memory
 from tasks.postgres.leash_control import LeashControl
 from tasks.postgres.orders import Facts, Handler, Work
 from tasks.postgres.run_as import server_argv
 from tasks.postgres.terms import OwnTerm
 
-FAST_SECONDS = 4.0
+FAST_SECONDS, CLEAN_SECONDS = 4.0, 120.0
+LEASH_SECONDS = 2.0
 STATES = (
     "starting up", "shut down", "shut down in recovery", "shutting down", "in crash recovery", "in archive recovery",
     "in production",
@@ -75,13 +81,14 @@ class Home:
         return facts
 
     def stop(self, work: Work) -> Facts:
-        """Stop the server and keep it stopped. Arguments: `fast_seconds`, how long a clean shutdown may take."""
-        fast = work.number("fast_seconds", FAST_SECONDS)
+        """Stop the server and keep it stopped. Arguments: `fast_seconds`, how long a clean shutdown may take, or `mode`
+        `fast` for as long as it needs."""
+        fast = work.number("fast_seconds", CLEAN_SECONDS if work.text("mode") == "fast" else FAST_SECONDS)
         pid = postmaster_pid(self.config.data_dir)
         why = f"stopped by order {work.order.id} in generation {work.order.generation}"
         work.say("stopping Postgres", None)
         if self.leash is not None:
-            self.leash.stop(work.order.id, why, fast_seconds=fast, patience_seconds=fast + 20.0)
+            stop_leashed(self.config, self.leash, work.order.id, why, fast_seconds=fast)
         elif pid is not None:
             stop_unleashed(self.config, fast_seconds=fast)
         found = stopped(self.config, pid, leashed=self.leash is not None)
@@ -90,7 +97,7 @@ class Home:
                 f"Postgres of {self.config.site} is not stopped: process {pid}, port closed: {found.port_closed}",
                 hint="stop it by hand on its machine; see the logs of the agent and of the leash",
             )
-        return {"stopped": found.model_dump(mode="json")}
+        return {"stopped": found.model_dump(mode="json"), **control.facts(self.config.data_dir)}
 
     def start(self, work: Work) -> Facts:
         """Let the server run again: as a standby, or as the primary that the newest term names."""
@@ -173,6 +180,32 @@ def control_state(data_dir: Path) -> str:
         (number,) = struct.unpack_from("=i", source.read(20), 16)
         return STATES[number] if 0 <= number < len(STATES) else f"state {number}"
     return "unknown"
+
+
+def stop_leashed(config: AgentConfig, leash: LeashControl, order: str, why: str, *, fast_seconds: float) -> None:
+    """The leash stops it. One that does not answer (it was killed, or sleeps with its server) is ended for good: kill -9
+    of it and of the server, after its memory was told to stay stopped."""
+    try:
+        leash.status(patience_seconds=LEASH_SECONDS)
+    except Failed:
+        write_memory(config.leash_dir, read_memory(config.leash_dir).but(held=Held(order=order, why=why)))
+        known = read_state(config.leash_dir)
+        for pid in (*([known.leash_pid] if known and is_leash(known.leash_pid) else []), *servers_in(config.data_dir)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + LEASH_SECONDS
+        while servers_in(config.data_dir) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return
+    leash.stop(order, why, fast_seconds=fast_seconds, patience_seconds=fast_seconds + 20.0)
+
+
+def is_leash(pid: int) -> bool:
+    """Whether that process is a leash."""
+    try:
+        return b"tasks.postgres.leash" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def stop_unleashed(config: AgentConfig, *, fast_seconds: float) -> None:

@@ -44,6 +44,8 @@ def config(world: World, site: str) -> dict[str, Any]:
         "leash": str(leash.socket(world, site)),
         "witness": leash.witness(world, source=site).model_dump(),
         "other_agents": leash.other_agents(world, site),
+        "upstreams": {other: world.dsn(other, source=site)},
+        "replicator": "replicator",
         "lease_seconds": leash.LEASE_SECONDS,
         "clock_bound_seconds": leash.CLOCK_BOUND_SECONDS,
         "probes": {"name": site, "site": site, "probes": probe.probes(world, source=site)},

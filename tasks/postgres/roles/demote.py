@@ -29,6 +29,8 @@ from tasks.stage import Stage
 NEAR_BYTES = 64 * 1024 * 1024
 """Writes are stopped only once the standby is this near: what is left is replayed in well under a second."""
 EQUAL_SECONDS = 20.0
+STOP_SECONDS = 60.0
+"""How long a clean shutdown may take: its checkpoint writes all that is dirty."""
 POLL_SECONDS = 0.01
 
 _CLIENTS = """
@@ -107,7 +109,7 @@ class Demote:
     def _stop(self, member: Member, move: Move, scene: Scene, deadline: Deadline) -> Facts:
         send = self.send or ByAgent(stage=self.stage, site=self.stage.source)
         try:
-            return send(member, "stop", move, scene, {"mode": "fast"}, deadline)
+            return send(member, "stop", move, scene, {"fast_seconds": STOP_SECONDS}, deadline)
         except DrError:
             undo(self.stage, move.step.resource)
             raise
