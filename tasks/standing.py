@@ -13,7 +13,7 @@ from typing import Literal
 from recovery import standing, wal
 from recovery.check import Verdict
 from recovery.errors import DrError, NoPoint
-from recovery.past import Past, proof_of
+from recovery.past import Past, marked_at, proof_of
 from recovery.point import Backup
 from recovery.standing import CopyExposure, DutyState, ProofState, Reason, ServerFacts, StoredFacts
 from recovery.timeline import moments
@@ -83,7 +83,7 @@ def _standing(home: Home, watched: Watched, past: Pasts, silent: str) -> Standin
     mine = [each for each in past.runs if each.resource == watched.resource]
     backups = _backups(watched.buckets)
     servers = tuple(_server(each) for each in watched.servers)
-    marked = sorted({at for each in watched.buckets for at in each.marked_at})
+    marked = sorted({*marked_at(mine), *(at for each in watched.buckets for at in each.marked_at)})
     taken = [(each.kind, each.begun_at) for each in backups]
     duties = standing.duties(policy, home.catalog.proofs[resource.proof], taken, marked, mine, now=now)
     if silent:
@@ -92,7 +92,7 @@ def _standing(home: Home, watched: Watched, past: Pasts, silent: str) -> Standin
     made = [proof for each in mine if (proof := proof_of(each)) is not None]
     proofs = standing.proof_states(made, objective, now=now)
     exposure = standing.exposures(
-        servers, [_stored(each) for each in watched.buckets], surviving=_surviving(home, servers), now=now
+        servers, [stored(each) for each in watched.buckets], surviving=_surviving(home, servers), now=now
     )
     reasons = (
         *_of_ledger(silent, past.silent),
@@ -147,7 +147,7 @@ def _server(server: Server) -> ServerFacts:
     )
 
 
-def _stored(bucket: Bucket) -> StoredFacts:
+def stored(bucket: Bucket) -> StoredFacts:
     """Up to where the newest backup's window reaches: WAL behind a gap, or without a backup, brings nothing back."""
     points = bucket.points
     if points is None:

@@ -67,9 +67,11 @@ class Agent:
         arguments: Mapping[str, JsonValue] | None = None,
         patience_seconds: float,
         say: Callable[[str, float | None], None] = no_news,
+        until: Callable[[], bool] = lambda: False,
     ) -> Done | Silent:
         """Order something and wait for its end. Sent again with the same id it only waits. Raises Refused or BadInput
-        as the agent did, Failed when the agent tried and failed (again is allowed, with the next attempt's id)."""
+        as the agent did, Failed when the agent tried and failed (again is allowed, with the next attempt's id).
+        `until`: nobody waits for it any more, so that it is not sent again."""
         deadline = time.monotonic() + patience_seconds
         order = Order(
             id=order_id,
@@ -88,7 +90,7 @@ class Agent:
                 state = self._look(order_id, deadline) if taken else self._send(order, deadline)
                 taken, pause = True, 0.05
             except _NoAnswer as silence:
-                if time.monotonic() + pause >= deadline:
+                if time.monotonic() + pause >= deadline or until():
                     return Silent(why=str(silence), underway=taken)
                 time.sleep(pause)
                 pause = min(2 * pause, 0.5)
@@ -100,7 +102,7 @@ class Agent:
                 case "failed":
                     raise _failure(state)
             say(str(state.get("text", "")), state.get("share"))
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline or until():
                 return Silent(why=f"{what} was still underway after {patience_seconds:g} s", underway=True)
 
     def get(self, path: str, *, patience_seconds: float) -> Any | Silent:

@@ -183,7 +183,7 @@ def control_state(data_dir: Path) -> str:
 
 
 def stop_leashed(config: AgentConfig, leash: LeashControl, order: str, why: str, *, fast_seconds: float) -> None:
-    """The leash stops it. One that does not answer (it was killed, or sleeps with its server) is ended for good: kill -9
+    """The leash stops it. One that does not answer (it was killed, or sleeps with its server) is ended: kill -9
     of it and of the server, after its memory was told to stay stopped."""
     try:
         leash.status(patience_seconds=LEASH_SECONDS)

@@ -9,10 +9,14 @@ from tasks.stage import Stage
 def verbs(stage: Stage) -> Verbs:
     """The verbs of databases whose roles change."""
     from tasks.postgres.roles.demote import Demote
+    from tasks.postgres.roles.fence import Fence
     from tasks.postgres.roles.promote import Promote
     from tasks.postgres.roles.protect import Protect
+    from tasks.postgres.roles.unfence import Unfence
 
     return {
+        "fence": Fence(stage=stage),
+        "unfence": Unfence(stage=stage),
         "promote": Promote(stage=stage),
         "demote": Demote(stage=stage),
         "protect": Protect(stage=stage),

@@ -1,0 +1,312 @@
+"""The verb `fence`: prove that the old primary can write no more, by a positive fact or by its lapsed lease.
+
+TRUTH.md is the law: unreachable is never a proof, and neither is read-only. All ways that the step names are tried at
+once, and the first proof wins: the agent on its machine says that the server is stopped; the cloud says that the
+machine is; or the term that names the other site is known wherever the old primary's leash could still be told
+otherwise, and the time of its permit and of the clocks has passed since. Without any, people have signed the hazard, or
+nothing goes on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+
+from pydantic import JsonValue
+
+from recovery.catalog import Member
+from recovery.drive import Move, Seen, Truth
+from recovery.errors import DrError, Failed, Refused
+from recovery.policy import FencePolicy
+from recovery.step import Step
+from recovery.term import Term, wait_seconds
+from recovery.value import rfc3339
+from recovery.verb import VERBS, ways
+from tasks.kind import Facts, Scene
+from tasks.postgres.order_client import Agent, Done, Silent
+from tasks.postgres.reading import Deadline
+from tasks.postgres.roles import cloud, posting, servers, witness
+from tasks.postgres.roles.posting import Posted
+from tasks.postgres.stopping import Stopped
+from tasks.stage import Stage
+
+FAST_SECONDS = 2.0
+"""How long a clean end of the old primary may take: it hands the standby what it still has."""
+AGENT_SECONDS = 10.0
+SIGNED_SECONDS = 3.0
+"""How long a silent agent is asked when people have signed that it may be left unfenced."""
+LOOK_SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proof:
+    """One way's answer: proved with these facts, or why not."""
+
+    way: str
+    why_not: str = ""
+    facts: Facts = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ground:
+    """What one performance stands on."""
+
+    stage: Stage
+    move: Move
+    scene: Scene
+    name: str
+    order_id: str
+    suspects: tuple[tuple[str, Member], ...]
+    """The members at the site that is left which may be its primary."""
+    deadline: Deadline
+    over: threading.Event
+
+    def agent(self, url: str) -> Agent:
+        """An agent, as this run speaks to it."""
+        return Agent(url=url, sign=self.stage.sign, now=self.scene.now)
+
+    @property
+    def signed(self) -> bool:
+        """Whether people accepted that there may be two primaries."""
+        return self.stage.accepted("split-brain")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fence:
+    """See the module."""
+
+    stage: Stage
+
+    def observe(self, step: Step, scene: Scene) -> Seen:
+        """See Verb.observe. Holds while it is on record and the term still stands: a leash keeps the old primary
+        stopped for as long as that; where there is none, its server is looked at as well."""
+        facts = scene.results.get(step.id)
+        if facts is None:
+            return Seen(truth=Truth.ABSENT, why=f"{self.stage.source} is not fenced by this run")
+        if facts.get("by") == "hazard":
+            return Seen(truth=Truth.HOLDS, why="people signed that two primaries are possible")
+        if facts.get("leashed") is not True:
+            again = servers.primaries(servers.ask_all(self.stage.members(step.resource, self.stage.source)))
+            if again:
+                return Seen(truth=Truth.ABSENT, why=f"{again[0].member} takes writes again")
+        try:
+            known = self._term(step.resource, scene)
+        except DrError as trouble:
+            return Seen(truth=Truth.UNKNOWN, why=trouble.fact)
+        if known is None or known.primary != self.stage.target or known.generation < self.stage.term:
+            said = "nobody's" if known is None else f"{known.primary}'s in generation {known.generation}"
+            return Seen(truth=Truth.ABSENT, why=f"the term is {said}")
+        return Seen(truth=Truth.HOLDS)
+
+    def perform(self, move: Move, scene: Scene) -> Facts:
+        """See Verb.perform."""
+        clock = time.monotonic()
+        ground = self._ground(move, scene)
+        named = ways(VERBS["fence"], scene.arguments(move.step))
+        answers: SimpleQueue[Proof] = SimpleQueue()
+        first = [way for way in named if way in ("agent", "cloud")]
+        try:
+            for way in first:
+                _begin(answers, way, {"agent": by_agent, "cloud": by_cloud}[way], ground)
+            scene.say("telling everybody who the primary is", None)
+            posted = self._post(ground)
+            if "lease" in named:
+                _begin(answers, "lease", lambda each: by_lease(each, posted), ground)
+            proof, why_not = _first(answers, len(named), ground.deadline)
+            if proof is None and not ground.signed:
+                raise Refused(
+                    f"no fence of {ground.name} at {self.stage.source} can be proved: "
+                    + "; ".join(f"{way}: {why}" for way, why in why_not.items()),
+                    hint="stop the old primary by hand so that its agent can say so, or let the same people accept"
+                    " split-brain; that it does not answer proves nothing",
+                )
+            if proof is None:
+                posted = self._post(ground, unconfirmed=True)
+        finally:
+            ground.over.set()
+        return {
+            "by": "hazard" if proof is None else proof.way,
+            "proof": {} if proof is None else dict(proof.facts),
+            "leashed": self._leashed(ground),
+            "term": posted.term.model_dump(mode="json"),
+            "posted": {
+                "witness": posted.witness or "written",
+                **{k: v or "accepted" for k, v in posted.agents.items()},
+            },
+            "not_proved": dict[str, JsonValue](why_not),
+            "at": rfc3339(scene.now()),
+            "seconds": round(time.monotonic() - clock, 3),
+        }
+
+    def _ground(self, move: Move, scene: Scene) -> Ground:
+        name, source = move.step.resource, self.stage.source
+        suspects = self.stage.members(name, source)
+        if len(suspects) > 1:
+            said = servers.ask_all(suspects)
+            follow = {each.member for each in servers.standbys(said)}
+            suspects = tuple(each for each in suspects if each[0] not in follow)
+        return Ground(
+            stage=self.stage,
+            move=move,
+            scene=scene,
+            name=name,
+            order_id=scene.name(move.step, move.attempt),
+            suspects=suspects,
+            deadline=Deadline(move.step.patience_seconds),
+            over=threading.Event(),
+        )
+
+    def _post(self, ground: Ground, *, unconfirmed: bool = False) -> Posted:
+        """At the witness and at the agents of every site but the one that is left."""
+        resource = self.stage.resource(ground.name)
+        agents: list[tuple[str, Agent]] = []
+        for site in dict.fromkeys(resource.site_of(each) for each in resource.members):
+            if site == self.stage.source or (unconfirmed and site != self.stage.target):
+                continue
+            agents += [(site, each) for each in posting.agents_of(resource.at(site), ground.agent)]
+        post = posting.Post(
+            witness=witness.terms(self.stage.home), agents=tuple(agents), order_id=ground.order_id
+        )  # fmt: skip
+        wanted = Term(
+            resource=ground.name,
+            generation=self.stage.term,
+            primary=self.stage.target,
+            run=ground.scene.plan.run,
+            at=ground.scene.now(),
+        )
+        return post(wanted, unconfirmed=unconfirmed)
+
+    def _leashed(self, ground: Ground) -> bool:
+        """Whether a leash keeps the old primary stopped from now on."""
+        try:
+            found = witness.leashed(self.stage.home, ground.name, ground.suspects, timeout_seconds=LOOK_SECONDS)
+        except Failed:
+            return False
+        return found is not None
+
+    def _term(self, resource: str, scene: Scene) -> Term | None:
+        """At the witness; while that is silent, as an agent of the site that takes over knows it. Raises Failed."""
+        try:
+            return witness.term_now(self.stage.home, resource, timeout_seconds=LOOK_SECONDS)
+        except Failed as silent:
+            for _, member in self.stage.members(resource, self.stage.target):
+                agent = Agent(url=member.agent or "", sign=self.stage.sign, now=scene.now)
+                said = agent.get(f"/term?resource={resource}", patience_seconds=LOOK_SECONDS) if member.agent else None
+                if isinstance(said, dict):
+                    told = said.get("term")
+                    return None if told is None else Term.model_validate(told)
+            raise silent from None
+
+
+def by_agent(ground: Ground) -> Proof:
+    """The agent on the old primary's machine: stopped, by its process, its port and its data."""
+    if not ground.suspects:
+        return Proof(way="agent", facts={"why": "every server there follows another"})
+    proved: Facts = {}
+    for member, at in ground.suspects:
+        if at.agent is None:
+            return Proof(way="agent", why_not=f"no agent serves {member}")
+        said = _ordered_to_stop(ground, member, at.agent)
+        if isinstance(said, Silent):
+            return Proof(way="agent", why_not=said.why)
+        stopped = Stopped.model_validate(said.facts["stopped"])
+        if not stopped.proved:
+            return Proof(way="agent", why_not=f"{member} is not stopped")
+        proved[member] = stopped.model_dump(mode="json")
+    return Proof(way="agent", facts=proved)
+
+
+def _ordered_to_stop(ground: Ground, member: str, url: str) -> Done | Silent:
+    patience = SIGNED_SECONDS if ground.signed else AGENT_SECONDS
+    while True:
+        said = ground.agent(url).order(
+            f"{ground.order_id}-stop-{member}",
+            "stop",
+            resource=ground.name,
+            site=ground.stage.source,
+            generation=ground.stage.term,
+            run=ground.scene.plan.run,
+            arguments={"fast_seconds": FAST_SECONDS},
+            patience_seconds=min(patience, max(0.5, ground.deadline.left_seconds)),
+            until=ground.over.is_set,
+        )
+        if isinstance(said, Done) or not said.underway or not ground.deadline.left_seconds or ground.over.is_set():
+            return said
+
+
+def by_cloud(ground: Ground) -> Proof:
+    """The cloud's API: the old primary's machine is stopped."""
+    proved: Facts = {}
+    for member, at in ground.suspects:
+        if at.instance is None:
+            return Proof(way="cloud", why_not=f"not configured: the catalog names no instance of {member}")
+        region = ground.stage.home.catalog.sites[ground.stage.source].region
+        proved[member] = cloud.stop(at.instance, region=region, deadline=ground.deadline, over=ground.over.is_set)
+    return Proof(way="cloud", facts=proved)
+
+
+def by_lease(ground: Ground, posted: Posted) -> Proof:
+    """The old primary's leash: nobody can have confirmed it since the term was posted, and its time has passed."""
+    home = ground.stage.home
+    site = witness.witness_site(home)
+    if site is None:
+        return Proof(way="lease", why_not="the catalog has no witness")
+    found = witness.leashed(home, ground.name, ground.suspects, timeout_seconds=LOOK_SECONDS)
+    if found is None:
+        return Proof(way="lease", why_not=f"{ground.stage.source} is not known to run under a leash")
+    asks = tuple(each for each in found.asks if each != ground.stage.source)
+    if lacking := posted.lacking(asks, site):
+        return Proof(
+            way="lease", why_not="; ".join(f"{each} may still confirm: {why}" for each, why in lacking.items())
+        )
+    policy = ground.stage.resource(ground.name).fence or FencePolicy()
+    seconds = wait_seconds(
+        found,
+        lease_seconds=policy.lease.total_seconds(),
+        clock_bound_seconds=policy.clock_bound.total_seconds(),
+    )
+    end = posted.at_mono + seconds
+    while (left := end - time.monotonic()) > 0:
+        ground.scene.say(f"the old primary's lease ends in {left:.1f} s", 1 - left / seconds)
+        if ground.over.wait(min(left, 0.5)):
+            return Proof(way="lease", why_not="another way was faster")
+    return Proof(
+        way="lease",
+        facts={"waited_seconds": round(seconds, 3), "leashed": found.model_dump(mode="json"), "asks": list(asks)},
+    )
+
+
+def _begin(answers: SimpleQueue[Proof], way: str, do: Callable[[Ground], Proof], ground: Ground) -> None:
+    def run() -> None:
+        try:
+            answers.put(do(ground))
+        except DrError as trouble:
+            answers.put(Proof(way=way, why_not=trouble.fact))
+        except BaseException as trouble:
+            answers.put(Proof(way=way, why_not=f"unexpected {type(trouble).__name__}: {trouble}"))
+            raise
+
+    threading.Thread(target=run, daemon=True, name=f"fence by {way}").start()
+
+
+def _first(answers: SimpleQueue[Proof], count: int, deadline: Deadline) -> tuple[Proof | None, dict[str, str]]:
+    """The first proof; without one, every way's reason."""
+    why_not: dict[str, str] = {}
+    for answer in _answers(answers, count, deadline):
+        if not answer.why_not:
+            return answer, why_not
+        why_not[answer.way] = answer.why_not
+    if len(why_not) < count:
+        why_not["patience"] = "the step's patience ended first"
+    return None, why_not
+
+
+def _answers(answers: SimpleQueue[Proof], count: int, deadline: Deadline) -> Iterator[Proof]:
+    for _ in range(count):
+        try:
+            yield answers.get(timeout=max(0.01, deadline.left_seconds))
+        except Empty:
+            return
