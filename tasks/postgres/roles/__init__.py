@@ -20,4 +20,6 @@ def verbs(stage: Stage) -> Verbs:
         "promote": Promote(stage=stage),
         "demote": Demote(stage=stage),
         "protect": Protect(stage=stage),
+        "sync": Sync(stage=stage),
+        "losses": Losses(stage=stage),
     }

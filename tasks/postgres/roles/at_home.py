@@ -12,5 +12,6 @@ from tasks.postgres.stopping import Home
 def handlers(home: Home) -> dict[str, Handler]:
     """The orders about data."""
     from tasks.postgres.roles.losing import Losing
+    from tasks.postgres.roles.returning import Follow, Rebuild
 
-    return {"losses": Losing(config=home.config)}
+    return {"follow": Follow(home=home), "rebuild": Rebuild(home=home), "losses": Losing(config=home.config)}

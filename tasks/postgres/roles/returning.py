@@ -1,0 +1,272 @@
+"""An old primary comes back as a standby, at its home: it follows, is rewound when it went on by itself, or is rebuilt.
+
+Runs in the agent. Configuration is the server's own: what a rewind or a base backup brings of the other server's is
+replaced by it. Nothing that was not exported is destroyed (rule 12), and old data is kept aside until the new streams.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from recovery.errors import BadInput, Failed, Refused
+from recovery.point import lsn_text
+from recovery.rules import RULES
+from tasks.host import LocalHost
+from tasks.postgres import control
+from tasks.postgres.agent_config import AgentConfig
+from tasks.postgres.orders import Facts, Work
+from tasks.postgres.roles.follow import slot_of
+from tasks.postgres.roles.losing import exported, switches_of
+from tasks.postgres.run_as import give, server_argv
+from tasks.postgres.stopping import Home, servers_in
+
+REWIND_SECONDS = 3600.0
+BACKUP_SECONDS = 8 * 3600.0
+STREAMS_SECONDS = 600.0
+STRIPPED = (
+    "default_transaction_read_only", "restore_command", "primary_conninfo", "primary_slot_name", "recovery_target",
+    "recovery_target_time", "recovery_target_lsn", "recovery_target_xid", "recovery_target_name",
+    "recovery_target_timeline", "recovery_target_action", "recovery_target_inclusive",
+)  # fmt: skip
+"""What postgresql.auto.conf of a standby must not say from its earlier life."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Upstream:
+    """The new primary as this server reaches it. `dsn` may read everything there; `conninfo` streams."""
+
+    site: str
+    dsn: str
+    conninfo: str
+    slot: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Follow:
+    """The handler of the order `follow`. Arguments: `primary` (its site), `system_id`, `timeline`, `switches` (as for
+    losses), and `losses`: the SHA-256 of the export, without which nothing that differs is rewound."""
+
+    home: Home
+
+    def __call__(self, work: Work) -> Facts:
+        """See orders.Handler."""
+        config = self.home.config
+        refuse_strange(config, work)
+        marker = config.state_dir / "rewinding"
+        if marker.exists():
+            raise Refused(
+                "a rewind was killed in its midst, so the old data is of no server any more",
+                hint="rebuild it: `how: rebuild` (its losses were exported before)",
+            )
+        upstream = upstream_of(config, work.text("primary"))
+        self.home.stop(work)
+        why = diverged(config.data_dir, work)
+        if why:
+            refuse_unlisted(config, work, why)
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            marker.touch()
+            rewind(config, upstream, work)
+        as_standby(config.data_dir, upstream)
+        marker.unlink(missing_ok=True)
+        self.home.start(work)
+        return {
+            "rewound": bool(why),
+            "why": why or "its WAL ends where the new timeline begins, or before",
+            "how": "follow",
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rebuild:
+    """The handler of the order `rebuild`: a fresh base backup of the new primary beside the old data, then the swap.
+    Arguments as for follow."""
+
+    home: Home
+
+    def __call__(self, work: Work) -> Facts:
+        """See orders.Handler. After a kill it goes on: with the backup anew, or with the swap where that was whole."""
+        config = self.home.config
+        upstream = upstream_of(config, work.text("primary"))
+        data, generation = config.data_dir, work.order.generation
+        fresh, aside = (data.with_name(f"{data.name}.{word}-{generation}") for word in ("rebuild", "old"))
+        whole = config.state_dir / f"rebuilt-{generation}"
+        self.home.stop(work)
+        if not whole.exists():
+            if (data / "global" / "pg_control").exists() and (why := diverged(data, work)):
+                refuse_unlisted(config, work, why)
+            shutil.rmtree(fresh, ignore_errors=True)
+            _refuse_full(upstream, data)
+            work.say(f"copying {upstream.site} anew", None)
+            base_backup(config, upstream, fresh)
+            whole.parent.mkdir(parents=True, exist_ok=True)
+            whole.touch()
+        if fresh.exists():
+            if data.exists() and not aside.exists():
+                keep_configuration(data, fresh)
+                as_standby(fresh, upstream)
+                data.rename(aside)
+            fresh.rename(data)
+        self.home.start(work)
+        work.say("waiting until it streams", None)
+        await_streaming(config.dsn)
+        shutil.rmtree(aside, ignore_errors=True)
+        (config.state_dir / "rewinding").unlink(missing_ok=True)
+        whole.unlink(missing_ok=True)
+        return {"how": "rebuild", "rewound": False, "why": f"a fresh base backup of {upstream.site}"}
+
+
+def upstream_of(config: AgentConfig, site: str) -> Upstream:
+    """The new primary by the agent's configuration. Raises BadInput when it doesn't name it."""
+    dsn = config.upstreams.get(site)
+    if dsn is None:
+        raise BadInput(
+            f"the agent at {config.site} does not know how to reach {site}",
+            hint="name it under `upstreams` in the agent's configuration: {SITE: DSN}",
+        )
+    parts = conninfo_to_dict(dsn)
+    parts.pop("dbname", None)
+    user = {"user": config.replicator} if config.replicator else {}
+    conninfo = make_conninfo("", **{**parts, **user, "application_name": slot_of(config.named)})
+    return Upstream(site=site, dsn=dsn, conninfo=conninfo, slot=slot_of(config.named))
+
+
+def refuse_strange(config: AgentConfig, work: Work) -> None:
+    """Raises Refused when the data here is not of the new primary's system."""
+    found = control.read(config.data_dir)
+    if found.system_id != work.text("system_id"):
+        raise Refused(
+            f"the data here is of system {found.system_id}, the new primary of {work.text('system_id')}",
+            hint="it can only be rebuilt: `how: rebuild`, after looking at what it is",
+        )
+
+
+def refuse_unlisted(config: AgentConfig, work: Work, why: str) -> None:
+    """Rule 12 by evidence: what is destroyed now was listed and exported by this very agent."""
+    if not exported(config, work.text("losses")):
+        raise Refused(
+            f"{RULES[12].cited}: {why}, and no export of it is known here",
+            hint="perform the step `losses` first ('dr plan failback'); nothing was touched",
+        )
+
+
+def diverged(data: Path, work: Work) -> str:
+    """Why a stopped server's data can't just follow: it holds, or may hold, WAL beyond the promotion. Empty: it can."""
+    found = control.read(data)
+    if found.timeline >= int(work.number("timeline", 0)):
+        return ""
+    left_at = next((each.lsn for each in switches_of(work) if each.timeline == found.timeline), None)
+    if left_at is None:
+        return f"the new primary's history does not know timeline {found.timeline}"
+    if found.state == "shut down in recovery":
+        return "" if found.checkpoint_lsn < left_at else "it replayed beyond the promotion"
+    if found.state == "in archive recovery":
+        return ""  # a standby that was killed wrote nothing of its own; where it can't follow, Postgres says so
+    end = control.shutdown_end(data)
+    if end is None:
+        return f"it did not end cleanly, so it may have written beyond {lsn_text(left_at)}"
+    return "" if end <= left_at else f"it wrote up to {lsn_text(end)}, beyond {lsn_text(left_at)}"
+
+
+def rewind(config: AgentConfig, upstream: Upstream, work: Work) -> None:
+    """Bring the data back to where the new timeline left it. Its own configuration survives."""
+    work.say(f"rewinding to where {upstream.site} took over", None)
+    kept = config.state_dir / "configuration"
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir(parents=True)
+    keep_configuration(config.data_dir, kept)
+    _run(
+        config, upstream.dsn, "pg_rewind", f"--target-pgdata={config.data_dir}", "--source-server={dsn}",
+        patience_seconds=REWIND_SECONDS,
+    )  # fmt: skip
+    keep_configuration(kept, config.data_dir)
+    give(config.data_dir)
+
+
+def base_backup(config: AgentConfig, upstream: Upstream, into: Path) -> None:
+    """A whole copy of the new primary, with all WAL that it needs."""
+    _run(
+        config, upstream.conninfo, "pg_basebackup", "-d", "{dsn}", "-D", str(into), "--checkpoint=fast",
+        "--wal-method=stream", f"--slot={upstream.slot}", "--no-password", patience_seconds=BACKUP_SECONDS,
+    )  # fmt: skip
+    give(into)
+
+
+def keep_configuration(source: Path, into: Path) -> None:
+    """Every .conf file of a data directory's top."""
+    for path in source.glob("*.conf"):
+        if path.is_file():
+            shutil.copy2(path, into / path.name)
+
+
+def as_standby(data: Path, upstream: Upstream) -> None:
+    """standby.signal, and postgresql.auto.conf says whom it follows and nothing of its earlier life."""
+    auto = data / "postgresql.auto.conf"
+    lines = auto.read_text().splitlines() if auto.exists() else []
+    kept = [line for line in lines if line.split("=")[0].strip().lower() not in STRIPPED]
+    said = {"primary_conninfo": upstream.conninfo, "primary_slot_name": upstream.slot}
+    kept += ["{} = '{}'".format(name, value.replace("\\", "\\\\").replace("'", "''")) for name, value in said.items()]
+    fresh = auto.with_suffix(".new")
+    fresh.write_text("".join(f"{line}\n" for line in kept))
+    fresh.replace(auto)
+    (data / "recovery.signal").unlink(missing_ok=True)
+    (data / "standby.signal").touch()
+    give(data)
+
+
+def await_streaming(dsn: str) -> None:
+    """Until the server here streams. Raises Failed past the patience."""
+    end, last = time.monotonic() + STREAMS_SECONDS, "it takes no connections"
+    while time.monotonic() < end:
+        try:
+            with psycopg.connect(dsn, autocommit=True, connect_timeout=5) as connection:
+                row = connection.execute("select pg_is_in_recovery(), status from pg_stat_wal_receiver").fetchone()
+            if row == (True, "streaming"):
+                return
+            last = f"its receiver is {row[1] if row else 'not there'}"
+        except psycopg.Error as error:
+            last = " ".join(str(error).split())[:200]
+        time.sleep(0.1)
+    raise Failed(
+        f"the rebuilt standby does not stream within {STREAMS_SECONDS:g} s: {last}",
+        hint="see its server log; the old data is kept aside until it does",
+    )
+
+
+def _refuse_full(upstream: Upstream, data: Path) -> None:
+    with psycopg.connect(upstream.dsn, autocommit=True, connect_timeout=10) as connection:
+        row = connection.execute("select coalesce(sum(pg_database_size(oid)), 0)::bigint from pg_database").fetchone()
+    size = int(row[0]) if row else 0
+    free = LocalHost().free_bytes(data.parent)
+    if free < size * 1.1:
+        raise Failed(
+            f"a fresh copy needs {size / 1e9:.1f} GB, {free / 1e9:.1f} GB are free beside the old data",
+            hint="make room there; the old data is kept until the new one streams",
+        )
+
+
+def _run(config: AgentConfig, dsn: str, tool: str, *words: str, patience_seconds: float) -> None:
+    """A tool of Postgres with a DSN among its words (`{dsn}`); its password, if it has one, goes by the environment."""
+    if tool == "pg_rewind" and servers_in(config.data_dir):
+        raise Refused("a server runs on the old data", hint="stop it first; nothing was touched")
+    parts = conninfo_to_dict(dsn)
+    password = parts.pop("password", None)
+    clean = make_conninfo("", **parts)
+    argv, _ = server_argv(
+        [str(config.bin_dir / tool), *(word.replace("{dsn}", clean) for word in words)], isolated=False
+    )
+    env = {name: "" for name in os.environ if name.startswith("PG")} | {"LC_ALL": "C", "TZ": "UTC"}
+    if password:
+        env["PGPASSWORD"] = str(password)
+    ran = LocalHost().run(argv, env=env, patience_seconds=patience_seconds)
+    if ran.code:
+        raise Failed(
+            f"{tool} failed: {' '.join((ran.err or ran.out).split())[-300:]}",
+            hint="see both servers' logs; the old data is as it was, or is rebuilt next",
+        )
