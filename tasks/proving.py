@@ -85,14 +85,20 @@ def plan_proof(home: Home, wanted: Wanted) -> Plan:
 
 
 def prove(act: Act, wanted: Wanted) -> Proof:
-    """One proof, from looking to its document. What could not be begun is a document too, and on record: unproven, with
-    the reason."""
+    """One proof, from looking to its document. What could not be begun is on record too: unproven, with the reason; that
+    is its document where there is no point to restore to, and where a part does not answer it is raised."""
     try:
         plan = plan_proof(act.home, wanted)
-    except (NoPoint, Unproven, Failed) as trouble:
+    except (NoPoint, Unproven) as trouble:
         if wanted.at is not None:
             raise
         return _not_begun(act.home, wanted, trouble)
+    except Failed as trouble:
+        try:
+            _not_begun(act.home, wanted, trouble)
+        except DrError as silent:
+            trouble.add_note(f"it could not be left on record: {silent.fact}")
+        raise trouble from None
     return act_on(act, plan)
 
 
