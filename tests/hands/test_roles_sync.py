@@ -1,4 +1,4 @@
-"""An old primary comes back: it follows, is rewound if it went on by itself, or is rebuilt; nothing unlisted is lost."""
+"""An old primary comes back: it follows, is rewound if it went on by itself, or is rebuilt; the unlisted stays."""
 
 from __future__ import annotations
 

@@ -10,8 +10,10 @@ def verbs(stage: Stage) -> Verbs:
     """The verbs of databases whose roles change."""
     from tasks.postgres.roles.demote import Demote
     from tasks.postgres.roles.fence import Fence
+    from tasks.postgres.roles.losses import Losses
     from tasks.postgres.roles.promote import Promote
     from tasks.postgres.roles.protect import Protect
+    from tasks.postgres.roles.sync import Sync
     from tasks.postgres.roles.unfence import Unfence
 
     return {
