@@ -84,7 +84,8 @@ def break_(
     given: HomeOption = None,
     as_json: JsonOption = False,
     how: Annotated[
-        str | None, typer.Option("--how", help="kill, stop or blackhole; for a network cut, blackhole or delay.")
+        str | None,
+        typer.Option("--how", help="kill, stop or blackhole; for a network cut, blackhole or delay; dns: delay, too."),
     ] = None,
     delay_ms: Annotated[float, typer.Option("--delay-ms", help="For --how delay, in each direction.")] = 200.0,
 ) -> None:
@@ -203,6 +204,23 @@ def _drawn(told: dict[str, Any], title: str) -> Table:
     for place, parts in {**told["sites"], "witness": told["witness"]}.items():
         for part, each in parts.items():
             table.add_row(place, part, each["state"], f"{each['address']}:{each['port']}", str(each["pid"] or "-"))
+    for place, part, each in _neutral(told):
+        table.add_row(place, part, each["state"], f"{each['address']}:{each['port']}", str(each["pid"] or "-"))
+    for name, check in told.get("health_checks", {}).get("checks", {}).items():
+        verdict = {True: "healthy", False: "unhealthy", None: "unknown"}[check["healthy"]]
+        real, here = check["interval_seconds"], check["lab_interval_seconds"]
+        every = f"every {real:g} s; here {here:g}" if real else "by its routing control"
+        table.add_row("health", name, verdict, every, "")
     for fault in told["faults"]:
         table.add_row("", fault["name"], f"broken ({fault['how']})", "", "")
     return table
+
+
+def _neutral(told: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    """What belongs to no site: name server, resolver, ARC's endpoints. Nothing in a lab without names."""
+    if "dns" not in told:
+        return []
+    dns = told["dns"]
+    resolver = {field: dns[f"resolver_{field}"] for field in ("address", "port", "state", "pid")}
+    arc = [("arc", each["region"], each) for each in told["arc"]["endpoints"]]
+    return [("neutral", "dns", dns), ("neutral", "resolver", resolver), *arc]

@@ -61,9 +61,9 @@ def _checks(told: dict[str, Any] | None) -> dict[str, Any]:
         checks[name] = {
             "id": names.id_of(name),
             "healthy": found.get("healthy"),
-            "interval_seconds": names.EVERY_SECONDS,
-            "lab_interval_seconds": names.EVERY_SECONDS * dns.SCALE,
-            "failures": names.FAILURES,
+            "interval_seconds": None if name in names.CONTROLS else names.EVERY_SECONDS,
+            "lab_interval_seconds": None if name in names.CONTROLS else names.EVERY_SECONDS * dns.SCALE,
+            "failures": None if name in names.CONTROLS else names.FAILURES,
             "why": found.get("why", ""),
         }
     return {"scale": dns.SCALE, "checks": checks}
