@@ -96,6 +96,14 @@ def soon(holds: Any, what: str) -> None:
     wait_until(holds, what=what, patience_seconds=8, hint="the sender runs every 0.1 s")
 
 
+def wait_and_see(holds: Any) -> bool:
+    """Whether it goes on holding for three rounds of the sender."""
+    deadline = time.monotonic() + 0.4
+    while time.monotonic() < deadline and holds():
+        time.sleep(0.02)
+    return bool(holds())
+
+
 def test_a_row_is_acknowledged_with_its_site_and_timeline_and_read_back(empty, tmp_path):
     with site(empty, tmp_path / "east") as port:
         code, told = ask(port, "POST", "/rows", {"seq": 7, "payload": "seven"})
@@ -198,6 +206,7 @@ def test_connections_that_the_server_closed_cost_no_request(empty, tmp_path):
 def test_a_database_that_went_read_only_is_told_and_refuses_writes(empty, tmp_path):
     with site(empty, tmp_path / "east") as port:
         assert add(port, 1) == 201
+        soon(lambda: sent(tmp_path / "east") == [1], "the sending")
         with psycopg.connect(empty.dsn, autocommit=True) as sql:
             sql.execute("alter role platform set default_transaction_read_only = on")
             try:
@@ -206,6 +215,9 @@ def test_a_database_that_went_read_only_is_told_and_refuses_writes(empty, tmp_pa
                 assert ask(port, "GET", "/ready")[1]["writable"] is False
                 assert ask(port, "GET", "/ready")[0] == 200
                 assert add(port, 2) == 503
+                sql.execute("insert into outbox (sort, seq, body) values ('mail', 2, 'x')")
+                assert ask(port, "GET", "/side-effects")[1]["waiting"] == 1
+                assert wait_and_see(lambda: sent(tmp_path / "east") == [1]), "who gives way sends nothing more"
             finally:
                 sql.execute("alter role platform reset default_transaction_read_only")
         assert add(port, 3) == 201, "connections of the read-only past were dropped"

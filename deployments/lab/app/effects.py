@@ -1,7 +1,8 @@
-"""The platform's side effects: an outbox of mail, webhooks and jobs, delivered in order, exactly once, unless parked.
+"""The platform's side effects: an outbox of mail, webhooks and jobs, delivered in order, once by a site, unless parked.
 
 Separate because they are what a recovered platform must not do before somebody looked: parked is a file of the site, so
-that it outlives a restart, and a site that was never released is parked. The world outside is FOLDER/sent.jsonl.
+that it outlives a restart, and a site that was never released is parked. The world outside is FOLDER/sent.jsonl. What a
+lost site had delivered, while its marks did not arrive at the other, would go out from there again: hence quarantine.
 """
 
 from __future__ import annotations
@@ -106,8 +107,8 @@ class SideEffects:
 
 
 def _waiting(sql: Sql) -> list[tuple[int, str, int, str]]:
-    if sql.execute("select pg_is_in_recovery()").fetchone() == (True,):
-        return []  # a standby's outbox is its primary's to send
+    if sql.execute("select current_setting('transaction_read_only')").fetchone() == ("on",):
+        return []  # of a standby, or of a primary that gives way: another one sends these, and could not see our marks
     return sql.execute(WAITING, [AT_ONCE_MOST]).fetchall()
 
 
