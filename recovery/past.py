@@ -6,18 +6,24 @@ status and the scorecard.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import JsonValue, ValidationError
 
+from recovery.check import Verdict
 from recovery.evidence import Record
 from recovery.journal import RUN_ENDED
 from recovery.proof import Proof
 from recovery.value import Instant, Value
 
+SAYS = frozenset({"proof", "backup", "restore", "mark", "sweep"})
+"""Kinds of records in which a run says what came of it."""
+
 
 class Past(Value):
     """One run. `asked` is what was asked for (a proof's sort, a backup's kind); `outcome` is empty while it is open.
 
-    `said` is the record in which the run says what came of it (`proof`, `backup`, `restore`), None without one.
+    `said` is the record in which the run says what came of it (one of SAYS), None without one.
     `records` counts its records; `sealed`: `signed` with a manifest, else `open`.
     """
 
@@ -57,7 +63,7 @@ def past(run: str, *, first: Record, said: Record | None, last: Record, records:
         records=records,
         sealed="signed" if signed else "open",
         who=first.who,
-        said=said if said is not None and said.kind in ("proof", "backup", "restore") else None,
+        said=said if said is not None and said.kind in SAYS else None,
     )
 
 
@@ -65,6 +71,11 @@ def _asked(arguments: dict[str, JsonValue]) -> str:
     what = str(arguments.get("sort") or arguments.get("kind") or arguments.get("into") or "")
     planted = arguments.get("mutate")
     return f"{what} + {planted}" if planted else what
+
+
+def marked_at(runs: Sequence[Past]) -> tuple[Instant, ...]:
+    """When the marks on record were begun, oldest first; one that came to nothing is none."""
+    return tuple(sorted(each.begun_at for each in runs if each.purpose == "mark" and each.outcome == Verdict.MET.value))
 
 
 def proof_of(found: Past) -> Proof | None:

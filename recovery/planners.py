@@ -183,6 +183,27 @@ def backup(
     )
 
 
+def sweep(*, service: str, resource: str, now: datetime, epoch: int = 0) -> Plan:
+    """One sweep: scratch past its expiry on this machine, then retention and leftovers in the resource's buckets."""
+    return Plan(
+        purpose="sweep",
+        runbook="sweep",
+        runbook_version=VERSION,
+        service=service,
+        epoch=epoch,
+        asked_at=now,
+        arguments={"resource": resource},
+        steps=(
+            _step(
+                "clear-scratch", resource, patience_hours=0.5, manual="remove folders past their expiry in HOME/scratch"
+            ),
+            _step(
+                "retain", resource, patience_hours=4, tries=2, manual="'dr sweep' says what would be removed and why"
+            ),
+        ),
+    )
+
+
 def mark(*, service: str, resource: str, site: str, now: datetime, epoch: int = 0) -> Plan:
     """One mark, on the standby at `site`; whatever happens, its replay goes on afterwards."""
     return Plan(

@@ -29,16 +29,22 @@ class Expired(Value):
 
 
 def judge_backups(
-    backups: Sequence[Backup], policy: BackupPolicy, *, proven: Collection[str], now: datetime
+    backups: Sequence[Backup],
+    policy: BackupPolicy,
+    *,
+    proven: Collection[str],
+    now: datetime,
+    underway: Collection[str] = (),
 ) -> tuple[Kept | Expired, ...]:
-    """A verdict for each backup, oldest first. `proven` names the backups of the last proven points.
+    """A verdict for each backup, oldest first. `proven` names the backups of the last proven points, `underway` those
+    that a run restores from now.
 
     Ages end a window after the newest backup at the latest: where no younger backup comes, or a clock is stepped
     ahead, nothing ages on until all is gone.
     """
     younger = sorted(backups, key=lambda each: each.ended_at)
     now = min([now, *(each.ended_at + policy.window for each in younger[-1:])])
-    own = {each.id: _own_reason(each, policy, proven, now) for each in younger}
+    own = {each.id: _own_reason(each, policy, proven, underway, now) for each in younger}
     bases = _window_bases(younger, own, policy, now)
     verdicts: list[Kept | Expired] = []
     for each in younger:
@@ -70,11 +76,15 @@ def agreed(by_site: Mapping[str, Sequence[Kept | Expired]]) -> dict[str, tuple[K
     }
 
 
-def _own_reason(each: Backup, policy: BackupPolicy, proven: Collection[str], now: datetime) -> str | None:
+def _own_reason(
+    each: Backup, policy: BackupPolicy, proven: Collection[str], underway: Collection[str], now: datetime
+) -> str | None:
     if each.hold:
         return "under hold"
     if each.id in proven:
         return "the last proven point stands on it"
+    if each.id in underway:
+        return "a run underway restores from it"
     kept = policy.full if each.kind == "full" else policy.incremental
     keep = (kept or policy.full).keep
     return "within its retention" if now - each.ended_at <= keep else None

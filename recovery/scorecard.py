@@ -16,7 +16,7 @@ from recovery.check import Verdict
 from recovery.due import Slip
 from recovery.measure import percentile
 from recovery.objective import Objective
-from recovery.past import Past, proof_of
+from recovery.past import Past, marked_at, proof_of
 from recovery.proof import Proof
 from recovery.readiness import Ticked, readiness
 from recovery.standing import ProofState, Reason
@@ -202,18 +202,14 @@ def _resource(
     plain = [each for each in made if each.planted is None]
     checked = [each for each in plain if any(phase.name == "check" for phase in each.phases)]
     states = standing.proof_states(plain, objective, now=now)
-    duties = [
-        each
-        for each in standing.duties(
-            catalog.backups[resource.backup],
-            catalog.proofs[resource.proof],
-            [(each.kind, each.begun_at) for each in backups],
-            (),
-            runs,
-            now=now,
-        )
-        if each.what != "mark"
-    ]
+    duties = standing.duties(
+        catalog.backups[resource.backup],
+        catalog.proofs[resource.proof],
+        [(each.kind, each.begun_at) for each in backups],
+        marked_at(runs),
+        runs,
+        now=now,
+    )
     slipped = standing.reasons_of_duties([standing.state_of(each, now=now) for each in duties])
     reasons = (*standing.reasons_of_proofs(states, objective), *slipped, *standing.reasons_of_faults(made))
     return ResourceScore(

@@ -5,7 +5,7 @@ Separate from the verb: this is the one way that `dr`, Prefect and the schedules
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Literal
 
@@ -152,15 +152,22 @@ def take_mark(home: Home, name: str, *, act: Act | None = None) -> tuple[str, in
     return marking.take(act or Act(home=home), name)
 
 
-def sweep(home: Home, name: str, *, proven: frozenset[str], really: bool) -> tuple[Swept, ...]:
-    """Retention and leftovers, per site. `really` false only says what would be done."""
+def sweep(
+    home: Home,
+    name: str,
+    *,
+    proven: frozenset[str],
+    really: bool,
+    underway: Callable[[], frozenset[str]] = frozenset,
+) -> tuple[Swept, ...]:
+    """Retention and leftovers, per site. `really` false only says what would be done. See retaining.sweep."""
     resource = home.resource(name)
     policy = home.catalog.backups[resource.backup]
     if resource.engine != "native":
         return _sweep_by_tool(home, name, policy, proven, really)
     sites = dict.fromkeys((*policy.copies, *resource.members))
     stores = {site: home.backups(name, site) for site in sites}
-    return retaining.sweep(stores, policy, proven=proven, now=home.now(), really=really)
+    return retaining.sweep(stores, policy, proven=proven, now=home.now(), really=really, underway=underway)
 
 
 def _sweep_by_tool(

@@ -121,12 +121,16 @@ def swept(done: Sweep) -> Told:
             place = f"{resource} at {site.site}"
             rows += [_swept(place, each, "removed", "not kept any longer") for each in site.removed]
             rows += [_swept(place, *_named(each, "kept")) for each in site.kept]
+    rows += [_swept("resource", *_named(each, "trouble")) for each in done.troubles]
+    rows += [_swept("ledger", f"{n} records", "carried", f"{at} lacked them") for at, n in done.carried.items() if n]
+    rows += [_swept("ledger", at, "silent", why) for at, why in done.silent.items()]
     count = {word: sum(row["outcome"] == word for row in rows) for word in ("removed", "kept", "trouble")}
     text = f"{count['removed']} removed, {count['kept']} kept"
-    held = not done.scratch.troubles
+    troubles = (*done.troubles, *done.scratch.troubles)
+    held = not troubles
     return Told(
         held=held,
-        text=text if held else f"{text}; {'; '.join(done.scratch.troubles[:3])}",
+        text=text if held else f"{text}; {'; '.join(troubles[:3])}",
         pages=(Page(key="sweep", title=text, rows=tuple(rows)),) if rows else (),
         documents=(done.model_dump(mode="json"),),
     )

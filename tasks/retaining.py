@@ -7,7 +7,7 @@ what another site has already lost, and a sweep that is killed anywhere leaves l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 from recovery import retention
@@ -33,12 +33,25 @@ class Swept(Value):
 
 
 def sweep(
-    sites: Sites, policy: BackupPolicy, *, proven: frozenset[str], now: datetime, really: bool
+    sites: Sites,
+    policy: BackupPolicy,
+    *,
+    proven: frozenset[str],
+    now: datetime,
+    really: bool,
+    underway: Callable[[], frozenset[str]] = frozenset,
 ) -> tuple[Swept, ...]:
-    """Every site is read before anything is removed: one that does not answer stops the sweep while all is whole."""
+    """Every site is read before anything is removed: one that does not answer stops the sweep while all is whole.
+
+    `underway` is asked last: the backups that runs restore from now. Such a run has its plan on record before it reads.
+    """
     found = {site: looking.backups(store) for site, store in sites.items()}
+    spared = underway()
     verdicts = retention.agreed(
-        {site: retention.judge_backups(each, policy, proven=proven, now=now) for site, each in found.items()}
+        {
+            site: retention.judge_backups(each, policy, proven=proven, underway=spared, now=now)
+            for site, each in found.items()
+        }
     )
     gone = {site: {each.name for each in made if isinstance(each, Expired)} for site, made in verdicts.items()}
     expired = {site: [each for each in found[site] if each.id in gone[site]] for site in sites}

@@ -23,10 +23,10 @@ def back_up(act: Act, resource: str, which: Which) -> Told:
     """Take what is meant, or nothing when its slot was kept. Raises what stopped it."""
     match which:
         case Which.MARK:
-            return _mark(act.home, resource)
+            return _mark(act, resource)
         case Which.MARK_DUE:
             decided = mark_due(act.home, resource)
-            return pages.nothing_to_do(decided.why) if isinstance(decided, NothingToDo) else _mark(act.home, resource)
+            return pages.nothing_to_do(decided.why) if isinstance(decided, NothingToDo) else _mark(act, resource)
         case Which.DUE:
             return _backup(act, resource, "due")
         case Which.FULL:
@@ -51,7 +51,7 @@ def sweep(act: Act, *, really: bool) -> Told:
     """Retention, leftovers and scratch of the whole home; without `really` only what would be done."""
     home = act.home
     proven = frozenset[str]().union(*(last_proven(home, name) for name in home.catalog.resources))
-    return pages.swept(sweeping.sweep(home, proven=proven, really=really))
+    return pages.swept(sweeping.sweep(act, proven=proven) if really else sweeping.look(home, proven=proven))
 
 
 def score(act: Act) -> Told:
@@ -75,6 +75,6 @@ def _backup(act: Act, resource: str, which: backing.Which) -> Told:
     return pages.nothing_to_do(plan.why) if isinstance(plan, NothingToDo) else pages.backup(backing.take(act, plan))
 
 
-def _mark(home: Home, resource: str) -> Told:
-    key, timeline, lsn = backing.take_mark(home, resource)
+def _mark(act: Act, resource: str) -> Told:
+    key, timeline, lsn = backing.take_mark(act.home, resource, act=act)
     return pages.mark(resource, key, timeline, lsn_text(lsn))

@@ -69,6 +69,8 @@ def sweep_leftovers(store: Sweepable, *, now: datetime, older_than: timedelta) -
                 continue
             for key in one.keys:
                 store.delete(key)
+            if store.head(f"{where}/{MARKER}") is not None:
+                store.delete(f"{where}/{MARKER}")  # a copier wrote it in between: without its bodies it is none
         swept.append(one)
     return swept
 

@@ -40,9 +40,24 @@ def ship_backup(here: Store, there: Store, folder: str, *, go_on: Callable[[], b
             continue
         if not _ship_object(here, there, entry, backup.objects.get(entry.key.removeprefix(folder)), go_on):
             return False
+    if here.head(folder + MARKER) is None:
+        return True
+    lacking = _lacking(here, there, folder)
+    if lacking:
+        raise Failed(
+            f"{lacking[0]} vanished at the other site while its backup was copied",
+            hint="a sweep there took the copy for a leftover; the backup is copied again",
+        )
     with suppress(AlreadyThere):  # another copier was faster: the marker is what both write
         there.put(folder + MARKER, found[0], found[1].metadata)
     return True
+
+
+def _lacking(here: Store, there: Store, folder: str) -> list[str]:
+    """What of a backup is not there, or of another size: looked at last, since a marker says that all of it is."""
+    held = {each.key: each.size_bytes for each in there.list(folder)}
+    mine = [each for each in here.list(folder) if each.key != folder + MARKER]
+    return [each.key for each in mine if held.get(each.key) != each.size_bytes]
 
 
 def _ship_object(here: Store, there: Store, entry: Stored, sha256: str | None, go_on: Callable[[], bool]) -> bool:

@@ -122,3 +122,27 @@ def test_a_site_that_does_not_answer_stops_the_sweep_while_all_is_whole(
     with pytest.raises(Failed):
         swept({"east": sites["east"], "west": Silent(tmp_path / "west")})
     assert [each.key for each in sites["east"].list("")] == before
+
+
+def test_a_copy_that_lost_a_body_to_a_sweep_gets_no_marker_and_is_copied_again(
+    sites: dict[str, DirStore], tmp_path: Path
+) -> None:
+    """A sweep there takes the half copy of an old backup for a leftover, in the very moment before the marker."""
+
+    class SweptUnderway(DirStore):
+        swept = False
+
+        def list(self, prefix: str, after: str = "") -> Iterator[Stored]:
+            bodies = [each.key for each in super().list("base/") if each.key.endswith("base.tar.zst")]
+            if not self.swept and bodies:
+                self.swept = True
+                self.delete(bodies[0])
+            return super().list(prefix, after)
+
+    there = SweptUnderway(tmp_path / "third")
+    (folder, *_) = unshipped(sites["east"], there)
+    with pytest.raises(Failed, match="vanished at the other site"):
+        ship_backup(sites["east"], there, folder, go_on=lambda: True)
+    assert backups(there) == ()
+    assert ship_backup(sites["east"], there, folder, go_on=lambda: True)
+    assert len(backups(there)) == 1

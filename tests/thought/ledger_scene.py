@@ -87,6 +87,14 @@ def proved(at: datetime, *, run: str = "aa", level: str = "daily", **changes: Js
     return past(run, first=first, said=record("proof", at, facts, 1), last=last, records=3, signed=True)
 
 
+def marked(at: datetime, *, outcome: str = "met") -> Past:
+    """A mark's run that began at `at`."""
+    first = record("run.begun", at, {"purpose": "mark", "arguments": {"resource": "orders"}})
+    middle = record("mark", at, {"key": "k", "timeline": 1, "lsn": 7}, 1)
+    last = record("run.ended", at + timedelta(seconds=3), {"outcome": outcome}, 2)
+    return past("cc", first=first, said=middle, last=last, records=3, signed=True)
+
+
 def backed_up(at: datetime, *, kind: str = "full", run: str = "bb", outcome: str = "met", **facts: JsonValue) -> Past:
     """A backup's run that began at `at`."""
     arguments = {"resource": "orders", "kind": kind}

@@ -186,3 +186,8 @@ def test_a_ledger_is_as_good_as_its_worst_run(outcomes: list[Outcome], whole: Ou
 def test_two_copies_that_disagree_fail_the_ledger() -> None:
     checked = judged(chain(1), Signed.MISSING, closing(chain(1)))
     assert Report(place="here", troubles=checked.troubles).outcome is Outcome.FAILED
+
+
+def test_a_copy_of_the_ledger_that_was_silent_leaves_the_report_unproven() -> None:
+    assert Report(place="p").outcome is Outcome.PASSED
+    assert Report(place="p", silent={"s3://west": "it does not answer"}).outcome is Outcome.UNPROVEN

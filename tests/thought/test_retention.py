@@ -139,3 +139,10 @@ def test_a_mark_goes_when_no_kept_backup_reaches_it_any_more() -> None:
     found = judge_marks([(1, oldest.end_lsn - 1), (1, oldest.end_lsn), (2, oldest.end_lsn + 1)], [oldest])
     assert [isinstance(each, Expired) for each in found] == [True, False, False]
     assert not isinstance(judge_marks([(1, 5)], [])[0], Expired)
+
+
+def test_what_a_run_restores_from_now_stays_whatever_its_age() -> None:
+    verdicts = judge_backups(
+        [backup("old", 90), backup("base", 10), backup("new", 1)], POLICY, proven=(), underway=("old",), now=NOW
+    )
+    assert {each.name: each.why for each in verdicts}["old"] == "a run underway restores from it"

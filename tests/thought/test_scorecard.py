@@ -11,7 +11,7 @@ from recovery.exercise import Checklist
 from recovery.readiness import readiness
 from recovery.scorecard import Sample, Scorecard, scorecard, series, worst
 from recovery.standing import ProofState
-from tests.thought.ledger_scene import NOON, backed_up, catalog, minutes, proved
+from tests.thought.ledger_scene import NOON, backed_up, catalog, marked, minutes, proved
 
 
 def card(*runs: Any) -> Scorecard:
@@ -84,8 +84,19 @@ def test_backups_and_their_slots_are_counted_from_runs_that_ended_well() -> None
     ]
     slots = {each.what: (each.kept, each.late, each.missed) for each in score.punctuality}
     assert slots["incremental"] == (1, 1, 1)
-    assert "mark" not in slots
+    assert slots["mark"] == (0, 1, 2)
     assert score.verdict is Verdict.MISSED
+
+
+def test_marks_are_counted_from_runs_on_record_that_came_to_one() -> None:
+    score = card(
+        backed_up(minutes(-200)),
+        *(marked(minutes(each)) for each in (-50, -44)),
+        marked(minutes(-104), outcome="missed"),
+    ).resources[0]
+    (kept,) = [each for each in score.punctuality if each.what == "mark"]
+    assert (kept.kept + kept.late, kept.missed) == (1, 0)
+    assert marked(minutes(-44)).said is not None
 
 
 def test_a_fault_is_told_with_how_often_it_was_caught_and_the_holes_come_first() -> None:
