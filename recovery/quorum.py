@@ -54,6 +54,10 @@ class Joined(Value):
         """As observations have it."""
         return ProbeSeen(outcome=self.outcome, failing_seconds=self.failing_seconds)
 
+    def decided(self, missing: int) -> bool:
+        """Whether `missing` more votes, whatever they say, would leave it as it is."""
+        return self.outcome != "unproven" and abs(self.fails - self.passes) > missing
+
     @property
     def words(self) -> str:
         """For people: `3 of 4 vantage points say failed (2 are needed); east is silent`."""

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Literal, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -28,6 +29,7 @@ _OURS = {errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EMFILE, e
 _OURS |= {errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EAFNOSUPPORT}
 """Errors of this machine and its network: the question did not come as far as the site."""
 _GRACE_SECONDS = 0.25
+_TICK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,21 +104,33 @@ def ask_all(questions: Mapping[str, Question], *, patience_seconds: float = PATI
     return {name: came.get(name, late) for name in questions}
 
 
-def at_once(jobs: Mapping[str, Callable[[], T]], patience_seconds: float) -> dict[str, T]:
-    """What each job gives, by name; those that are not done within the patience are left to themselves and missing.
-    The threads are daemons: one that hangs keeps nobody from ending. A job must not raise."""
+def at_once(
+    jobs: Mapping[str, Callable[[], T]],
+    patience_seconds: float,
+    enough: Callable[[Mapping[str, T], float], bool] = lambda done, seconds: False,  # noqa: ARG005 -- all are awaited
+) -> dict[str, T]:
+    """What each job gives, by name; those that are not done within the patience, or once `enough` says so (of what is
+    done, after so many seconds), are left to themselves and missing. The threads are daemons: one that hangs keeps
+    nobody from ending. A job must not raise."""
+    came: SimpleQueue[tuple[str, T]] = SimpleQueue()
+    for name, job in jobs.items():
+        threading.Thread(target=_into, args=(came, name, job), daemon=True).start()
+    begin = time.monotonic()
     done: dict[str, T] = {}
-    threads = [threading.Thread(target=_into, args=(done, name, job), daemon=True) for name, job in jobs.items()]
-    deadline = time.monotonic() + patience_seconds
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    return {name: done[name] for name in jobs if name in done}
+    while len(done) < len(jobs):
+        passed = time.monotonic() - begin
+        if passed >= patience_seconds or enough(done, passed):
+            break
+        try:
+            name, found = came.get(timeout=min(patience_seconds - passed, _TICK_SECONDS))
+        except Empty:
+            continue
+        done[name] = found
+    return done
 
 
-def _into(done: dict[str, T], name: str, job: Callable[[], T]) -> None:
-    done[name] = job()
+def _into(came: SimpleQueue[tuple[str, T]], name: str, job: Callable[[], T]) -> None:
+    came.put((name, job()))
 
 
 def _asked(question: Question, deadline: float) -> tuple[Outcome, str]:

@@ -69,7 +69,7 @@ class Declare:
             return absent("the vantage points were not asked yet")
         if not self.stage.live:
             return holds("a drill: both sites were looked at")
-        truth, why = self._judged(self._votes(step, scene))
+        truth, why = self._judged(self._votes(step, scene, hurry_seconds=0.0))
         return Seen(truth=truth, why=why)
 
     def perform(self, move: Move, scene: Scene) -> Facts:
@@ -98,14 +98,13 @@ class Declare:
             raise Unproven(f"no quorum says that {source} fails; {why}", hint=hint)
         return {**_outage(last), "site": source, "asked_at": rfc3339(scene.now())}
 
-    def _votes(self, step: Step, scene: Scene) -> dict[str, Joined]:
+    def _votes(self, step: Step, scene: Scene, hurry_seconds: float = look.HURRY_SECONDS) -> dict[str, Joined]:
         """What the points say of the source's probes."""
         quorum = scene.arguments(step).get("quorum")
         if quorum is not None and (not isinstance(quorum, int) or isinstance(quorum, bool) or quorum < 1):
             raise BadInput(f"the quorum is {quorum!r}", hint="write how many points must agree, or leave it away")
-        found = look.voted(self.stage.home, self.stage.plan.service, quorum=quorum)
-        service = self.stage.service
-        return {name: each for name, each in found.items() if service.probes[name].site == self.stage.source}
+        home, service = self.stage.home, self.stage.plan.service
+        return look.voted(home, service, site=self.stage.source, quorum=quorum, hurry_seconds=hurry_seconds)
 
     def _judged(self, votes: dict[str, Joined]) -> tuple[Truth, str]:
         why = look.words(votes)

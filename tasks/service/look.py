@@ -20,7 +20,9 @@ from tasks.home import Home
 from tasks.probing import Answer, Question, ask_all, at_once
 
 PATIENCE_SECONDS = 2.0
+HURRY_SECONDS = 0.5
 _POINT_SECONDS = 1.5
+_SILENT = Vote(outcome="silent", why="it had not answered when the votes were counted")
 _MOST_BYTES = 1024 * 1024
 _STALE_SECONDS = 3.0
 """An answer that is this much older than the point's own interval and patience is no answer of now."""
@@ -49,17 +51,36 @@ def probes(home: Home, service: str) -> dict[str, ProbeSeen]:
     return {name: found.seen for name, found in voted(home, service).items()}
 
 
-def voted(home: Home, service: str, *, quorum: int | None = None) -> dict[str, Joined]:
-    """Each probe with every point's vote. `quorum` overrides the catalog's."""
+def voted(
+    home: Home,
+    service: str,
+    *,
+    site: str | None = None,
+    quorum: int | None = None,
+    hurry_seconds: float = HURRY_SECONDS,
+) -> dict[str, Joined]:
+    """Each probe (of `site`, or all) with every point's vote. `quorum` overrides the catalog's. After `hurry_seconds` a
+    point that hangs is not waited for any more where a quorum sees a failure, or it could not change what the rest say.
+    """
     here = home.catalog.services[service]
+    if site is not None:
+        here = here.but(probes={name: probe for name, probe in here.probes.items() if probe.site == site})
     there = points(home.catalog, here)
-    said = at_once({name: partial(_voice, point, here) for name, point in there.items()}, PATIENCE_SECONDS)
-    late = Vote(outcome="silent", why=f"no answer within {PATIENCE_SECONDS:g} s")
-    found: dict[str, Joined] = {}
-    for probe, asked in here.probes.items():
-        votes = {name: said.get(name, {}).get(probe, late) for name in there}
-        found[probe] = joined(votes, needed(there, asked.site, quorum if quorum is not None else here.quorum))
-    return found
+
+    def counted(said: Mapping[str, Mapping[str, Vote]], missing: Vote) -> dict[str, Joined]:
+        found: dict[str, Joined] = {}
+        for probe, asked in here.probes.items():
+            votes = {name: said.get(name, {}).get(probe, missing) for name in there}
+            found[probe] = joined(votes, needed(there, asked.site, quorum if quorum is not None else here.quorum))
+        return found
+
+    def enough(said: Mapping[str, Mapping[str, Vote]], seconds: float) -> bool:
+        missing = len(there) - len(said)
+        found = counted(said, _SILENT).values()
+        return seconds >= hurry_seconds and all(each.outcome == "failed" or each.decided(missing) for each in found)
+
+    said = at_once({name: partial(_voice, point, here) for name, point in there.items()}, PATIENCE_SECONDS, enough)
+    return counted(said, _SILENT)
 
 
 def _voice(point: Point, service: Service) -> dict[str, Vote]:

@@ -111,7 +111,11 @@ def test_a_name_that_cannot_be_resolved_or_a_url_that_is_none_is_unproven(monkey
 
 
 def test_a_resolver_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probing, "_connected", lambda *_: time.sleep(2))
+    def late(*_: object) -> socket.socket:
+        time.sleep(1)
+        raise socket.gaierror(socket.EAI_AGAIN, "try again")
+
+    monkeypatch.setattr(probing, "_connected", late)
     begin = time.monotonic()
     found = ask_all({"app": Question(url="http://app.nowhere.test/")}, patience_seconds=0.1)
     assert found["app"].outcome == "unproven"
