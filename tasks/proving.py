@@ -85,8 +85,8 @@ def plan_proof(home: Home, wanted: Wanted) -> Plan:
 
 
 def prove(act: Act, wanted: Wanted) -> Proof:
-    """One proof, from looking to its document. What could not be begun is on record too, unproven, with the reason: that
-    is its document where there is no point to restore to; where a part does not answer it is raised."""
+    """One proof, from looking to its document. What could not be begun is on record too, unproven, with its reason. It
+    is the document where there is no point to restore to; where a part does not answer, that is raised."""
     try:
         plan = plan_proof(act.home, wanted)
     except (NoPoint, Unproven) as trouble:
