@@ -115,16 +115,14 @@ class Seen:
 
     def take(self, record: Commit | Change) -> None:
         """The next record. Changes may lie before the promotion: only where the commit lies decides."""
-        match record:
-            case Commit():
-                if record.lsn >= self._from_lsn:
-                    self.commits.append(record)
-                else:
-                    self._forget(record)
-            case Change():
-                counts = self._counts.setdefault(record.xid, {}).setdefault(record.file, {})
-                counts[record.op] = counts.get(record.op, 0) + record.rows
-                self._blocks.setdefault(record.file, set()).add(record.block)
+        if isinstance(record, Change):
+            counts = self._counts.setdefault(record.xid, {}).setdefault(record.file, {})
+            counts[record.op] = counts.get(record.op, 0) + record.rows
+            self._blocks.setdefault(record.file, set()).add(record.block)
+        elif record.lsn >= self._from_lsn:
+            self.commits.append(record)
+        else:
+            self._forget(record)
 
     def files(self) -> tuple[str, ...]:
         """The files that lost transactions changed."""
