@@ -98,7 +98,9 @@ def _from_file(path: Path) -> Credentials:
         ) from None
 
 
-def client(service: str, endpoint: S3Endpoint, *, region: str, patience_seconds: float = 30.0) -> Any:
+def client(
+    service: str, endpoint: S3Endpoint, *, region: str, patience_seconds: float = 30.0, connect_seconds: float = 2.0
+) -> Any:
     """A thread-safe boto3 client with short time-outs and at most one retry of its own; ours come on top.
 
     A patience below ten seconds bounds a single silent request too, and there is no retry of its own.
@@ -114,7 +116,7 @@ def client(service: str, endpoint: S3Endpoint, *, region: str, patience_seconds:
                 service,
                 endpoint_url=endpoint.endpoint_url,
                 config=Config(
-                    connect_timeout=min(2, patience_seconds),
+                    connect_timeout=min(connect_seconds, patience_seconds),
                     read_timeout=min(10, patience_seconds),
                     tcp_keepalive=True,
                     max_pool_connections=32,

@@ -5,6 +5,8 @@ Separate and at the root because whoever proves that a service answers by its na
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +21,8 @@ class Resolved:
     outcome: Literal["answered", "silent"]
     values: tuple[str, ...] = ()
     why: str = ""
+    ttl_seconds: float | None = None
+    """The shortest of the answer's TTLs; a name server's is the record's own, a resolver's what is left of it."""
 
 
 def address_and_port(server: str) -> tuple[str, int]:
@@ -33,7 +37,8 @@ def address_and_port(server: str) -> tuple[str, int]:
 
 
 def resolve(server: str, name: str, kind: str, *, patience_seconds: float = PATIENCE_SECONDS) -> Resolved:
-    """Ask `server` for `name`. Over UDP, and over TCP where the answer was cut; both within the patience."""
+    """Ask `server` for `name`. Over UDP, and over TCP where the answer was cut; each within the patience. Where
+    `server` is a host's name, this machine's resolver is asked for its address first, in a time of its own."""
     import dns.exception
     import dns.message
     import dns.query
@@ -42,12 +47,29 @@ def resolve(server: str, name: str, kind: str, *, patience_seconds: float = PATI
 
     wanted = dns.rdatatype.from_text(kind)
     try:
-        address, port = address_and_port(server)
+        host, port = address_and_port(server)
         question = dns.message.make_query(name, wanted)
-        answer, _ = dns.query.udp_with_fallback(question, address, timeout=patience_seconds, port=port)
-    except (dns.exception.DNSException, OSError, ValueError) as trouble:
-        return Resolved(outcome="silent", why=f"{type(trouble).__name__}: {trouble}")
+        answer, _ = dns.query.udp_with_fallback(question, _address(host), timeout=patience_seconds, port=port)
+    except (dns.exception.DNSException, OSError, EOFError, ValueError) as trouble:
+        return Resolved(outcome="silent", why=_words(trouble))
     if answer.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
         return Resolved(outcome="silent", why=dns.rcode.to_text(answer.rcode()))
-    found = [item.to_text() for rrset in answer.answer if rrset.rdtype == wanted for item in rrset]
-    return Resolved(outcome="answered", values=tuple(sorted(found)))
+    found = [rrset for rrset in answer.answer if rrset.rdtype == wanted]
+    return Resolved(
+        outcome="answered",
+        values=tuple(sorted(item.to_text() for rrset in found for item in rrset)),
+        ttl_seconds=min((float(rrset.ttl) for rrset in found), default=None),
+    )
+
+
+def _address(host: str) -> str:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return str(socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)[0][4][0])
+    return host
+
+
+def _words(trouble: Exception) -> str:
+    said = " ".join(str(trouble).split())[:200]
+    return f"{type(trouble).__name__}: {said}" if said else type(trouble).__name__
