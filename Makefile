@@ -39,6 +39,7 @@ storm: setup               ## the same proof again and again, under load: no fal
 	@$(PY) -m deployments.lab.storm $(ARGS)
 
 bench: setup               ## speeds against the peers and the machine's own limits
+	@$(PY) -m tests.bench.steps $(STEPS_ARGS)
 	@$(PY) -m tests.bench $(ARGS)
 
 clean:                     ## remove what make made, but never a home
