@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
     from recovery.past import Past
     from recovery.plan import Plan
+    from tasks.home import Home
     from tasks.ledger import Ledger
     from tasks.scoring import Pasts
 
+SAID = ("proof", "backup", "restore", "run.outcome", "run.halted")
+"""Kinds of records in which a run says what came of it."""
 SIGNS = {
     "held": "[green]✓[/]",
     "failed": "[bold red]✗[/]",
@@ -75,7 +78,10 @@ def show(
         )
     plan = _plan(ledger, names[0])
     records = chain(ledger, names[0])
-    document = _document(ledger, names[0], plan, records, folder_of(home))
+    document = {
+        **_document(ledger, names[0], plan, records, folder_of(home)),
+        **_consent(opened, plan, records),
+    }
     emit(as_json, document, lambda: _shown(document))
 
 
@@ -125,6 +131,21 @@ def _plan(ledger: Ledger, digest: str) -> Plan | str:
         return trouble.fact
 
 
+def _consent(home: Home, plan: Plan | str, records: Sequence[Any]) -> dict[str, Any]:
+    """Of a plan that changes roles: what was shown with it, who consented to which hazards, what people ordered."""
+    from tasks import changing, consented
+
+    shown = None if isinstance(plan, str) else changing.proposal(home, plan.digest)
+    if isinstance(plan, str) or shown is None:
+        return {}
+    return {
+        "hazards": shown["hazards"],
+        "forecast": shown["forecast"],
+        "approvals": consented.approvals(home, plan),
+        "orders": consented.orders(home, plan, records),
+    }
+
+
 def _document(ledger: Ledger, name: str, plan: Plan | str, records: Sequence[Any], folder: Path) -> dict[str, Any]:
     from recovery.plan import Plan
     from recovery.shown import events, steps
@@ -133,7 +154,7 @@ def _document(ledger: Ledger, name: str, plan: Plan | str, records: Sequence[Any
 
     read = plan if isinstance(plan, Plan) else None
     happened = events(records)
-    said = next((each for each in reversed(happened) if each.kind in ("proof", "backup", "restore")), None)
+    said = next((each for each in reversed(happened) if each.kind in SAID), None)
     ended = next((each for each in happened if each.kind == "run.ended"), None)
     checked = None
     if records:
@@ -173,6 +194,10 @@ def _shown(document: Mapping[str, Any]) -> RenderableType:
     if document["plan_why"]:
         parts.append(Text(document["plan_why"], style="yellow"))
     parts.append(_steps(document["steps"]))
+    if "approvals" in document:
+        from deployments.cli.consented import drawn
+
+        parts.append(drawn(document))
     parts += _orders(document["events"])
     parts += _said(document["said"])
     checked = document["verification"]
@@ -240,7 +265,7 @@ def _orders(events: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
     return [
         Text(f"  {moment(each['at'])} {each['kind']} by {each['who']}: {_brief(each['facts'])}", style="yellow")
         for each in events
-        if each["kind"] not in ("run.begun", "run.ended", "proof", "backup", "restore")
+        if each["kind"] not in ("run.begun", "run.ended", *SAID)
     ]
 
 
@@ -257,5 +282,13 @@ def _said(said: Mapping[str, Any] | None) -> list[RenderableType]:
             return [drawn(Proof.model_validate(said["facts"]))]
         except ValueError:
             return [Text("the proof's document is of another version; see --json", style="yellow")]
+    if said["kind"] in ("run.outcome", "run.halted"):
+        from deployments.cli.acted import drawn as changed
+        from recovery.outcome import Changed
+
+        try:
+            return [changed(Changed.model_validate(said["facts"]))]
+        except ValueError:
+            return [Text("the outcome's document is of another version; see --json", style="yellow")]
     why = said["facts"].get("why")
     return [Text(f"  {said['kind']}: {why}", style="bold red")] if why else []

@@ -237,3 +237,30 @@ def test_neither_prefect_nor_boto3_is_imported_for_help(line: list[str]) -> None
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
     assert ran.stderr.strip().splitlines()[-1] == "0 []"
+
+
+def test_show_tells_who_consented_to_what_and_what_became_of_it(house: House) -> None:
+    digest = house.plan()
+    approve(house, digest, "ann", "bob")
+    given = house.dr("approve", digest, "--as", "eve", "--accept", "data-loss<=20s")["approval"]
+    house.dr("approve", "--cancel", given, "--as", "eve")
+    told = house.dr("show", digest[:8])
+    assert (told["kind"], told["outcome"]) == ("plan", "not begun")
+    states = {each["who"]: (each["state"], each["accepted"]) for each in told["approvals"]}
+    assert states == {
+        "ann": ("valid", ["data-loss <= 900 s"]),
+        "bob": ("valid", ["data-loss <= 900 s"]),
+        "eve": ("cancelled", ["data-loss <= 20 s"]),
+    }
+    house.hands.breaks = {"notify"}
+    house.dr("act", digest, code=1)
+    house.dr("run", "skip", digest, "notify", "--as", "ann")
+    assert [each["state"] for each in house.dr("show", digest)["orders"]] == ["waiting"]
+    house.dr("resume", digest, code=3)
+    told = house.dr("show", digest)
+    assert [(each["what"], each["state"]) for each in told["orders"]] == [("skip notify", "taken")]
+    assert {each["who"]: each["state"] for each in told["approvals"]}["ann"] == "spent"
+    assert told["said"]["kind"] == "run.outcome"
+    shown = house.people("show", digest)
+    for words in ("accepts data-loss <= 900 s", "skip notify", "RTO", "by consent of ann, bob", "hazard", "passed"):
+        assert words in shown
