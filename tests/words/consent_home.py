@@ -6,19 +6,23 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deployments.cli.main import run as dr
+from recovery.catalog import Catalog
 from recovery.drive import Move, Seen, Truth
 from recovery.errors import BadInput
 from recovery.observation import Observation
+from recovery.runbook import Runbook
 from recovery.step import Step
 from recovery.verb import VERBS
-from tasks import changing, keys, kinds
+from tasks import catalog_file, changing, keys, kinds, runbook_file
 from tasks.kind import Facts, Scene, Verb
+from tasks.runbook_file import Library
 from tests.thought import failover_scene
 
 PEOPLE = ("ann", "bob", "eve")
@@ -44,6 +48,21 @@ class Hands:
         return {"lsn": 7, "timeline": 2, "system_id": "7"}
 
 
+BOOKS: dict[str, Runbook] = {}
+
+
+def cache_of_books(load: Callable[..., Runbook]) -> Callable[..., Runbook]:
+    """Shipped runbooks, read once: homes differ by their people only, and no runbook names people."""
+
+    def once(named: str, books: Library, catalog: Catalog | None = None) -> Runbook:
+        books.file(named)
+        if named not in BOOKS:
+            BOOKS[named] = load(named, books, catalog)
+        return BOOKS[named]
+
+    return once
+
+
 class House:
     """A home of the example catalog with its own people, and what is seen of the world."""
 
@@ -64,6 +83,8 @@ class House:
         monkeypatch.setattr(changing, "observe", self.observe)
         monkeypatch.setattr("tasks.observing.observe", self.observe)
         monkeypatch.setattr(kinds, "verbs", self.verbs)
+        monkeypatch.setattr("tasks.catalog_file.load", cache(catalog_file.load))  # read once a home, not once a line
+        monkeypatch.setattr("tasks.runbook_file.load", cache_of_books(runbook_file.load))
         monkeypatch.setenv("DR_HOME", str(folder))
 
     def verbs(self, stage: object) -> dict[str, Verb]:
