@@ -59,6 +59,7 @@ class DnsName(Value):
     records: dict[Name, DnsRecord] = Field(min_length=1)
     """By site."""
     name_servers: tuple[str, ...] = ()
+    """Every authoritative server: a name or an address, or `ADDRESS:PORT` where it is not port 53. Resolvers too."""
     resolvers: tuple[str, ...] = ()
 
 

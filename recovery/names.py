@@ -97,8 +97,8 @@ def _of_name(catalog: Catalog, dns: DnsName, source: str, target: str) -> dict[s
         "dns.zone_id": (dns.zone_id,),
         "dns.type": (dns.type,),
         "dns.ttl": (f"{dns.ttl.total_seconds():g}",),
-        "dns.server": dns.name_servers,
-        "dns.resolver": dns.resolvers,
+        "dns.server": tuple(map(_for_dig, dns.name_servers)),
+        "dns.resolver": tuple(map(_for_dig, dns.resolvers)),
     }
     for role, site in (("from", source), ("to", target)):
         record = dns.records.get(site)
@@ -107,6 +107,12 @@ def _of_name(catalog: Catalog, dns: DnsName, source: str, target: str) -> dict[s
     found["dns.move"] = tuple(_moves(catalog, dns, source, target))
     found["dns.back"] = tuple(_moves(catalog, dns, target, source))
     return found
+
+
+def _for_dig(server: str) -> str:
+    """`ADDRESS:PORT` as dig is told it behind an @."""
+    address, _, port = server.rpartition(":")
+    return f"{address} -p {port}" if address and ":" not in address else server
 
 
 def _moves(catalog: Catalog, dns: DnsName, source: str, target: str) -> list[str]:
@@ -129,12 +135,15 @@ def _marker(catalog: Catalog, dns: DnsName, *, away: bool) -> list[str]:
         check = catalog.health_checks.get(record.health_check or "")
         if check is None or check.marker is None:
             continue
-        region = catalog.sites[check.site].region
+        site = catalog.sites[check.site]
+        where = f"--region {site.region}"
+        if site.s3.endpoint_url:
+            where += f" --endpoint-url {site.s3.endpoint_url}"
         if away:
             bucket, _, key = check.marker.removeprefix("s3://").partition("/")
-            found.append(f"$ aws s3api put-object --region {region} --bucket {bucket} --key {key}")
+            found.append(f"$ aws s3api put-object {where} --bucket {bucket} --key {key}")
         else:
-            found.append(f"$ aws s3 rm --region {region} {check.marker}")
+            found.append(f"$ aws s3 rm {where} {check.marker}")
     return found
 
 

@@ -17,6 +17,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 import dns.rcode
+from pydantic import ValidationError
 
 from deployments.lab.dns.answers import HEADER_BYTES, trouble
 from deployments.lab.dns.files import Watched
@@ -39,7 +40,10 @@ class Sky:
         """The weather that holds now."""
         content = self._file.fresh()
         if content is not None:
-            self._now = Weather.model_validate(content)
+            try:
+                self._now = Weather.model_validate(content)
+            except ValidationError as wrong:
+                print(f"this is no weather, the last one stays: {wrong}", flush=True)  # noqa: T201 -- its log
         return self._now
 
 
