@@ -171,8 +171,9 @@ class Leash:
                 self._waiting.append((asked, float("inf"), lambda: self.child.pid is None and self.child.empty))
             case "start":
                 self._remember(held=None)
-                until = ticks() + float(words.get("patience_seconds", 60))
-                self._waiting.append((asked, until, lambda: self.state().state in {"running", "held"}))
+                now = ticks()
+                until = now + float(words.get("patience_seconds", 60))
+                self._waiting.append((asked, until, lambda: self._started_since(now)))
             case "trust":
                 self._trusted_at = ticks()
                 self._remember(trusted=int(words["generation"]))
@@ -196,6 +197,11 @@ class Leash:
             else:
                 left.append((asked, until, holds))
         self._waiting = left
+
+    def _started_since(self, asked_at: float) -> bool:
+        """Whether a start has come about; that it is held is said only by what was asked after the start was."""
+        word = self._word()
+        return word == "running" or (word == "held" and ticks() - self.known.age_seconds() > asked_at)
 
     @property
     def standby(self) -> bool:

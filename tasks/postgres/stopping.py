@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import struct
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,12 +29,7 @@ from tasks.postgres.run_as import server_argv
 from tasks.postgres.terms import OwnTerm
 
 FAST_SECONDS, CLEAN_SECONDS = 4.0, 120.0
-LEASH_SECONDS = 2.0
-STATES = (
-    "starting up", "shut down", "shut down in recovery", "shutting down", "in crash recovery", "in archive recovery",
-    "in production",
-)  # fmt: skip
-"""DBState of pg_control (catalog/pg_control.h)."""
+LEASH_SECONDS, SLOW_SECONDS = 0.5, 10.0
 
 
 class Stopped(Value):
@@ -176,21 +170,22 @@ def port_closed(dsn: str) -> bool:
 
 def control_state(data_dir: Path) -> str:
     """What pg_control says of the cluster: `shut down` after a clean end, `in production` after an immediate one."""
-    with suppress(OSError, struct.error), (data_dir / "global" / "pg_control").open("rb") as source:
-        (number,) = struct.unpack_from("=i", source.read(20), 16)
-        return STATES[number] if 0 <= number < len(STATES) else f"state {number}"
-    return "unknown"
+    try:
+        return control.read(data_dir).state
+    except Failed:
+        return "unknown"
 
 
 def stop_leashed(config: AgentConfig, leash: LeashControl, order: str, why: str, *, fast_seconds: float) -> None:
     """The leash stops it. One that does not answer (it was killed, or sleeps with its server) is ended: kill -9
     of it and of the server, after its memory was told to stay stopped."""
+    known = read_state(config.leash_dir)
+    pids = [known.leash_pid] if known and is_leash(known.leash_pid) else []
     try:
-        leash.status(patience_seconds=LEASH_SECONDS)
+        leash.status(patience_seconds=LEASH_SECONDS if any(map(sleeps, pids)) or not pids else SLOW_SECONDS)
     except Failed:
         write_memory(config.leash_dir, read_memory(config.leash_dir).but(held=Held(order=order, why=why)))
-        known = read_state(config.leash_dir)
-        for pid in (*([known.leash_pid] if known and is_leash(known.leash_pid) else []), *servers_in(config.data_dir)):
+        for pid in (*pids, *servers_in(config.data_dir)):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + LEASH_SECONDS
@@ -198,6 +193,14 @@ def stop_leashed(config: AgentConfig, leash: LeashControl, order: str, why: str,
             time.sleep(0.02)
         return
     leash.stop(order, why, fast_seconds=fast_seconds, patience_seconds=fast_seconds + 20.0)
+
+
+def sleeps(pid: int) -> bool:
+    """Whether a process was stopped (SIGSTOP)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in {"T", "t"}
+    except OSError:
+        return False
 
 
 def is_leash(pid: int) -> bool:

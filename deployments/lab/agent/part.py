@@ -62,7 +62,7 @@ def start(world: World, site: str) -> Part:
     wait_until(
         lambda: _alive(world, site) and agent_socket(world, site).exists(),
         what=f"the agent of {site}",
-        patience_seconds=20,
+        patience_seconds=40,
         hint=f"read {processes.log(name(site))}",
     )
     return Part(

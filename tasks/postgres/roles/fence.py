@@ -35,7 +35,7 @@ from tasks.stage import Stage
 
 FAST_SECONDS = 2.0
 """How long a clean end of the old primary may take: it hands the standby what it still has."""
-AGENT_SECONDS = 10.0
+AGENT_SECONDS = 6.0
 SIGNED_SECONDS = 3.0
 """How long a silent agent is asked when people have signed that it may be left unfenced."""
 LOOK_SECONDS = 1.0
