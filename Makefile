@@ -18,7 +18,7 @@ help:                      ## what there is to make
 setup:                     ## the virtual environment .venv with pinned packages (Python 3.11 to 3.13)
 	@sh deployments/setup.sh "$(PYTHON)"
 
-demo: setup                ## two sites, backups, a proof to an exact moment, a planted fault caught, RPO and RTO
+demo: setup                ## two sites, backups, a proof, a planted fault caught; a site lost: claimed against observed
 	@$(PY) -m deployments.lab.demo $(ARGS)
 
 serve: setup               ## a Prefect server and worker with our deployments, beside the lab
