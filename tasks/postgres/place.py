@@ -19,12 +19,21 @@ select s.system_identifier::text, pg_catalog.pg_is_in_recovery(),
   coalesce(pg_catalog.pg_last_wal_replay_lsn(), case when not pg_catalog.pg_is_in_recovery() then pg_catalog.pg_current_wal_lsn() end)::text,
   pg_catalog.pg_last_xact_replay_timestamp(), pg_catalog.current_setting('server_version_num')::int, i.bytes_per_wal_segment,
   greatest(c.timeline_id, r.min_recovery_end_timeline, (select received_tli from pg_catalog.pg_stat_wal_receiver limit 1),
-    case when pg_catalog.current_setting('recovery_target_timeline') ~ '^[0-9]{1,9}$'
+    case when pg_catalog.current_setting('recovery_target_timeline') ~ '^[0-9]{{1,9}}$'
       then pg_catalog.current_setting('recovery_target_timeline')::int end,
     case when not pg_catalog.pg_is_in_recovery()
-      then ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::int end)
+      then ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::int end,
+    case when pg_catalog.pg_is_in_recovery() then (select max(('x' || pg_catalog.substr(w.name, 1, 8))::bit(32)::int)
+      from pg_catalog.pg_ls_waldir() w where w.name ~ '^[0-9A-F]{{24}}$' and pg_catalog.substr(w.name, 9) >= {segment}) end)
 from pg_catalog.pg_control_system() s, pg_catalog.pg_control_checkpoint() c, pg_catalog.pg_control_recovery() r,
   pg_catalog.pg_control_init() i
+"""
+# A standby whose receiver has ended tells its timeline no more but by the names of its files, from the replayed one on.
+_SEGMENT = """
+(select pg_catalog.lpad(pg_catalog.upper(pg_catalog.to_hex((n.number / n.per_log)::bigint)), 8, '0')
+     || pg_catalog.lpad(pg_catalog.upper(pg_catalog.to_hex((n.number % n.per_log)::bigint)), 8, '0')
+  from (select pg_catalog.div(greatest(pg_catalog.pg_last_wal_replay_lsn() - '0/0'::pg_lsn - 1, 0), i.bytes_per_wal_segment)::bigint as number,
+    4294967296 / i.bytes_per_wal_segment as per_log) n)
 """
 _WRITES_AT = """
 select pg_catalog.pg_current_wal_lsn()::text,
@@ -48,9 +57,15 @@ class Place:
 
 def place(connection: Connection) -> Place:
     """Where the server stands now. Needs a superuser."""
-    system_id, in_recovery, lsn, committed_at, version, segment_bytes, newest = only(connection, _WHERE)
+    return _look(connection)[0]
+
+
+def _look(connection: Connection) -> tuple[Place, int]:
+    """Its place, and the newest timeline of which it has any WAL."""
+    query = _WHERE.format(segment=_SEGMENT)
+    system_id, in_recovery, lsn, committed_at, version, segment_bytes, newest = only(connection, query)
     number = lsn_number(lsn)
-    return Place(
+    found = Place(
         system_id=system_id,
         in_recovery=in_recovery,
         lsn=number,
@@ -59,13 +74,15 @@ def place(connection: Connection) -> Place:
         server_version=version,
         segment_bytes=segment_bytes,
     )
+    return found, newest
 
 
 def stands(connection: Connection) -> Place:
-    """As `place`, but a primary stands where it writes: one that was promoted is on its new timeline at once."""
-    found = place(connection)
+    """As `place`, but a primary stands where it writes (one that was promoted is on its new timeline at once), and a
+    standby on the newest timeline of which it has WAL, replayed or not."""
+    found, newest = _look(connection)
     if found.in_recovery:
-        return found
+        return replace(found, timeline=newest)
     lsn, timeline = only(connection, _WRITES_AT)
     return replace(found, lsn=lsn_number(lsn), timeline=timeline)
 

@@ -190,3 +190,9 @@ def test_of_two_standbys_the_more_advanced_is_promoted_and_the_other_follows_it(
         assert verb.observe(plan.steps[0], scene_of(plan, {"promote": facts})).truth is Truth.HOLDS
         run(other.dsn, "insert into rows values (102)")
         wait_for("the other's replay", lambda: one(two.west.dsn, "select max(seq) from rows")[0] == 102)
+        # its primary is gone now: no receiver tells its timeline any more, the names of its files do
+        other.kill()
+        wait_for("the receiver's end", lambda: one(two.west.dsn, "select count(*) from pg_stat_wal_receiver")[0] == 0)
+        stands = servers.ask("west", two.member(two.west))
+        assert isinstance(stands, servers.Server)
+        assert stands.place.timeline == 2

@@ -34,6 +34,9 @@ from tasks.stage import Stage
 
 POLL_SECONDS = 0.005
 OPENS_SECONDS = 60.0
+WAKE_SECONDS = 0.1
+"""With summarize_wal a promotion waits for the summarizer, which on a standby that has received nothing for a while
+sleeps for up to half a minute (PostgreSQL 17 and 18, seen); a reload wakes every process."""
 
 _RECOVERED = """
 select greatest(pg_last_xact_replay_timestamp(), {beat})
@@ -219,8 +222,11 @@ def _already(said: Mapping[str, Server | Silent], pinned: Pinned) -> Server | No
 
 
 def _await_open(connection: Connection, member: str) -> None:
-    deadline = Deadline(OPENS_SECONDS)
+    deadline, wake_at = Deadline(OPENS_SECONDS), OPENS_SECONDS - WAKE_SECONDS
     while only(connection, "select pg_is_in_recovery()")[0]:
+        if deadline.left_seconds < wake_at:
+            connection.execute("select pg_reload_conf()")
+            wake_at -= WAKE_SECONDS
         if not deadline.left_seconds:
             raise Failed(
                 f"{member} did not open for writing within {OPENS_SECONDS:g} s",
