@@ -27,6 +27,7 @@ from tasks.home import Home
 from tasks.journal import Journal
 from tasks.keys import ENGINE, engine_fingerprints, signer
 from tasks.ledger import Ledger
+from tasks.ledger_mirrored import silent_of
 
 EVERY_SECONDS = 0.5
 AGAIN_SECONDS = 2.0
@@ -160,10 +161,12 @@ class Desk:
             stop.wait(EVERY_SECONDS)
 
     def look_once(self) -> None:
-        """Fetch what has come to any copy of the ledger. A copy that cannot be reached is asked again at the next."""
+        """Fetch what has come to any copy of the ledger. One that is known to be silent is passed over until the run's
+        own records have reached it again: nothing waits here for a dead site."""
         ledger = self.home.ledger()
         copies: Sequence[Ledger] = getattr(ledger, "ledgers", (ledger,))
-        for copy in copies:
+        silent = silent_of(ledger)
+        for copy in [each for each in copies if each.place not in silent] or copies:
             try:
                 for key in copy.list(f"orders/{self.plan.run}/"):
                     if key not in self._read:

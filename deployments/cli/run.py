@@ -8,7 +8,7 @@ import typer
 
 from deployments.cli.approve import AcceptOption
 from deployments.cli.output import HomeOption, JsonOption, emit, existing_home
-from recovery.errors import Refused
+from recovery.errors import BadInput, Refused
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,6 +107,11 @@ def _order(
 
     opened = open_home(existing_home(home))
     plan = people.run_of(opened, run)
+    if "live" not in plan.pinned:
+        raise BadInput(
+            f"run {plan.run[:12]} is a {plan.purpose}, which takes no orders",
+            hint="stop it with Ctrl-C where it runs; the next one goes on with it or clears it up",
+        )
     accepted: tuple[Acceptance, ...] = ()
     shown: tuple[Hazard, ...] = ()
     if word in ("skip", "ungraceful"):

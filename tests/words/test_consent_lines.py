@@ -264,3 +264,15 @@ def test_show_tells_who_consented_to_what_and_what_became_of_it(house: House) ->
     shown = house.people("show", digest)
     for words in ("accepts data-loss <= 900 s", "skip notify", "RTO", "by consent of ann, bob", "hazard", "passed"):
         assert words in shown
+
+
+def test_a_proof_takes_no_orders(house: House) -> None:
+    from recovery.plan import Plan
+    from recovery.step import Step
+    from tasks.engine import keep_plan
+
+    at = house.observe(None, "core").at
+    step = Step(id="fetch", verb="restore", resource="db")
+    proof = Plan(purpose="prove", runbook="prove", runbook_version="1", service="core", asked_at=at, steps=(step,))
+    keep_plan(DirectoryLedger(house.folder / "ledger"), proof)
+    assert "is a prove, which takes no orders" in house.refused("run", "pause", proof.digest[:8], code=2)
