@@ -112,7 +112,7 @@ def make(asked: Asked, runbook: Runbook, catalog: Catalog, seen: Observation) ->
         "limits": {"data_loss_seconds": limit},
     }
     if changes_roles:
-        pinned["databases"] = _databases(catalog, by, seen)
+        pinned["databases"] = _databases(catalog, by, seen, rebuilt=_rebuilds(runbook))
     extra: dict[str, JsonValue] = {}
     if any(step.verb == "restore" for step in runbook.steps):
         pinned["target"] = extra["restore.target"] = _target(asked, runbook)
@@ -192,11 +192,23 @@ def lease_of(plan: Plan) -> str:
     return plan.service if plan.pinned.get("live") is not False else f"{plan.service}-{plan.purpose}"
 
 
-def _databases(catalog: Catalog, by: Ends, seen: Observation) -> dict[str, JsonValue]:
-    """What is pinned of each database. Raises Unproven where the site that takes over has no standby to be seen."""
+def _rebuilds(runbook: Runbook) -> bool:
+    """Whether the runbook itself makes the standby that it promotes."""
+    return any(step.verb == "sync" and step.arguments.get("site") == "to" for step in runbook.steps)
+
+
+def _databases(catalog: Catalog, by: Ends, seen: Observation, *, rebuilt: bool) -> dict[str, JsonValue]:
+    """What is pinned of each database. Where the standby is `rebuilt` first, it will be of its primary's line. Raises
+    Unproven where the site that takes over has no standby, or the primary that it is rebuilt from, to be seen."""
     found: dict[str, JsonValue] = {}
     for name in resources(catalog, by.service, "database"):
-        best = seen.best(name, by.target)
+        primaries = [each for each in seen.members.get(name, ()) if each.site == by.source and each.role == "primary"]
+        best = next(iter(primaries), None) if rebuilt else seen.best(name, by.target)
+        if best is None and rebuilt:
+            raise Unproven(
+                f"the primary of {name} at {by.source}, which the standby is rebuilt from, is not seen",
+                hint="see 'dr status': a failback needs both sites",
+            )
         if best is None:
             raise Unproven(
                 f"no standby of {name} is seen at {by.target}",
