@@ -7,6 +7,7 @@ from pathlib import Path
 from string import Template
 
 from deployments.lab import people
+from deployments.lab.aws import part as aws
 from deployments.lab.dns import names
 from deployments.lab.parts import postgres_bin_dir
 from deployments.lab.probe import part as probe
@@ -28,6 +29,8 @@ def render(world: World) -> Path:
         **{f"app_{site}": world.url("app", site) for site in ("east", "west")},
         **{f"side_effects_{site}": world.url("app", site) + "/side-effects" for site in ("east", "west")},
         **names.catalog_values(world),
+        "route53": world.url("aws", "east"),
+        "aws_credentials": f"file:{aws.credentials(world)}",
         "probes": {each.pop("name"): each for each in probe.probes(world, source="engine")},
         "approvers": {name: {"key": mark} for name, mark in people.approvers(world).items()},
     }

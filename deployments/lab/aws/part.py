@@ -6,6 +6,7 @@ import http.client
 import json
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 from deployments.lab import layout
 from deployments.lab.dns.part import folder as dns_folder
@@ -19,6 +20,16 @@ NAME = "aws"
 PORT = layout.PORTS["aws"]
 PENDING_SECONDS = 0.1
 """How long a change of Route53 stays PENDING; on AWS it is generally up to a minute."""
+
+
+def credentials(world: World) -> Path:
+    """The file of credentials for the emulator, made when it is missing. It takes any, but a client wants some."""
+    path = world.lab / "aws" / "credentials.json"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(json.dumps({"access_key_id": "lab", "secret_access_key": "lab"}))
+    return path
 
 
 def start(world: World) -> Part:
