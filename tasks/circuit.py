@@ -32,11 +32,24 @@ class Circuit:
         self._lock = threading.Lock()
         self._rests_until = 0.0
         self._trouble = ""
+        self._silence: DrError | None = None
 
     @property
     def trouble(self) -> str:
         """Why the place did not answer when it was asked last, or nothing."""
         return self._trouble
+
+    def demand(self, do: Callable[[], T]) -> T:
+        """The answer; or the silence is raised, as it is met now or, while the place rests, as it was met before."""
+        if self.rests and self._silence is not None:
+            raise self._silence
+        try:
+            answer = do()
+        except Failed as error:
+            self._fell_silent(error)
+            raise
+        self._answered()
+        return answer
 
     @property
     def rests(self) -> bool:
@@ -56,9 +69,15 @@ class Circuit:
         try:
             answer = do()
         except silence as error:
-            with self._lock:
-                self._trouble, self._rests_until = error.fact, self._now() + self._rest_seconds
+            self._fell_silent(error)
             return None
-        with self._lock:
-            self._trouble, self._rests_until = "", 0.0
+        self._answered()
         return (answer,)
+
+    def _fell_silent(self, error: DrError) -> None:
+        with self._lock:
+            self._silence, self._trouble, self._rests_until = error, error.fact, self._now() + self._rest_seconds
+
+    def _answered(self) -> None:
+        with self._lock:
+            self._silence, self._trouble, self._rests_until = None, "", 0.0

@@ -84,16 +84,17 @@ class Home:
         place = self.catalog.sites[site]
         return open_store(place.s3, bucket, prefix, region=place.region, patience_seconds=patience_seconds)
 
-    def backups(self, resource: str, site: str) -> S3Store:
+    def backups(self, resource: str, site: str, *, patience_seconds: float = 30.0) -> S3Store:
         """The bucket with a resource's backups at a site."""
         found = self.resource(resource)
-        return self.store(site, found.bucket, found.prefix)
+        return self.store(site, found.bucket, found.prefix, patience_seconds=patience_seconds)
 
-    def circuit(self, place: str) -> Circuit:
-        """Whether a site, or a directory, may be asked for records or leases: one knowledge for all who ask here."""
+    def circuit(self, place: str, *, rest_seconds: float = 30.0) -> Circuit:
+        """Whether a place may be asked: one knowledge for all who ask there. A site's or a directory's name stands for
+        its records and leases."""
         from tasks.circuit import Circuit
 
-        return self._circuits.setdefault(place, Circuit())
+        return self._circuits.setdefault(place, Circuit(rest_seconds=rest_seconds))
 
     def ledger(self) -> Ledger:
         """The ledger at its home, mirrored to the sites that the catalog names. Opened once, so that it knows for how

@@ -38,6 +38,9 @@ from tasks.postgres.looking import Points
 from tasks.postgres.planting import Plant
 
 Sort = Literal["mark", "latest", "time", "random"]
+LOOK_SECONDS = 6.0
+"""The patience with a bucket while a point is chosen: nothing is underway yet that would be lost."""
+LOOK_REST_SECONDS = 30.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -234,13 +237,13 @@ def _points(home: Home, name: str, site: str) -> Points:
     resource = home.resource(name)
     member = resource.members.get(site) or next(iter(resource.members.values()))
     servers = looking.asking(resource)
-    store = home.backups(name, site)
-    return looking.look(
-        store,
-        bin_dir=Path(member.bin_dir),
-        servers=servers,
-        keys=home.keys(name),
-        engine=engine_at(home, name, site, store),
+    store = home.backups(name, site, patience_seconds=LOOK_SECONDS)
+    keys = home.keys(name)
+    engine = engine_at(home, name, site, store)
+    # Proofs of several sorts look one after the other: a bucket that is silent costs them one patience.
+    circuit = home.circuit(f"backups of {name} at {site}", rest_seconds=LOOK_REST_SECONDS)
+    return circuit.demand(
+        lambda: looking.look(store, bin_dir=Path(member.bin_dir), servers=servers, keys=keys, engine=engine)
     )
 
 

@@ -19,6 +19,7 @@ from recovery.standing import CopyExposure, DutyState, ProofState, Reason, Serve
 from recovery.timeline import moments
 from recovery.value import Instant, Value
 from tasks.home import Home
+from tasks.postgres.engines.native import MEND
 from tasks.scoring import Pasts, Unreadable, pasts
 from tasks.watching import AgentSaid, Bucket, Server, Watched, watch
 
@@ -100,6 +101,7 @@ def _standing(home: Home, watched: Watched, past: Pasts, silent: str) -> Standin
         *standing.reasons_of_faults(made),
         *standing.reasons_of_exposure(exposure, objective),
         *_of_backups(backups),
+        *_of_damage(watched.buckets),
         *standing.reasons_of_duties(states),
         *_of_copies(watched.buckets, backups, policy.copies, now, policy.full.schedule.late_after.total_seconds()),
         *_of_servers(servers),
@@ -186,6 +188,16 @@ def _of_backups(backups: Sequence[Backup]) -> tuple[Reason, ...]:
         return ()
     hint = "take one with 'dr backup RESOURCE'; without it nothing can be restored"
     return (Reason(outcome="missed", subject="backup", fact="there is no backup yet", hint=hint),)
+
+
+def _of_damage(buckets: Sequence[Bucket]) -> tuple[Reason, ...]:
+    """Commit markers that do not read: their backups are lost to every restore."""
+    return tuple(
+        Reason(outcome="missed", subject=f"backup at {bucket.site}", fact=fact, hint=MEND)
+        for bucket in buckets
+        if bucket.points is not None
+        for fact in bucket.points.damaged
+    )
 
 
 def _of_copies(

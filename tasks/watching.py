@@ -206,6 +206,7 @@ def _with_end(points: Points, end: End | None) -> Points:
         marks=points.marks,
         known=points.known,
         end=end,
+        damaged=points.damaged,
     )
 
 

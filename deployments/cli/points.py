@@ -94,6 +94,7 @@ def _place(name: str, bucket: Bucket, proven: Mapping[str, Proof], now: datetime
         "segment_bytes": found.archive.segment_bytes,
         "archive_end": end and {"lsn": _lsn(end.lsn), "record_lsn": _lsn(end.record_lsn), "at": _at(end.at)},
         "strange": list(found.archive.strange),
+        "damaged": list(found.damaged),
         "backups": [_backup(each, proven.get(f"{name}/{each.id}"), now) for each in found.backups],
         "timelines": [_timeline(each) for each in lines],
     }  # fmt: skip
@@ -155,6 +156,7 @@ def _timeline(line: Timeline) -> dict[str, Any]:
 def _code(found: Sequence[Mapping[str, Any]]) -> int:
     holes = any(line["gaps"] or any(w["stops"] == "unusable" for w in line["windows"])
                 for place in found for line in place["timelines"])  # fmt: skip
+    holes = holes or any(place.get("damaged") for place in found)
     return 1 if holes else 3 if any(place["why"] for place in found) else 0
 
 
@@ -188,6 +190,7 @@ def _place_drawn(place: Mapping[str, Any], every: bool) -> list[RenderableType]:
         return [f"{title}  [yellow]silent[/]", Text(f"  {place['why']}\n")]
     drawn: list[RenderableType] = [f"{title}  [dim]timeline {place['timeline']}, system {place['system_id']}[/]"]
     drawn.append(_backups_drawn(place["backups"], every) if place["backups"] else "  [yellow]no backup yet[/]")
+    drawn += [Text(f"  damaged   {fact}", style="bold red") for fact in place["damaged"]]
     for line in place["timelines"]:
         drawn += _line_drawn(line, place, every)
     if place["why"]:

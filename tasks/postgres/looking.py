@@ -19,7 +19,7 @@ from recovery.choose import End
 from recovery.errors import DrError, Failed, NoPoint
 from recovery.point import Backup
 from recovery.wal import Archive, Known, name_of
-from tasks.postgres.engines.native import Native, complete
+from tasks.postgres.engines.native import Native, complete, readable
 from tasks.postgres.engines.port import Engine
 from tasks.postgres.mark import marks
 from tasks.postgres.place import Place, stands
@@ -51,6 +51,8 @@ class Points:
     marks: tuple[tuple[int, int], ...]
     known: tuple[Known, ...]
     end: End | None
+    damaged: tuple[str, ...] = ()
+    """Facts of commit markers that do not read: backups that are lost until these are mended."""
 
 
 def ask(site: str, member: Member) -> Asked:
@@ -88,7 +90,7 @@ def look(
     may have written. Raises NoPoint when nothing tells which cluster it is.
     """
     keeper = engine or Native(store=store, keys=keys or {})
-    all_backups = keeper.backups()
+    all_backups, damaged = readable(keeper.store) if isinstance(keeper, Native) else (keeper.backups(), ())
     servers = servers() if callable(servers) else servers
     standing = [asked.place for asked in servers if asked.place is not None]
     if not standing and not all_backups:
@@ -121,6 +123,7 @@ def look(
         marks=all_marks,
         known=tuple(known),
         end=end,
+        damaged=damaged,
     )
 
 

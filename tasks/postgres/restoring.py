@@ -102,7 +102,7 @@ def _diagnosed(source: Engine, chain: tuple[Backup, ...], trouble: Failed) -> Fa
     """A restore that broke says which object of which backup is not what its marker says, when that is why."""
     for backup in chain:
         check = source.stored(backup)
-        if check.findings:
+        if check.outcome is Outcome.FAILED:
             return Failed(f"{check.findings[0].fact} ({trouble.fact})", hint=check.findings[0].hint)
     return trouble
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from recovery.check import Severity
 from recovery.errors import Failed
 from recovery.point import Backup
 from recovery.value import canonical
 from tasks.dir_store import DirStore
-from tasks.postgres.engines.native import complete
+from tasks.postgres.engines.native import Native, complete, readable
 
 NOW = datetime(2026, 11, 24, 3, tzinfo=UTC)
 WHOLE = Backup(
@@ -28,3 +29,14 @@ def test_without_its_marker_a_backup_does_not_exist_and_a_damaged_marker_is_name
     store.put("base/7/20261124T040000Z-full/backup.json", b'{"id": ')
     with pytest.raises(Failed, match=r"20261124T040000Z-full/backup\.json"):
         complete(store)
+
+
+def test_the_others_stay_in_use_and_the_damage_is_a_warning_beside_them(tmp_path: Path) -> None:
+    store = DirStore(tmp_path)
+    store.put(f"base/7/{WHOLE.id}/backup.json", canonical(WHOLE))
+    store.put("base/7/20261124T040000Z-full/backup.json", b"[]")
+    engine = Native(store=store)
+    assert engine.backups() == (WHOLE,)
+    (warning,) = engine.stored(WHOLE).findings
+    assert (warning.severity, "20261124T040000Z-full/backup.json" in warning.fact) == (Severity.WARNING, True)
+    assert readable(store)[1] == (warning.fact,)

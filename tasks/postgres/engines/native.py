@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recovery.check import Check
+from recovery.check import Check, Finding, Severity
 from recovery.errors import BadInput, Failed
 from recovery.point import Backup
 from recovery.wal import Archive
@@ -18,28 +18,38 @@ from tasks.postgres.engines.port import Progress, Restored, Wanted
 from tasks.postgres.seal import Key
 from tasks.store import Store
 
+MEND = "copy it again from the other site's bucket, or delete it: the backup then no longer exists"
+
 
 def complete(store: Store) -> tuple[Backup, ...]:
     """Every complete backup of a bucket, oldest first; without its commit marker a backup does not exist.
 
-    Raises Failed that names a damaged marker.
+    Raises Failed that names a damaged marker: for who deletes, since nothing says what a damaged one needs.
     """
+    found, damaged = readable(store)
+    if damaged:
+        raise Failed(damaged[0], hint=MEND)
+    return found
+
+
+def readable(store: Store) -> tuple[tuple[Backup, ...], tuple[str, ...]]:
+    """The complete backups whose markers read, oldest first, and a fact for each marker that does not: for who restores
+    or looks. One lost backup is a finding, and no reason not to use the others."""
     markers = [each.key for each in store.list("base/") if each.key.endswith("/backup.json")]
     with ThreadPoolExecutor(8, "markers") as pool:
         bodies = list(pool.map(store.get, markers))
-    found = [_marker(key, body[0]) for key, body in zip(markers, bodies, strict=True) if body is not None]
-    return tuple(sorted(found, key=lambda each: (each.ended_at, each.id)))
+    read = [_marker(key, body[0]) for key, body in zip(markers, bodies, strict=True) if body is not None]
+    found = [each for each in read if isinstance(each, Backup)]
+    damaged = tuple(each for each in read if isinstance(each, str))
+    return tuple(sorted(found, key=lambda each: (each.ended_at, each.id))), damaged
 
 
-def _marker(key: str, body: bytes) -> Backup:
-    """A commit marker. Raises Failed that names a damaged one: passing over it would hide a lost backup."""
+def _marker(key: str, body: bytes) -> Backup | str:
+    """A commit marker, or the fact that it is damaged."""
     try:
         return Backup.model_validate_json(body)
     except ValueError:
-        raise Failed(
-            f"the commit marker {key} does not read as one",
-            hint="copy it again from the other site's bucket, or delete it: the backup then no longer exists",
-        ) from None
+        return f"the commit marker {key} does not read as one, so its backup cannot be used"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +71,7 @@ class Native:
 
     def backups(self) -> tuple[Backup, ...]:
         """See Engine.backups."""
-        return complete(self.store)
+        return readable(self.store)[0]
 
     def archive(self, system_id: str) -> Archive:
         """See Engine.archive."""
@@ -107,7 +117,12 @@ class Native:
 
     def stored(self, backup: Backup) -> Check:
         """See Engine.stored."""
-        return bucket.backup_objects(self.store, backup)
+        check = bucket.backup_objects(self.store, backup)
+        warnings = (
+            Finding(check=check.name, severity=Severity.WARNING, fact=fact, hint=MEND)
+            for fact in readable(self.store)[1]
+        )
+        return check.but(findings=(*check.findings, *warnings))
 
     def without_manifest(self) -> str | None:
         """See Engine.without_manifest."""
