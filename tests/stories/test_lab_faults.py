@@ -75,3 +75,36 @@ def test_of_two_faults_on_a_door_the_worse_wins_and_healing_one_leaves_the_other
 def test_every_fault_that_is_offered_can_be_parsed():
     for name in faults.names():
         assert faults.parse(name, None).name == name
+
+
+def test_an_arc_endpoint_is_killed_stopped_or_hangs_behind_its_door_alone():
+    for how in ("kill", "stop"):
+        fault = faults.parse("arc:2", how)
+        assert faults.processes(fault, members=["east", "west"]) == ["arc-2"]
+        assert struck(("arc:2", how)) == {}
+    assert struck(("arc:2", "blackhole")) == {"engine-arc-2:arc": both("blackhole")}
+
+
+def test_a_name_server_has_no_door_and_its_weather_is_its_own():
+    stand = [faults.parse("dns", "delay", delay_ms=300), faults.parse("resolver", "blackhole")]
+    assert struck(("dns", "blackhole")) == {}
+    assert (faults.sky("dns", stand).mode, faults.sky("dns", stand).delay_ms) == ("pass", 300)
+    assert faults.sky("resolver", stand).mode == "blackhole"
+    assert faults.sky("dns", []) == both("pass").forth
+    assert faults.processes(faults.parse("dns", "stop"), members=[]) == ["dns"]
+
+
+def test_a_small_site_is_struck_by_nothing_but_its_switch():
+    fault = faults.parse("capacity:west", None)
+    assert (fault.how, faults.processes(fault, members=["east", "west"])) == ("small", [])
+    assert struck(("capacity:west", "small")) == {}
+    assert (faults.small("west", [fault]), faults.small("east", [fault])) == (True, False)
+
+
+def test_the_witness_is_a_bucket_and_a_vantage_point():
+    assert set(faults.processes(faults.parse("witness", "kill"), members=[])) == {"witness.s3", "witness.probe"}
+    assert set(struck(("witness", "blackhole"))) == {name for name in ALL if "witness" in name.partition(":")[0]}
+
+
+def test_users_paths_are_cut_without_the_engines():
+    assert set(struck(("network:user-east", "cut"))) == {"user-east:app", "user-east:s3"}
