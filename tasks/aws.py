@@ -168,6 +168,13 @@ def _instant(value: Any) -> datetime:
     return found
 
 
+def said(error: BaseException) -> tuple[str, str]:
+    """The code and the message of a service's answer that is an error; empty where nothing answered."""
+    response = getattr(error, "response", None)  # None on a time-out
+    told = response.get("Error", {}) if isinstance(response, dict) else {}
+    return str(told.get("Code", "")), " ".join(str(told.get("Message", "")).split())[:300]
+
+
 def meaning(error: BaseException) -> Meaning:
     """What an error of boto3 or urllib3 means to a caller: decide, retry within the patience, or tell a person."""
     response: dict[str, Any] | None = getattr(error, "response", None)

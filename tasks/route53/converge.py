@@ -22,8 +22,9 @@ from tasks.resolving import Resolved
 from tasks.route53.asking import ask, ask_all, name_of, said, words
 from tasks.stage import Stage
 
-ANSWER_SECONDS = 5.0
-"""A resolver that has to ask around may take this long (dig's own patience)."""
+ANSWER_FIRST_SECONDS, ANSWER_MOST_SECONDS = 0.5, 5.0
+"""The patience with one question: a lost datagram costs little, and a resolver that has to ask around is heard too,
+since the patience doubles with each silence."""
 GRACE_SECONDS = 1.0
 """What a resolver may keep an answer beyond its TTL: it counts whole seconds."""
 _PAUSE_FIRST_SECONDS, _PAUSE_MOST_SECONDS = 0.02, 0.2
@@ -93,7 +94,7 @@ class Watch:
         """Watch until all have turned or the patience ends: what was heard of each, and each one's last answer."""
         begin = time.monotonic()
         deadline = begin + patience_seconds
-        self._found = {server: Watched() for server in servers(self.dns)}
+        self._found = {server: Watched(words=f"{server} does not answer") for server in servers(self.dns)}
         threads = [
             threading.Thread(target=self._follow, args=(server, begin, deadline), daemon=True, name=f"ask {server}")
             for server in self._found
@@ -108,14 +109,16 @@ class Watch:
             return dict(self._found), dict(self._answers)
 
     def _follow(self, server: str, begin: float, deadline: float) -> None:
-        pause = _PAUSE_FIRST_SECONDS
+        pause, answer_seconds = _PAUSE_FIRST_SECONDS, ANSWER_FIRST_SECONDS
         while (left := deadline - time.monotonic()) > 0 and not self._over:
             asked = time.monotonic()
             try:
-                answer = self.ask(server, self.dns, patience_seconds=min(ANSWER_SECONDS, left))
+                answer = self.ask(server, self.dns, patience_seconds=min(answer_seconds, left))
             except Exception as error:  # noqa: BLE001 -- a server that breaks our reader has not answered
                 answer = Resolved(outcome="silent", why=f"{type(error).__name__}: {error}")
             word = said(answer, self.dns, self.site)
+            if word == "silent":
+                answer_seconds = min(2 * answer_seconds, ANSWER_MOST_SECONDS)
             with self._news:
                 before = self._found[server]
                 self._answers[server] = answer

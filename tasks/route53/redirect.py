@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from recovery.convergence import SERIES, WEIGHTED_SERIES
+from recovery.convergence import SERIES, WEIGHTED_SERIES, Said
 from recovery.doors import DnsName
 from recovery.drive import Move, Seen, Truth
 from recovery.errors import BadInput, DrError, Failed, Refused
@@ -38,6 +38,8 @@ SPREAD_SECONDS = 30.0
 """For what lies between a way's deed and the name servers, besides a health check's own time."""
 _PAUSE_FIRST_SECONDS, _PAUSE_MOST_SECONDS = 0.02, 0.2
 _SAY_EVERY_SECONDS = 1.0
+_LOOK_SECONDS = 1.0
+"""What a deed did is looked at, however late it was done."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +55,7 @@ class Redirect:
         dns = name_of(self.stage.home.catalog.dns, step.resource, site)
         if step.id not in scene.results:
             return Seen(truth=Truth.ABSENT, why=f"{dns.name} was not moved yet")
-        word, why = judged(ask_all(dns.name_servers, dns), dns, site)
+        word, why = _looked(dns, site)
         truth = {"new": Truth.HOLDS, "other": Truth.ABSENT, "silent": Truth.UNKNOWN}[word]
         return Seen(truth=truth, why=why)
 
@@ -101,7 +103,7 @@ class Redirect:
     def _already(self, errand: Errand, not_by: Mapping[str, DrError]) -> Facts:
         """No way worked. Where the name servers answer the new site all the same, that is what was wanted; the facts
         say that nothing of ours keeps it there."""
-        word, _ = judged(ask_all(errand.dns.name_servers, errand.dns), errand.dns, errand.site)
+        word, _ = _looked(errand.dns, errand.site)
         if word == "new":
             now = errand.now().isoformat()
             return {"by": "already", "site": errand.site, "at": now, "acted_at": now, "seconds": 0.0, **_told(not_by)}
@@ -113,7 +115,7 @@ def _went(errand: Errand, way: str, deadline: float, last: bool) -> Facts:
     begin = time.monotonic()
     did = WAYS[way](errand)
     acted_at = errand.now()
-    left = max(0.0, deadline - time.monotonic())
+    left = max(_LOOK_SECONDS, deadline - time.monotonic())
     word, why, answers = _awaited(errand, left if last else min(left / 2, _expected_seconds(errand)))
     if word != "new":
         raise Failed(
@@ -131,6 +133,15 @@ def _went(errand: Errand, way: str, deadline: float, last: bool) -> Facts:
         **({"silent_servers": silent} if silent else {}),
         **did,
     }
+
+
+def _looked(dns: DnsName, site: str) -> tuple[Said, str]:
+    """What the name servers answer now; of a weighted name so often that a weight that is left would show."""
+    for _ in range(WEIGHTED_SERIES if dns.policy == "weighted" else 1):
+        word, why = judged(ask_all(dns.name_servers, dns), dns, site)
+        if word != "new":
+            break
+    return word, why
 
 
 def _awaited(errand: Errand, patience_seconds: float) -> tuple[str, str, Mapping[str, Resolved]]:

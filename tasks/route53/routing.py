@@ -43,7 +43,7 @@ def move(errand: Errand) -> Facts:
             final = _final(error)
             if final is not None:
                 raise final from None
-            silent[region] = _words(error)
+            silent[region] = aws.said(error)[0] or type(error).__name__
         else:
             return {
                 "endpoint": region,
@@ -80,8 +80,7 @@ def _client(url: str, region: str, credentials: str) -> Any:
 
 def _final(error: Exception) -> DrError | None:
     """The end where asking another endpoint would give the same answer."""
-    said = getattr(error, "response", {}).get("Error", {})
-    code, text = str(said.get("Code", "")), str(said.get("Message", ""))[:300]
+    code, text = aws.said(error)
     if code == "ConflictException":
         return Refused(
             f"a safety rule of ARC refuses the move: {text}",
@@ -95,8 +94,3 @@ def _final(error: Exception) -> DrError | None:
     if code in _FINAL:
         return BadInput(f"ARC takes no such request ({code}): {text}", hint="correct `routing.controls` in the catalog")
     return None
-
-
-def _words(error: Exception) -> str:
-    code = getattr(error, "response", {}).get("Error", {}).get("Code")
-    return str(code or type(error).__name__)

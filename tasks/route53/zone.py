@@ -103,9 +103,9 @@ class ZoneDoor:
             except DrError:
                 raise
             except Exception as error:  # noqa: BLE001 -- boto3 raises a dozen kinds; _trouble tells them apart
-                code = str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+                code, text = aws.said(error)
                 if code not in _AGAIN or time.monotonic() + pause > deadline:
-                    raise _trouble(error, code) from None
+                    raise _trouble(error, code, text) from None
             time.sleep(pause)
             pause = min(pause * 2, _POLL_MOST_SECONDS)
 
@@ -126,8 +126,7 @@ def _once(sets: Sequence[RecordSet]) -> list[RecordSet]:
     return list({(each["Name"], each["Type"], each.get("SetIdentifier")): each for each in sets}.values())
 
 
-def _trouble(error: Exception, code: str) -> DrError:
-    text = " ".join(str(getattr(error, "response", {}).get("Error", {}).get("Message", "")).split())[:300]
+def _trouble(error: Exception, code: str, text: str) -> DrError:
     if code in {"InvalidChangeBatch", "InvalidInput"}:
         return Refused(
             f"Route53 takes no such change: {text or code}",
