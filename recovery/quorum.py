@@ -60,9 +60,9 @@ class Joined(Value):
 
     @property
     def words(self) -> str:
-        """For people: `3 of 4 vantage points say failed (2 are needed); east is silent`."""
+        """For people: `3 of 4 vantage points say failed (2 needed); no answer: east`."""
         said = [f"{self.fails} of {len(self.votes)} vantage points say failed ({self.needed} needed)"]
-        for word, outcome in (("passed", "passed"), ("cannot ask", "unproven"), ("cannot be asked", "silent")):
+        for word, outcome in (("passed", "passed"), ("cannot ask", "unproven"), ("no answer", "silent")):
             names = sorted(name for name, vote in self.votes.items() if vote.outcome == outcome)
             if names:
                 said.append(f"{word}: {', '.join(names)}")

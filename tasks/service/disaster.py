@@ -17,11 +17,12 @@ from recovery.value import rfc3339
 from tasks.kind import Facts, Scene
 from tasks.probing import Answer
 from tasks.service import look, probing
-from tasks.service.said import NOT_CONFIGURED, absent, done, holds, settled, site_of
+from tasks.service.said import NOT_CONFIGURED, absent, done, holds, settled, site_of, twice
 from tasks.stage import Stage
 
 MOST_SECONDS = 20.0
-"""How long a probe or a quorum may take to settle in one attempt."""
+QUORUM_SECONDS = 5.0
+"""How long a probe, and a quorum, may take to settle in one attempt."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,11 +32,11 @@ class Probe:
     stage: Stage
 
     def observe(self, step: Step, scene: Scene) -> Seen:
-        """Asks them once."""
+        """Asks them."""
         if done(step, scene) is None:
             return absent("the site was not probed yet")
-        truth, why = probing.judged(probing.asked(self.stage.service, site_of(step, scene, self.stage)))
-        return Seen(truth=truth, why=why)
+        site = site_of(step, scene, self.stage)
+        return twice(lambda: probing.judged(probing.asked(self.stage.service, site)))
 
     def perform(self, move: Move, scene: Scene) -> Facts:
         """Asks until they pass. Raises Failed with those that don't, Unproven where they can't be asked."""
@@ -65,11 +66,14 @@ class Declare:
 
     def observe(self, step: Step, scene: Scene) -> Seen:
         """Asks every point once: a disaster that has passed must not be acted upon."""
-        if done(step, scene) is None:
-            return absent("the vantage points were not asked yet")
+        first = done(step, scene) is None
         if not self.stage.live:
-            return holds("a drill: both sites were looked at")
+            return absent("the sites were not looked at yet") if first else holds("a drill: both sites were looked at")
+        if not self._probed():
+            return absent("nobody can be asked")
         truth, why = self._judged(self._votes(step, scene, hurry_seconds=0.0))
+        if first and truth is Truth.HOLDS:
+            return absent(f"it is not written down yet; {why}")
         return Seen(truth=truth, why=why)
 
     def perform(self, move: Move, scene: Scene) -> Facts:
@@ -79,7 +83,7 @@ class Declare:
         if not self.stage.live:
             found = look.voted(self.stage.home, self.stage.plan.service)
             return {"drill": True, "votes": _votes(found), "asked_at": rfc3339(scene.now())}
-        if not any(probe.site == source for probe in self.stage.service.probes.values()):
+        if not self._probed():
             hint = "add probes of it to the catalog; a person who knows may skip the step, signed, with 'dr run skip'"
             raise Unproven(f"nothing can say that {source} fails: the catalog has no probe of it", hint=hint)
         last: dict[str, Joined] = {}
@@ -89,7 +93,7 @@ class Declare:
             scene.say(look.words(last), None)
             return self._judged(last)
 
-        truth, why = settled(asked, move.step, MOST_SECONDS)
+        truth, why = settled(asked, move.step, QUORUM_SECONDS)
         if truth is Truth.ABSENT:
             hint = "a site that serves is left by a switchover; nothing was changed"
             raise Failed(f"{source} does not fail by the quorum; {why}", hint=hint)
@@ -97,6 +101,9 @@ class Declare:
             hint = "see why the points that are silent can't be asked; one that can't be asked is no vote"
             raise Unproven(f"no quorum says that {source} fails; {why}", hint=hint)
         return {**_outage(last), "site": source, "asked_at": rfc3339(scene.now())}
+
+    def _probed(self) -> bool:
+        return any(probe.site == self.stage.source for probe in self.stage.service.probes.values())
 
     def _votes(self, step: Step, scene: Scene, hurry_seconds: float = look.HURRY_SECONDS) -> dict[str, Joined]:
         """What the points say of the source's probes."""

@@ -13,7 +13,7 @@ from recovery.step import Step
 from tasks.kind import Facts, Scene
 from tasks.stage import Stage
 
-PAUSE_SECONDS = 0.2
+PAUSE_SECONDS = 0.1
 NOT_CONFIGURED: Facts = {"state": "not configured"}
 
 
@@ -48,6 +48,15 @@ def holds(why: str = "") -> Seen:
 def unknown(why: str) -> Seen:
     """It could not be seen."""
     return Seen(truth=Truth.UNKNOWN, why=why)
+
+
+def twice(look: Callable[[], tuple[Truth, str]]) -> Seen:
+    """Look, and once more where it does not hold: one bad answer is weather, and a truth that lapses costs a try."""
+    truth, why = look()
+    if truth is not Truth.HOLDS:
+        time.sleep(PAUSE_SECONDS)
+        truth, why = look()
+    return Seen(truth=truth, why=why)
 
 
 def settled(look: Callable[[], tuple[Truth, str]], step: Step, most_seconds: float) -> tuple[Truth, str]:

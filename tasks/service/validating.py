@@ -23,7 +23,7 @@ from tasks.kind import Facts, Scene
 from tasks.probing import Answer, Question, ask_all, at_once
 from tasks.resolving import Resolved, resolve
 from tasks.service import probing
-from tasks.service.said import NOT_CONFIGURED, absent, done, holds, scratch, settled, site_of
+from tasks.service.said import NOT_CONFIGURED, absent, done, holds, scratch, settled, site_of, twice
 from tasks.stage import Stage
 
 IN_A_ROW = 3
@@ -41,20 +41,14 @@ class Validate:
     stage: Stage
 
     def observe(self, step: Step, scene: Scene) -> Seen:
-        """Looks once; writes nothing."""
+        """Looks; writes nothing."""
         if done(step, scene) is None:
             return absent("it was not validated yet")
         if scratch(step, scene):
             return holds("the copy was validated by what restored it")
         site = site_of(step, scene, self.stage)
-        if _through_names(step, scene):
-            truth, why, _ = self._named(site)
-            return Seen(truth=truth, why=why)
-        truth, why = probing.judged(probing.asked(self.stage.service, site))
-        if truth is Truth.HOLDS:
-            roles = serving.written(self.stage.home, self.stage.plan.service, site, look_only=True)
-            truth, why = _judged(roles, why)
-        return Seen(truth=truth, why=why)
+        by_name = _through_names(step, scene)
+        return twice(lambda: self._named(site)[:2] if by_name else self._serves(site))
 
     def perform(self, move: Move, scene: Scene) -> Facts:
         """Facts: `site`, `checks` (name → outcome and fact) and `at`. Raises Failed with the checks that failed."""
@@ -86,6 +80,13 @@ class Validate:
         told: Facts = {"site": site, "in_a_row": row, "at": rfc3339(scene.now())}
         probes = probing.told(answers) if answers else {**NOT_CONFIGURED, "why": probing.NONE}
         return {**told, "probes": probes, "checks": _told(checks)}
+
+    def _serves(self, site: str) -> tuple[Truth, str]:
+        """The probes, and the databases' role by their own word."""
+        truth, why = probing.judged(probing.asked(self.stage.service, site))
+        if truth is not Truth.HOLDS:
+            return truth, why
+        return _judged(serving.written(self.stage.home, self.stage.plan.service, site, look_only=True), why)
 
     def _by_names(self, move: Move, scene: Scene, site: str) -> Facts:
         last: dict[str, JsonValue] = {}

@@ -143,6 +143,7 @@ def test_points_that_cannot_be_asked_or_asked_long_ago_are_no_vote(world: World,
     world.says(world.agent_west, "failed", failing_seconds=60.0, age_seconds=30.0)
     world.silent(world.third)
     act = Act(tmp_path, world.catalog(), "declare", patience_seconds=0.3)
+    assert act.observe().truth is Truth.UNKNOWN
     with pytest.raises(Unproven, match="no quorum says that east fails"):
         act.perform()
     world.third.say = lambda *_: (200, b"[no json")

@@ -22,6 +22,7 @@ from deployments.lab.scratch_cluster import Cluster, cluster
 from recovery.check import Outcome
 from recovery.drive import Truth
 from recovery.errors import BadInput, Failed, Unproven
+from recovery.step import Step
 from tasks import serving
 from tasks.home import Home
 from tasks.resolving import address_and_port, resolve
@@ -214,6 +215,14 @@ def test_without_a_live_name_that_is_said(tmp_path: Path) -> None:
 def test_a_copy_is_judged_by_the_checks_of_what_restored_it_and_by_nothing_made_up(tmp_path: Path) -> None:
     act = Act(tmp_path, catalog({}), "validate", arguments={"site": "west", "scratch": True})
     with pytest.raises(Unproven, match="no step of this run has checked the restored copy"):
+        act.perform()
+    restore = Step(id="restore", verb="restore", resource="db")
+    act.plan = act.plan.but(steps=(restore, act.step))
+    act.results["restore"] = {"checks": {"rows": {"outcome": "passed"}}}
+    assert act.perform() == {"scratch": True, "checks": {"restore": {"rows": {"outcome": "passed"}}}}
+    assert act.observe().truth is Truth.HOLDS
+    act.results["restore"] = {"checks": [{"name": "rows", "outcome": "failed"}]}
+    with pytest.raises(Failed, match="the restored copy failed checks of restore"):
         act.perform()
 
 

@@ -66,7 +66,11 @@ def test_the_points_are_the_agents_those_that_are_named_and_this_machine() -> No
     found = points(catalog(), catalog().services["core"])
     assert list(found) == ["witness", "east", "west", MACHINE]
     assert [point.site for point in found.values()] == ["witness", "east", "west", None]
-    assert found["east"].url == catalog().resources["validation-db"].members["east"].agent
+    database = catalog().resources["validation-db"]
+    assert found["east"].url == database.members["east"].agent
+    silent = database.but(members={name: each.but(agent=None) for name, each in database.members.items()})
+    bare = catalog().but(resources={"validation-db": silent})
+    assert list(points(bare, bare.services["core"])) == ["witness", MACHINE]
 
 
 def test_the_failing_time_is_the_longest_that_enough_points_know_of() -> None:
@@ -82,7 +86,7 @@ def test_the_failing_time_is_the_longest_that_enough_points_know_of() -> None:
 
 def test_people_are_told_who_said_what() -> None:
     found = joined(votes(east="silent", west="failed", third="passed", machine="unproven"), 2)
-    said = "1 of 4 vantage points say failed (2 needed); passed: third; cannot ask: machine; cannot be asked: east"
+    said = "1 of 4 vantage points say failed (2 needed); passed: third; cannot ask: machine; no answer: east"
     assert found.words == said
     assert failed({"app": found, "api": joined(votes(west="failed"), 1)}, ["app", "api", "other"]) == ["api"]
 
