@@ -36,8 +36,13 @@ class LeashConfig(Value):
 
     @property
     def every_seconds(self) -> float:
-        """The pause from one confirmation to the next, and the patience with each."""
+        """From one question to the next."""
         return self.lease_seconds / 4
+
+    @property
+    def patience_seconds(self) -> float:
+        """How long an answer is waited for: a late one still gives what is left of the permit."""
+        return self.lease_seconds / 2
 
     @property
     def margin_seconds(self) -> float:

@@ -85,7 +85,7 @@ def begin(config: LeashConfig, known: Known) -> None:
 
 
 def _ask_witness(config: LeashConfig, known: Known) -> None:
-    name, small = config.witness.site, config.witness.small(config.every_seconds)
+    name, small = config.witness.site, config.witness.small(config.patience_seconds)
     worded = -WORD_SECONDS
     while True:
         begun = ticks()
@@ -118,7 +118,7 @@ def _ask_agent(config: LeashConfig, known: Known, site: str, url: str) -> None:
 def _of_agent(config: LeashConfig, url: str) -> Term | None:
     """The term as another site's agent knows it. Raises Failed."""
     there = urlsplit(url)
-    line = http.client.HTTPConnection(there.hostname or "", there.port or 80, timeout=config.every_seconds)
+    line = http.client.HTTPConnection(there.hostname or "", there.port or 80, timeout=config.patience_seconds)
     try:
         line.request("GET", f"/term?resource={config.resource}")
         answer = line.getresponse()

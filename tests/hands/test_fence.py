@@ -1,0 +1,185 @@
+"""The parts of a fence: terms at the witness and at agents, the cloud's word, and which proof counts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from recovery.errors import Failed, Refused
+from recovery.term import Term, term_key
+from recovery.value import canonical
+from tasks import keys
+from tasks.dir_store import DirStore
+from tasks.postgres.agent_http import Door
+from tasks.postgres.order_client import Agent
+from tasks.postgres.orders import Orders
+from tasks.postgres.reading import Deadline
+from tasks.postgres.roles import cloud
+from tasks.postgres.roles.fence import Proof, _first
+from tasks.postgres.roles.posting import Post, Posted
+from tasks.postgres.terms import Asking, OwnTerm, WitnessTerms
+from tasks.s3_small import SmallObjects
+from tests.hands.faulty_s3 import faulty_s3
+
+T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)
+
+
+def term(primary: str, generation: int = 1, run: str = "r1") -> Term:
+    return Term(resource="orders-db", generation=generation, primary=primary, run=run, at=T0)
+
+
+def test_at_the_witness_one_of_many_writers_wins_and_the_others_are_told(tmp_path: Path):
+    terms = WitnessTerms(store=DirStore(tmp_path))
+    assert terms.read("orders-db") is None
+    found: list[Any] = []
+
+    def write(number: int) -> None:
+        try:
+            found.append(terms.write(term("west", number, run=f"r{number}")))
+        except Refused as refusal:
+            found.append(refusal)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(1, 9)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert terms.read("orders-db") == term("west", 8, run="r8"), "the newest generation stands, whoever came last"
+    assert len(found) == 8
+    with pytest.raises(Refused, match="generation 8"):
+        terms.write(term("east", 7))
+    assert terms.write(term("west", 8, run="again")).run == "r8"
+
+
+def test_a_term_that_cannot_be_read_confirms_nothing(tmp_path: Path):
+    store = DirStore(tmp_path)
+    store.put(term_key("orders-db"), b'{"schema_version": 9}')
+    with pytest.raises(Failed, match="no term of a known schema"):
+        WitnessTerms(store=store).read("orders-db")
+
+
+def test_an_agent_s_copy_survives_and_refuses_what_is_older(tmp_path: Path):
+    own = OwnTerm(path=tmp_path / "state" / "term.json")
+    assert own.read() is None
+    assert own.accept(term("west", 3)) == term("west", 3)
+    assert own.accept(term("west", 3, run="other")).run == "r1"
+    for older in (term("east", 2), term("east", 3)):
+        with pytest.raises(Refused, match="generation 3"):
+            own.accept(older)
+    assert OwnTerm(path=tmp_path / "state" / "term.json").read() == term("west", 3)
+
+
+def test_an_agent_answers_with_the_newest_and_says_whether_the_witness_was_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("FAULTY_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("FAULTY_SECRET_ACCESS_KEY", "b")
+    own = OwnTerm(path=tmp_path / "term.json")
+    own.accept(term("west", 2))
+    assert Asking(own=own, resource="orders-db", witness=None).answer()["witness"] == {  # type: ignore[index,call-overload]
+        "answered": False, "why": "not configured",
+    }  # fmt: skip
+    with faulty_s3() as (endpoint, faults):
+        small = SmallObjects(endpoint=endpoint, bucket="leases", timeout_seconds=0.5)
+        asking = Asking(own=own, resource="orders-db", witness=small)
+        assert told(asking)["term"]["generation"] == 2
+        faults.objects[f"/leases/{term_key('orders-db')}"] = canonical(term("east", 3))
+        assert told(asking)["term"]["primary"] == "east"
+        assert told(asking)["witness"]["answered"]
+        faults.always = "503 SlowDown"
+        said = told(asking)
+        assert (said["term"]["generation"], said["witness"]["answered"]) == (2, False)
+
+
+def told(asking: Asking) -> dict[str, Any]:
+    said = asking.answer()
+    assert isinstance(said, dict)
+    return said
+
+
+def test_a_term_is_posted_to_every_agent_and_silence_is_told(tmp_path: Path):
+    keys.make(tmp_path / "keys", "engine", "engine")
+    sign = keys.signer(tmp_path / "keys", "engine")
+    own = OwnTerm(path=tmp_path / "term.json")
+
+    def keep(work: Any) -> dict[str, Any]:
+        return {"term": own.accept(Term.model_validate(work.order.arguments["term"])).model_dump(mode="json")}
+
+    orders = Orders(
+        folder=tmp_path / "orders", site="west", resource="orders-db", trusted=(sign.fingerprint,),
+        handlers={"term": keep}, now=lambda: T0,
+    )  # fmt: skip
+    orders.load()
+    door = Door("127.0.0.1", 0)
+    door.add("POST", "/orders", lambda _query, body: orders.post(body))
+    door.add("GET", "/orders/", lambda query, _body: orders.get(query["below"], float(query.get("wait", 0))))
+    thread = threading.Thread(target=door.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        west = Agent(url=f"http://127.0.0.1:{door.server_port}", sign=sign, now=lambda: T0)
+        post = Post(witness=WitnessTerms(store=DirStore(tmp_path / "s")), agents=(("west", west),), order_id="a-1")
+        posted = post(term("west"))
+        assert (posted.witness, posted.agents) == ("", {"west": ""})
+        assert own.read() == term("west")
+        assert posted.lacking(("witness", "west"), "witness") == {}
+        lacking = posted.lacking(("witness", "west", "north"), "witness")
+        assert lacking == {"north": "no agent"}
+    finally:
+        door.shutdown()
+        thread.join()
+        door.server_close()
+
+
+def test_a_site_that_may_still_confirm_is_named():
+    posted = Posted(term=term("west"), at_mono=0.0, witness="it is silent", agents={"west": "refused"})
+    assert posted.lacking(("witness", "west"), "witness") == {"witness": "it is silent", "west": "refused"}
+
+
+def test_the_first_proof_counts_and_without_one_every_reason_is_told():
+    answers: SimpleQueue[Proof] = SimpleQueue()
+    answers.put(Proof(way="agent", why_not="silent"))
+    answers.put(Proof(way="lease", facts={"waited_seconds": 2.2}))
+    proof, why_not = _first(answers, 3, Deadline(5))
+    assert proof is not None
+    assert (proof.way, why_not) == ("lease", {"agent": "silent"})
+    answers.put(Proof(way="agent", why_not="silent"))
+    assert _first(answers, 2, Deadline(0.05)) == (
+        None,
+        {"agent": "silent", "patience": "the step's patience ended first"},
+    )
+
+
+@pytest.fixture
+def instance(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    with mock_aws():
+        ec2 = boto3.client("ec2", region_name="us-east-1")
+        made = ec2.run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1)
+        yield str(made["Instances"][0]["InstanceId"])
+
+
+def test_the_cloud_stops_the_machine_and_says_so(instance: str):
+    assert cloud.answers(instance, region="us-east-1")
+    facts = cloud.stop(instance, region="us-east-1", deadline=Deadline(10), over=lambda: False, poll_seconds=0.01)
+    assert facts == {"instance": instance, "region": "us-east-1", "state": "stopped"}
+
+
+def test_a_machine_that_the_cloud_does_not_know_is_no_fence(instance: str):
+    assert not cloud.answers("i-0123456789abcdef0", region="us-east-1")
+    with pytest.raises(Failed, match="did not stop"):
+        cloud.stop("i-0123456789abcdef0", region="us-east-1", deadline=Deadline(10), over=lambda: False)
+
+
+def test_a_machine_that_does_not_stop_in_time_is_no_fence(instance: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cloud, "_state", lambda ec2, name: "stopping")
+    with pytest.raises(Failed, match="is stopping, not stopped"):
+        cloud.stop(instance, region="us-east-1", deadline=Deadline(0.05), over=lambda: False, poll_seconds=0.01)
