@@ -93,10 +93,11 @@ def stop_all(world: World) -> list[str]:
 
 
 def _databases(world: World) -> None:
-    for member in world.members:
-        postgres.start(world, member)
-    for member in world.members[1:]:
-        postgres.wait_for_streaming(world, member)
+    running = [member for member in world.members if postgres.start(world, member).pid]
+    standbys = [member for member in running if postgres.is_standby(world, member)]
+    if len(standbys) < len(running):  # while the primary is held back there is nothing to stream from
+        for member in standbys:
+            postgres.wait_for_streaming(world, member)
 
 
 def _together(*works: Callable[[], object]) -> None:

@@ -221,6 +221,11 @@ def _sql(world: World, member: str, *, source: str) -> Connection:
     return psycopg.connect(world.dsn(member, source=source), autocommit=True)
 
 
+def is_standby(world: World, member: str) -> bool:
+    """Whether it starts as a standby: its data says so."""
+    return (world.data_dir(member) / "standby.signal").exists()
+
+
 def wait_for_streaming(world: World, member: str, *, patience_seconds: float = 30) -> None:
     """Wait until a standby streams. Raises Failed past the patience."""
 
