@@ -87,6 +87,11 @@ class PostgresResource(Value):
     fence: FencePolicy | None = None
     """Its servers run under a leash (`python -m tasks.postgres.leash`); without, an old primary never ends by itself."""
 
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The sites that have a member, each once."""
+        return tuple(dict.fromkeys(self.site_of(each) for each in self.members))
+
     def site_of(self, member: str) -> str:
         """The site of a member."""
         return self.members[member].site or member

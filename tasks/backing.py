@@ -165,7 +165,7 @@ def sweep(
     policy = home.catalog.backups[resource.backup]
     if resource.engine != "native":
         return _sweep_by_tool(home, name, policy, proven, really)
-    sites = dict.fromkeys((*policy.copies, *resource.members))
+    sites = dict.fromkeys((*policy.copies, *resource.sites))
     stores = {site: home.backups(name, site) for site in sites}
     return retaining.sweep(stores, policy, proven=proven, now=home.now(), really=really, underway=underway)
 
@@ -175,7 +175,7 @@ def _sweep_by_tool(
 ) -> tuple[Swept, ...]:
     """Retention by the tool alone: ours never touches what it keeps. pgBackRest's repository is one for all sites."""
     resource = home.resource(name)
-    sites = tuple(dict.fromkeys((*policy.copies, *resource.members)))
+    sites = tuple(dict.fromkeys((*policy.copies, *resource.sites)))
     made = []
     for site in sites[:1] if resource.engine == "pgbackrest" else sites:
         engine = engine_at(home, name, site)
@@ -208,7 +208,7 @@ def explain(home: Home, name: str, wanted: str) -> str:
         )
     policy = home.catalog.backups[resource.backup]
     known: set[str] = set()
-    for site in dict.fromkeys((*policy.copies, *resource.members)):
+    for site in dict.fromkeys((*policy.copies, *resource.sites)):
         store = home.backups(name, site)
         by_id = {each.id: each for each in looking.backups(store)}
         known.update(by_id)

@@ -35,7 +35,7 @@ def wanted_at(catalog: Catalog, site: str) -> tuple[Wanted, ...]:
     found: list[Wanted] = []
     for name, resource in catalog.resources.items():
         policy = catalog.backups[resource.backup]
-        if site in policy.copies or site in resource.members:
+        if site in policy.copies or site in resource.sites:
             found.append(Wanted(bucket=resource.bucket, why=f"backups of {name}"))
     if site == catalog.ledger.home or site in catalog.ledger.mirrors:
         found.append(Wanted(bucket=catalog.ledger.bucket, why="evidence", versioned=True, locked=True))

@@ -16,14 +16,20 @@ from deployments.lab.world import World
 TEMPLATE = Path(__file__).with_name("catalog.yaml")
 
 
+def _member(world: World, member: str) -> dict[str, str]:
+    """A server of the database; the second one at a site says where it is, and no agent serves it."""
+    site = member.removesuffix("-2")
+    where = {"agent": world.url("agent", site)} if member == site else {"site": site}
+    bin_dir = str(postgres_bin_dir())
+    data_dir = str(world.data_dir(member))
+    return {"dsn": world.dsn(member), "data_dir": data_dir, "bin_dir": bin_dir, "host": "local", **where}
+
+
 def render(world: World) -> Path:
     """Write HOME/catalog.yaml; gives its path. Values are quoted as JSON, which YAML reads."""
     values = {
-        "bin_dir": str(postgres_bin_dir()),
         **{f"region_{place}": world.region(place) for place in ("east", "west", "witness")},
-        **{f"dsn_{site}": world.dsn(site) for site in ("east", "west")},
-        **{f"data_dir_{site}": str(world.data_dir(site)) for site in ("east", "west")},
-        **{f"agent_{site}": world.url("agent", site) for site in ("east", "west")},
+        "members": {member: _member(world, member) for member in world.members},
         **{f"s3_{place}": world.s3(place).endpoint_url for place in ("east", "west", "witness")},
         **{f"credentials_{place}": world.s3(place).credentials for place in ("east", "west", "witness")},
         **{f"app_{site}": world.url("app", site) for site in ("east", "west")},
