@@ -32,7 +32,7 @@ Values = Callable[[str], list[str]]
 
 
 class NameServer:
-    """Answers A questions with what `values` says now. `manner`: `well`, `silent`, `garbage`, or the name of an rcode."""
+    """Answers as `values` says now. `manner`: `well`, `silent`, `garbage`, or the name of an rcode."""
 
     def __init__(self, values: Values, *, ttl: int = 1) -> None:
         self.values, self.ttl = values, ttl

@@ -42,12 +42,12 @@ def test_each_server_is_timed_from_the_redirect_and_the_last_one_is_the_tail(tmp
         run.results["redirect"] = {"at": (datetime.now(UTC) - timedelta(seconds=0.5)).isoformat()}
         turned.append(time.monotonic() + 0.4)
         facts = run.perform("converge")
-    assert 0.5 <= seconds(facts, authority) < 0.75
-    assert 0.9 <= seconds(facts, resolver) < 1.2
+    assert 0.5 <= seconds(facts, authority) < seconds(facts, resolver)
+    assert seconds(facts, resolver) >= 0.9
     assert facts["servers"][resolver.where]["kind"] == "resolver"  # type: ignore[index,call-overload]
     assert facts["tail_seconds"] == facts["p99_seconds"] == seconds(facts, resolver)
     assert facts["p50_seconds"] == seconds(facts, authority)
-    assert (facts["promise_seconds"], facts["kept"]) == (2.0, True)
+    assert (facts["promise_seconds"], facts["kept"]) == (2.0, seconds(facts, resolver) <= 2)
     assert facts["asked"] == [authority.where, resolver.where]
     since, at = (datetime.fromisoformat(str(facts[key])) for key in ("since", "at"))
     assert (at - since).total_seconds() == pytest.approx(facts["tail_seconds"], abs=0.01)

@@ -134,7 +134,7 @@ def test_a_record_that_the_catalog_does_not_know_stops_the_edit_before_anything_
     before = zone.sets()
     with name_server(zone.values) as server:
         run = play(tmp_path, server.where, zone.id, "record-edit")
-        with pytest.raises(BadInput, match="app-south of app.lab.test is not in the catalog"):
+        with pytest.raises(BadInput, match=r"app-south of app\.lab\.test is not in the catalog"):
             run.perform("redirect")
     assert zone.sets() == before
 
@@ -143,7 +143,7 @@ def test_a_record_that_the_catalog_does_not_know_stops_the_edit_before_anything_
 def test_a_name_or_a_site_that_is_not_in_the_zone_is_refused(tmp_path: Path, zone: Zone, way: str) -> None:
     with name_server(lambda _name: [EAST]) as server:
         run = play(tmp_path, server.where, zone.id, way)
-        with pytest.raises(BadInput, match="has no record app.lab.test of type A"):
+        with pytest.raises(BadInput, match=r"has no record app\.lab\.test of type A"):
             run.perform("redirect")
         zone.put(record("app", "east", EAST, Weight=100))
         with pytest.raises(BadInput, match="no record for west in the zone"):
@@ -232,8 +232,8 @@ class Plane:
         self.calls.append("change")
         said = self.changing()
         if said is not None:
-            text = f"<ErrorResponse xmlns='{XMLNS}'><Error><Code>{said[1]}</Code><Message>no</Message></Error></ErrorResponse>"
-            return said[0], text.encode()
+            error = f"<Error><Code>{said[1]}</Code><Message>no</Message></Error>"
+            return said[0], f"<ErrorResponse xmlns='{XMLNS}'>{error}</ErrorResponse>".encode()
         self.weights = {"app-east": 0, "app-west": 100}
         return 200, self._change("ChangeResourceRecordSetsResponse", "PENDING")
 
@@ -250,7 +250,8 @@ class Plane:
         sets = "".join(
             f"<ResourceRecordSet><Name>app.lab.test.</Name><Type>A</Type><SetIdentifier>{name}</SetIdentifier>"
             f"<Weight>{self.weights[name]}</Weight><TTL>1</TTL><ResourceRecords><ResourceRecord>"
-            f"<Value>{EAST if name == 'app-east' else WEST}</Value></ResourceRecord></ResourceRecords></ResourceRecordSet>"
+            f"<Value>{EAST if name == 'app-east' else WEST}</Value></ResourceRecord></ResourceRecords>"
+            "</ResourceRecordSet>"
             for name in here
         )
         next_one = (

@@ -1,4 +1,4 @@
-"""A name is moved when its name servers answer the new site: by a marker, by ARC, by itself; never to a failing site."""
+"""A name has moved when its name servers answer the site: by a marker, by ARC, by itself; never to a failing site."""
 
 from __future__ import annotations
 
@@ -245,7 +245,9 @@ def test_when_no_way_works_all_are_told_and_it_is_tried_again_only_if_that_may_h
     with name_server(always(EAST)) as server:
         run = by_marker(tmp_path, server.where, marked)
         run.steps = (step("redirect", by=["routing-control", "inverted-health-check"], patience_seconds=0.6),)
-        with pytest.raises(Failed, match="could be moved in no way.*routing-control: no record.*inverted-health-check"):
+        with pytest.raises(
+            Failed, match=r"could be moved in no way.*routing-control: no record.*inverted-health-check"
+        ):
             run.perform("redirect")
         run.steps = (step("redirect", by=["routing-control"]),)
         with pytest.raises(BadInput, match="no record of app"):
