@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import product
 
+from pydantic import JsonValue
+
 from recovery.catalog import Catalog, Member
 from recovery.doors import DnsName
 from recovery.objective import duration_text
@@ -126,7 +128,7 @@ def _moves(catalog: Catalog, dns: DnsName, source: str, target: str) -> list[str
         case "health-check":
             return [f"nothing to do: the health check moves {dns.name} by itself once {source} fails it"]
         case _:
-            return [_edit(dns, target)]
+            return [_edit(catalog, dns, target)]
 
 
 def _marker(catalog: Catalog, dns: DnsName, *, away: bool) -> list[str]:
@@ -167,18 +169,32 @@ def _controls(catalog: Catalog, dns: DnsName, source: str, target: str) -> list[
     return ["one of these is enough; when an endpoint does not answer within 5 s, take the next:", *lines]
 
 
-def _edit(dns: DnsName, target: str) -> str:
-    record = dns.records.get(target)
-    if record is None:
+def _edit(catalog: Catalog, dns: DnsName, target: str) -> str:
+    """As recovery/zone_edit.py does it: an UPSERT replaces a whole set, so each is written out with all that it has."""
+    if target not in dns.records:
         return f"{dns.name} has no record for {target}: it cannot be moved there"
-    record_set = {
-        "Name": dns.name,
-        "Type": dns.type,
-        "TTL": int(dns.ttl.total_seconds()),
-        "ResourceRecords": [{"Value": record.value}],
-    }
-    changes = json.dumps({"Changes": [{"Action": "UPSERT", "ResourceRecordSet": record_set}]}, separators=(",", ":"))
-    return f"$ aws route53 change-resource-record-sets --hosted-zone-id {dns.zone_id} --change-batch '{changes}'"
+    primary = next((site for site, record in dns.records.items() if record.health_check), next(iter(dns.records)))
+    changes = []
+    for site, record in dns.records.items():
+        check = catalog.health_checks.get(record.health_check or "")
+        own = dns.policy == "weighted" or target == primary
+        policy: dict[str, JsonValue] = (
+            {"Weight": 100 if site == target else 0}
+            if dns.policy == "weighted"
+            else {"Failover": "PRIMARY" if site == primary else "SECONDARY"}
+        )
+        record_set: dict[str, JsonValue] = {
+            "Name": dns.name,
+            "Type": dns.type,
+            "SetIdentifier": record.set_identifier,
+            **policy,
+            **({} if check is None else {"HealthCheckId": check.id}),
+            "TTL": int(dns.ttl.total_seconds()),
+            "ResourceRecords": [{"Value": record.value if own else dns.records[target].value}],
+        }
+        changes.append({"Action": "UPSERT", "ResourceRecordSet": record_set})
+    batch = json.dumps({"Changes": changes}, separators=(",", ":"))
+    return f"$ aws route53 change-resource-record-sets --hosted-zone-id {dns.zone_id} --change-batch '{batch}'"
 
 
 def unknown_names(text: str, known: Names) -> tuple[str, ...]:

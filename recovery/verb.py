@@ -150,7 +150,7 @@ VERBS: dict[str, Verb] = {
         on="dns",
         live=True,
         ways=MOVES,
-        arguments={**_SITE, "by": tuple(MOVES)},
+        arguments={**_SITE, "by": tuple(MOVES), "shift": ()},
         required=("site",),
     ),
     "drain": Verb(what="moves long-lived connections", on="dns", live=True, graceful=LEFT, arguments={"patience": ()}),
