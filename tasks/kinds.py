@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from recovery.step import Step
 from tasks.kind import Verbs
 from tasks.stage import Outcome, Stage
 
@@ -20,3 +21,10 @@ def verbs(stage: Stage) -> Verbs:
 
     ground = replace(stage, ask=ask)
     return {**roles.verbs(ground), **route53.verbs(ground), **service.verbs(ground)}
+
+
+def undo(stage: Stage, step: Step) -> bool:
+    """Take back what a step of a cancelled run holds users up with; whether there was anything. Raises DrError."""
+    from tasks.postgres.roles import demote
+
+    return step.verb == "demote" and demote.undo(stage, step.resource)

@@ -1,0 +1,259 @@
+"""One run that changes roles: admitted under the lease, driven, and what came of it written down.
+
+Separate from changing.py, which makes and finds plans: here a stored plan meets a fresh look at the world, the consent
+of people and the lease, and only then the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from recovery.admission import Consents, Report, Resume, RunState, Start, admit
+from recovery.drive import Finish, Halt
+from recovery.epoch import CHANGED, Change, change_key, facts_of_change
+from recovery.errors import DrError, Refused
+from recovery.evidence import Record
+from recovery.failover import asked_of, lease_of, make, rpo_seconds
+from recovery.hazard import Acceptance, Hazard
+from recovery.hazards import DEGRADED, hazards
+from recovery.journal import ENDED, RUN_BEGUN, generation, history, outcome
+from recovery.objective import Objective
+from recovery.outcome import Changed, changed, step_seconds
+from recovery.plan import Plan
+from recovery.runbook import Runbook
+from recovery.step import Mode
+from recovery.value import canonical, rfc3339
+from tasks import approving, kinds, runbook_file
+from tasks.engine import Act, keep_plan
+from tasks.home import Home
+from tasks.journal import Journal, read_records
+from tasks.lease_places import Holdings
+from tasks.loop import Loop
+from tasks.observing import observe
+from tasks.orders_of_people import taking
+from tasks.stage import Consented, Stage
+from tasks.store import AlreadyThere
+
+RUN_HALTED, RUN_OUTCOME = "run.halted", "run.outcome"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Running:
+    """A run of a stored plan, from here. `outage_since`: since when users are not served, where a person knows it."""
+
+    act: Act
+    plan: Plan
+    outage_since: datetime | None
+
+    @property
+    def home(self) -> Home:
+        return self.act.home
+
+    def go(self) -> Changed:
+        """Under the lease from the first look to the last record; an ended run is only reported."""
+        records = read_records(self.home.ledger(), self.plan.run)
+        if outcome(records) is not None:
+            return self.told(records, None)
+        try:
+            silent_home = self.accepted_silence()
+            least = generation(records) + 1
+            with self.act.holding(lease_of(self.plan), self.plan.run, least=least, need_home=not silent_home) as held:
+                return self.under(held)
+        except Refused as refusal:
+            self.leave(refusal)
+            raise
+
+    def accepted_silence(self) -> bool:
+        """Whether people accepted that the ledger's home is silent: only then may the lease live elsewhere alone."""
+        given = approving.consents(self.home, self.plan)
+        everything = [
+            *(each.approval.accepted for each in given.given if each.valid),
+            *(each.approval.accepted for each in given.standing if all(each.valid)),
+        ]
+        return any(one.klass == DEGRADED for accepted in everything for one in accepted) or not _live(self.plan)
+
+    def under(self, held: Holdings) -> Changed:
+        """Under the lease: admitted or refused before the first record."""
+        home, ledger = self.home, self.home.ledger()
+        records = read_records(ledger, self.plan.run)
+        facts = self.admitted(records)
+        if facts is None:
+            return self.told(records, None)
+        keep_plan(ledger, self.plan)
+        journal = Journal(
+            ledger, self.plan.run, who=home.who, generation=held.generation, clock=home.now, digest=self.plan.digest
+        )
+        if not journal.records():
+            journal.append(RUN_BEGUN, self.plan.service, facts=facts)
+        halt = self.drive(journal, held)
+        return self.conclude(journal, halt)
+
+    def admitted(self, records: tuple[Record, ...]) -> Mapping[str, JsonValue] | None:
+        """The facts of the run's first record; None for a run that has ended meanwhile. Raises Refused."""
+        home, stored = self.home, self.plan
+        seen = observe(home, stored.service, target=str(stored.pinned["to"]), run=stored.run)
+        begun = bool(records)
+        derived = None if begun else make(asked_of(stored), book(home, stored.runbook), home.catalog, seen)
+        found = hazards(stored, seen, rpo_seconds=rpo_seconds(home.catalog))
+        consents = approving.consents(home, stored)
+        state = RunState(begun=begun, outcome=outcome(records))
+        match admit(stored, derived, seen, found, state=state, consents=consents, now=home.now()):
+            case Start() as start:
+                approving.spend(home, stored, start.spends)
+                accepted: list[JsonValue] = [each.model_dump(mode="json") for each in _accepted(start, consents)]
+                consent: dict[str, JsonValue] = {
+                    "by": list(start.by),
+                    "spends": list(start.spends),
+                    "standing": start.standing,
+                    "accepted": accepted,
+                }
+                since = {"outage_since": rfc3339(self.outage_since)} if self.outage_since else {}
+                shown: list[JsonValue] = [each.words for each in found]
+                return {
+                    "purpose": stored.purpose,
+                    "arguments": stored.arguments,
+                    "consent": consent,
+                    "hazards": shown,
+                    **since,
+                }
+            case Resume():
+                return {}
+            case Report():
+                return None
+
+    def drive(self, journal: Journal, held: Holdings) -> Halt | None:
+        stage = Stage(
+            home=self.home,
+            plan=self.plan,
+            sign=self.home.signer(),
+            generation=lambda: held.generation,
+            consented=lambda: _consented(journal.records()),
+        )
+        with taking(self.home, self.plan, journal, hazards=self.hazards_now) as take_in:
+            loop = Loop(
+                plan=self.plan,
+                verbs=kinds.verbs(stage),
+                journal=journal,
+                now=self.home.now,
+                door=self.act.door,
+                tell=self.act.tell,
+                may_act=held.check,
+                take_in=take_in,
+            )
+            ended = loop.run()
+        told = history(journal.records())
+        for step in self.plan.steps if told.cancelled else ():
+            if told.of(step.id).begun and kinds.undo(stage, step):
+                journal.append("step.undone", step.resource, facts={"step": step.id}, end=self.home.now())
+        match ended:
+            case Finish():
+                return None
+            case Halt() as halt:
+                return halt
+
+    def hazards_now(self, mode: Mode) -> tuple[Hazard, ...]:
+        """The hazards of a variant as the world is now: what a switch to it in mid-run has to accept."""
+        seen = observe(self.home, self.plan.service, target=str(self.plan.pinned["to"]), run=self.plan.run)
+        return hazards(self.plan, seen, rpo_seconds=rpo_seconds(self.home.catalog), mode=mode)
+
+    def conclude(self, journal: Journal, halt: Halt | None) -> Changed:
+        """Say what came of it. A run that stands still is not ended: people may order it on, or anybody resume it."""
+        self.change_of_roles(journal)
+        document = self.told(journal.records(), halt)
+        facts: dict[str, JsonValue] = document.model_dump(mode="json")
+        measures = {
+            name: each
+            for name, each in (("rto_seconds", document.rto_seconds), ("rpo_seconds", document.rpo_seconds))
+            if each is not None
+        }
+        over = halt is None or bool(history(journal.records()).cancelled)
+        kind = RUN_OUTCOME if over else RUN_HALTED
+        journal.append(kind, self.plan.service, facts=facts, measures=measures, end=self.home.now())
+        if over:
+            journal.end(document.outcome, self.home.signer())
+        return document
+
+    def change_of_roles(self, journal: Journal) -> None:
+        """Once every database is promoted the epoch has changed, whatever becomes of the steps behind it."""
+        records = journal.records()
+        ended = {str(each.facts.get("step")) for each in records if each.kind == ENDED}
+        wanted = [step for step in self.plan.steps if step.verb == "promote"]
+        if not _live(self.plan) or not wanted or not ended.issuperset(step.id for step in wanted):
+            return
+        if any(each.kind == CHANGED for each in records):
+            return
+        document = self.told(records, None)
+        change = Change(
+            service=self.plan.service,
+            epoch=self.plan.epoch + 1,
+            primary=document.target,
+            run=self.plan.run,
+            runbook=self.plan.runbook,
+            at=self.home.now(),
+            databases={
+                each.database: {"system_id": each.system_id, "timeline": each.timeline, "lsn": each.lsn}
+                for each in document.databases
+            },
+            steps=step_seconds(records),
+        )
+        with suppress(AlreadyThere):
+            self.home.ledger().put(change_key(change.service, change.epoch), canonical(change))
+        facts = facts_of_change(self.plan.epoch, primary=change.primary, databases={**change.databases})
+        journal.append(CHANGED, self.plan.service, facts=facts, end=self.home.now())
+
+    def told(self, records: tuple[Record, ...], halt: Halt | None) -> Changed:
+        catalog = self.home.catalog
+        mine: dict[str, Objective] = {
+            name: catalog.objectives[resource.objective]
+            for name, resource in catalog.resources.items()
+            if name in catalog.services[self.plan.service].resources
+        }
+        return changed(self.plan, records, mine, halt)
+
+    def leave(self, refusal: Refused) -> None:
+        """A refusal is evidence. When even that cannot be written the refusal itself still reaches whoever asked."""
+        try:
+            approving.refused(self.home, self.plan.digest, [refusal.fact], subject=self.plan.service)
+        except DrError as trouble:
+            refusal.add_note(f"the refusal could not be left on record: {trouble.fact}")
+
+
+def _accepted(start: Start, consents: Consents) -> list[Acceptance]:
+    """What those who admitted the run accepted."""
+    given = [each.approval.accepted for each in consents.given if each.approval.id in start.spends]
+    standing = [each.approval.accepted for each in consents.standing if each.approval.id == start.standing]
+    return list(dict.fromkeys(one for accepted in (*given, *standing) for one in accepted))
+
+
+def _consented(records: tuple[Record, ...]) -> Consented:
+    """Who consented, and to what: the run's first record, and what people ordered in mid-run."""
+    by: tuple[str, ...] = ()
+    standing = ""
+    accepted: list[Acceptance] = []
+    for record in records:
+        if record.kind == RUN_BEGUN and isinstance(consent := record.facts.get("consent"), dict):
+            names = consent.get("by")
+            by = tuple(str(each) for each in names) if isinstance(names, list) else ()
+            standing = str(consent.get("standing") or "")
+            accepted += _acceptances(consent.get("accepted"))
+        elif record.kind.startswith("order."):
+            accepted += _acceptances(record.facts.get("accepted"))
+    return Consented(by=by, accepted=tuple(accepted), standing=standing)
+
+
+def _acceptances(found: JsonValue) -> list[Acceptance]:
+    return [Acceptance.model_validate(each) for each in found] if isinstance(found, list) else []
+
+
+def book(home: Home, name: str) -> Runbook:
+    """A runbook of the installation or the home, opened. Raises what is wrong with it."""
+    return runbook_file.load(name, runbook_file.library(home.folder), home.catalog)
+
+
+def _live(plan: Plan) -> bool:
+    return plan.pinned.get("live") is not False
