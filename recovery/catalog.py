@@ -20,7 +20,8 @@ from recovery.value import Value
 
 class S3Endpoint(Value):
     """An S3 endpoint; without `endpoint_url` it is AWS's own of the region. `credentials` is a reference:
-    `file:PATH` (JSON with access_key_id, secret_access_key), `env:PREFIX`, `profile:NAME` or `default`."""
+    `file:PATH` (JSON with access_key_id, secret_access_key), `env:PREFIX`, `profile:NAME` or `default`.
+    A relative PATH counts from the home, here and in every other reference to a file."""
 
     endpoint_url: str | None = None
     credentials: str = "default"
@@ -85,7 +86,7 @@ class PostgresResource(Value):
     heartbeat: bool = True
     """The agent writes a heartbeat row each second into schema `standfast` of database `postgres`."""
     fence: FencePolicy | None = None
-    """Its servers run under a leash (`python -m tasks.postgres.leash`); without, an old primary never ends by itself."""
+    """Its servers run under leashes (`python -m tasks.postgres.leash`); without, an old primary never ends by itself."""
 
     @property
     def sites(self) -> tuple[str, ...]:

@@ -89,7 +89,8 @@ def _from_file(path: Path) -> Credentials:
     except OSError as error:
         raise BadInput(
             f"the credentials file {path} can't be read: {error.strerror}",
-            hint="create it with access_key_id and secret_access_key, mode 0600, or correct its path in the catalog",
+            hint="create it with access_key_id and secret_access_key, mode 0600, or correct its path in the catalog"
+            " (a relative one counts from the home)",
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BadInput(

@@ -25,6 +25,8 @@ _STAND_INS: tuple[JsonValue, ...] = (
     "1 h", "50 %", "1 GB", "1 MB/s", "1 Gbps", "1 requests/s", "x", 1, True, [], {},
 )  # fmt: skip
 _SIZE_LIMIT_BYTES = 1_000_000
+_REFERENCES = frozenset({"credentials", "encryption", "notify"})
+"""Fields whose text refers to a secret that lies elsewhere."""
 
 
 class CatalogWrong(BadInput):
@@ -39,12 +41,34 @@ class CatalogWrong(BadInput):
 
 
 def load(file: File) -> Catalog:
-    """The catalog of a file. Raises CatalogWrong with all its problems, BadInput when there is no readable file."""
+    """The catalog of a file. Raises CatalogWrong with all its problems, BadInput when there is no readable file.
+
+    References to files (`file:PATH`) that are relative count from the catalog's folder, the home, whoever reads them
+    and from wherever.
+    """
     document = read(_text(file))
     catalog, problems = judge(document)
     if problems or catalog is None:
         raise CatalogWrong(file, problems)
-    return catalog
+    anchored: Catalog = _anchored(catalog, file.absolute().parent)
+    return anchored
+
+
+def _anchored(value: Any, home: File, *, reference: bool = False) -> Any:
+    """The value with every relative `file:PATH` of a field that holds references made absolute."""
+    match value:
+        case str() if reference and value.startswith("file:"):
+            return f"file:{home / value.removeprefix('file:')}"
+        case BaseModel():
+            fields = {name: getattr(value, name) for name in type(value).model_fields}
+            made = {name: _anchored(each, home, reference=name in _REFERENCES) for name, each in fields.items()}
+            changed = {name: each for name, each in made.items() if each is not fields[name] and each != fields[name]}
+            return value.model_copy(update=changed) if changed else value
+        case dict():
+            return {key: _anchored(each, home, reference=reference) for key, each in value.items()}
+        case tuple():
+            return tuple(_anchored(each, home, reference=reference) for each in value)
+    return value
 
 
 def judge(document: Document) -> tuple[Catalog | None, tuple[Problem, ...]]:

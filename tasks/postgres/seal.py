@@ -60,7 +60,7 @@ def load(reference: str) -> Key:
         except OSError as error:
             raise BadInput(
                 f"the key file {rest} can't be read: {error.strerror}",
-                hint="restore it from where the keys are kept, or correct its path",
+                hint="restore it from where the keys are kept, or correct its path (relative: from the home)",
             ) from None
     elif scheme == "env":
         raw = os.environb.get(rest.encode(), b"")

@@ -12,6 +12,7 @@ import pytest
 from deployments.cli import main as dr
 from recovery.catalog import Catalog
 from recovery.errors import BadInput
+from tasks.aws import credentials
 from tasks.catalog_file import CatalogWrong, judge, load
 from tasks.yaml_positions import read
 
@@ -191,3 +192,24 @@ def test_no_file_is_bad_input_with_a_hint(home: Path, capsys: pytest.CaptureFixt
         load(home / "catalog.yaml")
     assert dr.run(["check"]) == 2
     assert "--home" in capsys.readouterr().err
+
+
+def test_references_to_files_count_from_the_home_from_whatever_folder_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = EXAMPLE.read_text()
+    text = text.replace('"profile:standfast-east"', '"file:keys/east.json"')
+    text = text.replace('"profile:standfast-west"', '"file:/etc/west.json"')
+    text = re.sub(r"encryption: \S+", "encryption: file:keys/backup.aes", text)
+    (tmp_path / "catalog.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path.parent)
+    for named in (tmp_path, Path(tmp_path.name)):
+        catalog = load(named / "catalog.yaml")
+        references = [site.s3.credentials for site in catalog.sites.values()]
+        assert references[:2] == [f"file:{tmp_path}/keys/east.json", "file:/etc/west.json"]
+        assert references[2].startswith("profile:")
+        encryption = {policy.encryption for policy in catalog.backups.values()} - {None}
+        assert encryption == {f"file:{tmp_path}/keys/backup.aes"}
+    with pytest.raises(BadInput, match=f"{tmp_path}/keys/east.json can't be read") as caught:
+        credentials(catalog.sites[next(iter(catalog.sites))].s3.credentials)
+    assert "counts from the home" in caught.value.hint
