@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from recovery.choose import End
 from recovery.errors import NoPoint
-from recovery.point import Backup
+from recovery.point import Backup, lsn_text
 from recovery.value import Value
 from recovery.wal import Archive, Known, Reach, name_of, windows
 
@@ -92,4 +92,24 @@ def _timeline(
         first_lsn=min((each.first * size for each in mine), default=None),
         last_lsn=max(((each.last + 1) * size for each in mine), default=None),
         why=why,
+    )
+
+
+def doubt(archive: Archive, timeline: int) -> str:
+    """Why `timeline` may not be the one to follow: the archive holds newer ones that nothing else tells of. A promotion
+    leaves such a one when it was lost before its first backup; so does a clone that archived. Empty: there is none."""
+    newer = sorted(
+        {*archive.histories, *(each.timeline for each in archive.stretches)} - set(range(timeline + 1)), reverse=True
+    )
+    if not newer:
+        return ""
+    told = []
+    for number in newer[:3]:
+        left = next((each for each in reversed(archive.histories.get(number, ())) if each.timeline <= timeline), None)
+        at = f", which left timeline {left.timeline} at {lsn_text(left.lsn)}" if left is not None else ""
+        last = archive.last(number)
+        told.append(f"timeline {number}{at}{f' and reaches {last}' if last else ' and has no segment'}")
+    return (
+        f"the archive also holds {'; '.join(told)}: no server, backup, mark or change of roles tells "
+        f"whether it or timeline {timeline} is ours"
     )

@@ -5,7 +5,10 @@ Separate from home.py because engines belong to a kind, and from the kind becaus
 
 from __future__ import annotations
 
-from recovery.errors import BadInput
+from pydantic import ValidationError
+
+from recovery.epoch import Change
+from recovery.errors import BadInput, DrError
 from tasks.home import Home
 from tasks.postgres.engines import table
 from tasks.postgres.engines.port import Engine
@@ -40,3 +43,18 @@ def refuse_unplantable(engine: str, fault: str) -> None:
             f"{fault} breaks a copy of the backup's objects, and those are {engine}'s own",
             hint=f"one of: random, {', '.join(sorted(plantable(engine)))}",
         )
+
+
+def vouched(home: Home, name: str) -> tuple[int, ...]:
+    """The timelines that completed changes of roles gave a database, by the ledger; none where it does not answer, for
+    then the doubt that this would settle is said."""
+    found: list[int] = []
+    ledger = home.ledger()
+    try:
+        for key in ledger.list(f"epochs/{home.service_of(name)}/"):
+            body = ledger.get(key)
+            told = Change.model_validate_json(body).databases.get(name, {}).get("timeline") if body else None
+            found += [told] if isinstance(told, int) else []
+    except (DrError, ValidationError):
+        return tuple(found)
+    return tuple(found)

@@ -29,7 +29,7 @@ from tasks.engine import Act, Said
 from tasks.home import Home
 from tasks.host import host_of
 from tasks.journal import Journal
-from tasks.keeping import engine_at, refuse_unplantable
+from tasks.keeping import engine_at, refuse_unplantable, vouched
 from tasks.kind import Verbs
 from tasks.postgres import looking, mark, restoring
 from tasks.postgres.faults import catalogue
@@ -53,6 +53,8 @@ class Wanted:
     share: float = 0.5
     mutate: str | None = None
     level: str = "daily"
+    timeline: int | None = None
+    """The timeline to follow, where a person says so."""
 
     @property
     def name(self) -> str:
@@ -67,7 +69,7 @@ def plan_proof(home: Home, wanted: Wanted) -> Plan:
         refuse_unplantable(resource.engine, wanted.mutate)
     site = home.catalog.proofs[resource.proof].site
     now = home.now()
-    points = _points(home, wanted.resource, site)
+    points = _points(home, wanted.resource, site, wanted.timeline)
     target, pinned = _target(points, wanted, window_of(home, resource), now)
     point = choose.choose(
         target, backups=points.backups, archive=points.archive, timeline=points.timeline, known=points.known
@@ -154,14 +156,14 @@ def lease_of(plan: Plan) -> str:
     return f"{plan.arguments['resource']}-{plan.purpose}-{plan.arguments.get('sort', 'by-hand')}"
 
 
-def plan_restore(home: Home, resource_name: str, at: datetime | None, into: Path) -> Plan:
+def plan_restore(home: Home, resource_name: str, at: datetime | None, into: Path, timeline: int | None = None) -> Plan:
     """A restore that is kept. Refuses a folder that holds anything, and any server's own data directory."""
     resource = home.resource(resource_name)
     into = into.absolute()
     _refuse_target(resource, into)
     site = home.catalog.proofs[resource.proof].site
     now = home.now()
-    points = _points(home, resource_name, site)
+    points = _points(home, resource_name, site, timeline)
     target = choose.latest(points.end) if at is None else choose.at_time(at, now=now, end=points.end)
     point = choose.choose(
         target, backups=points.backups, archive=points.archive, timeline=points.timeline, known=points.known
@@ -233,7 +235,8 @@ def window_of(home: Home, resource: PostgresResource) -> float:
     return home.catalog.backups[resource.backup].window.total_seconds()
 
 
-def _points(home: Home, name: str, site: str) -> Points:
+def _points(home: Home, name: str, site: str, timeline: int | None) -> Points:
+    """Raises NoPoint where nothing but the archive tells of a newer timeline: a person has to say which is ours."""
     resource = home.resource(name)
     member = resource.members.get(site) or next(iter(resource.members.values()))
     servers = looking.asking(resource)
@@ -242,9 +245,20 @@ def _points(home: Home, name: str, site: str) -> Points:
     engine = engine_at(home, name, site, store)
     # Proofs of several sorts look one after the other: a bucket that is silent costs them one patience.
     circuit = home.circuit(f"backups of {name} at {site}", rest_seconds=LOOK_REST_SECONDS)
-    return circuit.demand(
-        lambda: looking.look(store, bin_dir=Path(member.bin_dir), servers=servers, keys=keys, engine=engine)
+    found = circuit.demand(
+        lambda: looking.look(
+            store,
+            bin_dir=Path(member.bin_dir),
+            servers=servers,
+            keys=keys,
+            engine=engine,
+            timeline=timeline,
+            vouched=lambda: vouched(home, name),
+        )
     )
+    if found.doubt:
+        raise NoPoint(found.doubt, hint="look at both with 'dr points', then say which one with --timeline N")
+    return found
 
 
 def _target(points: Points, wanted: Wanted, window_seconds: float, now: datetime) -> tuple[Target, str | None]:

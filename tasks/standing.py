@@ -104,6 +104,7 @@ def _standing(home: Home, watched: Watched, past: Pasts, silent: str) -> Standin
         *_of_damage(watched.buckets),
         *standing.reasons_of_duties(states),
         *_of_copies(watched.buckets, backups, policy.copies, now, policy.full.schedule.late_after.total_seconds()),
+        *_of_doubts(watched.buckets),
         *_of_servers(servers),
         *_of_agents(watched.agents),
     )
@@ -217,6 +218,13 @@ def _of_copies(
             hint = "see whether the agent at the other site ships; its alerts are listed here"
             found.append(Reason(outcome="missed", subject="copies", fact=fact, hint=hint))
     return tuple(found)
+
+
+def _of_doubts(buckets: Sequence[Bucket]) -> tuple[Reason, ...]:
+    """Where nothing but the archive tells of a newer timeline, what can be restored to is not known for sure."""
+    doubts = {each.points.doubt for each in buckets if each.points is not None and each.points.doubt}
+    hint = "look at both with 'dr points', then restore with --timeline N"
+    return tuple(Reason(outcome="unproven", subject="timeline", fact=fact, hint=hint) for fact in sorted(doubts))
 
 
 def _of_servers(servers: Sequence[ServerFacts]) -> tuple[Reason, ...]:

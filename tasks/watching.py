@@ -21,7 +21,7 @@ from recovery.choose import End
 from recovery.errors import DrError
 from recovery.value import Instant, Value
 from tasks.home import Home
-from tasks.keeping import engine_at
+from tasks.keeping import engine_at, vouched
 from tasks.postgres import looking, mark
 from tasks.postgres.looking import Asked, Points
 from tasks.postgres.place import stands
@@ -121,7 +121,7 @@ def watch(home: Home, name: str) -> Watched:
 def places(home: Home, name: str) -> tuple[str, ...]:
     """The sites whose buckets hold a resource's backups: the policy's copies, then those of its servers."""
     resource = home.resource(name)
-    return tuple(dict.fromkeys((*home.catalog.backups[resource.backup].copies, *resource.members)))
+    return tuple(dict.fromkeys((*home.catalog.backups[resource.backup].copies, *resource.sites)))
 
 
 def server(site: str, member: Member) -> Server:
@@ -162,8 +162,10 @@ def agent(site: str, member: Member) -> AgentSaid:
         return AgentSaid(site=site, state="silent", why=f"{type(error).__name__}: {_short(error)}")
 
 
-def bucket(home: Home, name: str, site: str, servers: tuple[Asked, ...], *, marked: bool = True) -> Bucket:
-    """Read one site's bucket."""
+def bucket(
+    home: Home, name: str, site: str, servers: tuple[Asked, ...], *, marked: bool = True, timeline: int | None = None
+) -> Bucket:
+    """Read one site's bucket; `timeline` is a person's word for the one to follow."""
     from tasks.s3_store import open_store
 
     resource = home.resource(name)
@@ -175,7 +177,10 @@ def bucket(home: Home, name: str, site: str, servers: tuple[Asked, ...], *, mark
             where.s3, resource.bucket, resource.prefix, region=where.region, patience_seconds=STORE_PATIENCE_SECONDS
         )
         engine = engine_at(home, name, site, store)
-        points = looking.look(store, bin_dir=bin_dir, servers=servers, need_end=False, engine=engine)
+        points = looking.look(
+            store, bin_dir=bin_dir, servers=servers, need_end=False, engine=engine, timeline=timeline,
+            vouched=lambda: vouched(home, name),
+        )  # fmt: skip
     except DrError as trouble:
         return Bucket(site=site, points=None, why=trouble.fact)
     end, end_why = _tried(

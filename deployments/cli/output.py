@@ -26,6 +26,12 @@ HomeOption = Annotated[
         "--home", envvar="DR_HOME", metavar="DIR", help="The folder with catalog and keys (default: ./.home)."
     ),
 ]
+TimelineOption = Annotated[
+    int | None,
+    typer.Option(
+        "--timeline", metavar="N", min=1, help="Follow this timeline, where nothing else tells which is ours."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 _STYLES = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deployments.cli.output import HomeOption, JsonOption, emit, existing_home
+from deployments.cli.output import HomeOption, JsonOption, TimelineOption, emit, existing_home
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -27,6 +27,7 @@ def points(
     resources: Annotated[
         list[str] | None, typer.Argument(metavar="[RESOURCE…]", help="All when none is named.")
     ] = None,
+    timeline: TimelineOption = None,
     every: Annotated[bool, typer.Option("--all", help="Every backup and window, not only the newest.")] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -40,7 +41,7 @@ def points(
         opened.resource(name)
     ledger, proven = proofs_by_backup(opened)
     now = opened.now()
-    found = [place for name in names for place in _resource(opened, name, proven, now)]
+    found = [place for name in names for place in _resource(opened, name, proven, now, timeline)]
     document = {"home": str(opened.folder), "at": _at(now), "ledger": ledger, "points": found}
     emit(as_json, document, lambda: _drawn(document, every))
     raise typer.Exit(_code(found))
@@ -63,7 +64,9 @@ def proofs_by_backup(home: Home) -> tuple[dict[str, Any], dict[str, Proof]]:
     return {"state": "answers", "place": found.place, "silent": found.silent}, proven
 
 
-def _resource(home: Home, name: str, proven: Mapping[str, Proof], now: datetime) -> list[dict[str, Any]]:
+def _resource(
+    home: Home, name: str, proven: Mapping[str, Proof], now: datetime, timeline: int | None
+) -> list[dict[str, Any]]:
     from concurrent.futures import ThreadPoolExecutor
 
     from tasks import watching
@@ -73,7 +76,9 @@ def _resource(home: Home, name: str, proven: Mapping[str, Proof], now: datetime)
     servers = looking.members(resource)
     sites = watching.places(home, name)
     with ThreadPoolExecutor(max_workers=4) as pool:
-        buckets = pool.map(lambda site: watching.bucket(home, name, site, servers, marked=False), sites)
+        buckets = pool.map(
+            lambda site: watching.bucket(home, name, site, servers, marked=False, timeline=timeline), sites
+        )
         return [_place(name, each, proven, now) for each in buckets]
 
 
@@ -91,6 +96,7 @@ def _place(name: str, bucket: Bucket, proven: Mapping[str, Proof], now: datetime
         "state": "answers",
         "system_id": found.system_id,
         "timeline": found.timeline,
+        "doubt": found.doubt,
         "segment_bytes": found.archive.segment_bytes,
         "archive_end": end and {"lsn": _lsn(end.lsn), "record_lsn": _lsn(end.record_lsn), "at": _at(end.at)},
         "strange": list(found.archive.strange),
@@ -156,7 +162,7 @@ def _timeline(line: Timeline) -> dict[str, Any]:
 def _code(found: Sequence[Mapping[str, Any]]) -> int:
     holes = any(line["gaps"] or any(w["stops"] == "unusable" for w in line["windows"])
                 for place in found for line in place["timelines"])  # fmt: skip
-    holes = holes or any(place.get("damaged") for place in found)
+    holes = holes or any(place.get("damaged") or place.get("doubt") for place in found)
     return 1 if holes else 3 if any(place["why"] for place in found) else 0
 
 
@@ -190,6 +196,8 @@ def _place_drawn(place: Mapping[str, Any], every: bool) -> list[RenderableType]:
         return [f"{title}  [yellow]silent[/]", Text(f"  {place['why']}\n")]
     drawn: list[RenderableType] = [f"{title}  [dim]timeline {place['timeline']}, system {place['system_id']}[/]"]
     drawn.append(_backups_drawn(place["backups"], every) if place["backups"] else "  [yellow]no backup yet[/]")
+    if place["doubt"]:
+        drawn.append(Text(f"  doubt     {place['doubt']}; say which with --timeline N", style="bold red"))
     drawn += [Text(f"  damaged   {fact}", style="bold red") for fact in place["damaged"]]
     for line in place["timelines"]:
         drawn += _line_drawn(line, place, every)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deployments.cli.output import HomeOption, JsonOption, emit, existing_home
+from deployments.cli.output import HomeOption, JsonOption, TimelineOption, emit, existing_home
 from recovery.errors import BadInput, DrError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def prove(
         str | None, typer.Option("--mutate", metavar="FAULT", help="Plant one fault; 'random' picks.")
     ] = None,
     level: Annotated[str, typer.Option("--level", help="daily or deep.")] = "daily",
+    timeline: TimelineOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -43,7 +44,7 @@ def prove(
     opened = open_home(existing_home(home))
     proofs: list[Proof] = []
     troubles: list[tuple[Wanted, DrError]] = []
-    asked = _wanted(opened, resources, as_of, (mark, latest, random), mutate, level)
+    asked = _wanted(opened, resources, as_of, (mark, latest, random), mutate, level, timeline)
     for wanted in asked:
         title = f"prove {wanted.resource} · {wanted.sort}" + (f" · {wanted.mutate}" if wanted.mutate else "")
         try:
@@ -82,7 +83,7 @@ def code_of(proof: Proof) -> int:
 
 def _wanted(
     home: Home, resources: list[str] | None, as_of: str | None, sorts: tuple[bool, bool, bool], mutate: str | None,
-    level: str,
+    level: str, timeline: int | None,
 ) -> list[Wanted]:  # fmt: skip
     from secrets import SystemRandom
 
@@ -107,7 +108,9 @@ def _wanted(
         home.resource(name)
     fault = _fault(mutate, {home.resource(name).engine for name in names}) if mutate else None
     return [
-        Wanted(resource=name, sort=sort, at=at, share=SystemRandom().random(), mutate=fault, level=level)
+        Wanted(
+            resource=name, sort=sort, at=at, share=SystemRandom().random(), mutate=fault, level=level, timeline=timeline
+        )
         for name in names
         for sort in chosen
     ]

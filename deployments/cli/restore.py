@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deployments.cli.output import HomeOption, JsonOption, emit, existing_home
+from deployments.cli.output import HomeOption, JsonOption, TimelineOption, emit, existing_home
 
 
 def restore(
@@ -16,6 +16,7 @@ def restore(
     as_of: Annotated[
         str | None, typer.Option("--as-of", metavar="T", help="A moment, with its zone; default: latest.")
     ] = None,
+    timeline: TimelineOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -31,7 +32,7 @@ def restore(
     with watching(f"restore {resource} into {to}") as tell:
         act = Act(home=opened, tell=tell)
         proving.discard_unfinished_restore(act, resource)
-        plan = proving.plan_restore(opened, resource, at, to)
+        plan = proving.plan_restore(opened, resource, at, to, timeline)
         done = proving.restore(act, plan)
     point = plan.pinned["point"]
     data = to.absolute() / "data"

@@ -18,6 +18,7 @@ from recovery.catalog import Member, PostgresResource
 from recovery.choose import End
 from recovery.errors import DrError, Failed, NoPoint
 from recovery.point import Backup
+from recovery.timeline import doubt
 from recovery.wal import Archive, Known, name_of
 from tasks.postgres.engines.native import Native, complete, readable
 from tasks.postgres.engines.port import Engine
@@ -53,6 +54,8 @@ class Points:
     end: End | None
     damaged: tuple[str, ...] = ()
     """Facts of commit markers that do not read: backups that are lost until these are mended."""
+    doubt: str = ""
+    """Why `timeline` may not be ours: nothing but the archive tells of a newer one."""
 
 
 def ask(site: str, member: Member) -> Asked:
@@ -79,6 +82,8 @@ def look(
     keys: Keys | None = None,
     need_end: bool = True,
     engine: Engine | None = None,
+    timeline: int | None = None,
+    vouched: Callable[[], tuple[int, ...]] = tuple,
 ) -> Points:
     """What is kept of the cluster that the servers belong to; without servers, of the newest backup's.
 
@@ -86,8 +91,9 @@ def look(
     `asking` gave: then they answer while the bucket is read.
 
     The timeline is the newest on which a server stands or one of our backups was taken (an old primary that came back
-    stands on an older one); with no server, or on which a mark was. Never just the newest in the archive, which a clone
-    may have written. Raises NoPoint when nothing tells which cluster it is.
+    stands on an older one); with no server, or on which a mark was, or that `vouched` (asked only then) knows by a
+    change of roles. Never just the newest in the archive, which a clone may have written: that is a `doubt`, which a
+    person's `timeline` settles. Raises NoPoint when nothing tells which cluster it is.
     """
     keeper = engine or Native(store=store, keys=keys or {})
     all_backups, damaged = readable(keeper.store) if isinstance(keeper, Native) else (keeper.backups(), ())
@@ -104,8 +110,9 @@ def look(
     with ThreadPoolExecutor(1, "marks") as beside:
         marked = beside.submit(marks, store, system_id=system_id)
         archive = keeper.archive(system_id)
-        timeline = max(timelines if standing else (*timelines, *(on for on, _ in marked.result())))
-        end = end_of(store, archive, timeline, bin_dir=bin_dir, keys=keys, engine=keeper) if need_end else None
+        told = timelines if standing or timeline else (*timelines, *(on for on, _ in marked.result()), *vouched())
+        chosen = timeline or max(told)
+        end = end_of(store, archive, chosen, bin_dir=bin_dir, keys=keys, engine=keeper) if need_end else None
         all_marks = marked.result()
     known = sorted(
         (
@@ -117,13 +124,14 @@ def look(
     )
     return Points(
         system_id=system_id,
-        timeline=timeline,
+        timeline=chosen,
         backups=mine,
         archive=archive,
         marks=all_marks,
         known=tuple(known),
         end=end,
         damaged=damaged,
+        doubt="" if standing or timeline else doubt(archive, chosen),
     )
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from recovery.point import SEGMENT_BYTES, Backup
 from recovery.value import canonical
 from tasks.dir_store import DirStore
-from tasks.postgres.looking import Asked, look
+from tasks.postgres.looking import Asked, Points, look
 from tasks.postgres.place import Place
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -64,3 +66,24 @@ def test_with_no_server_a_mark_of_the_newer_timeline_tells_of_it(store: DirStore
 def test_a_history_alone_never_does_for_a_clone_may_have_written_it(store: DirStore) -> None:
     store.put("wal/7/00000003/00000003.history.zst", b"not ours")
     assert timeline(store, SILENT) == 1
+
+
+def history(store: DirStore, number: int, text: str) -> None:
+    raw = text.encode()
+    metadata = {"sha256": hashlib.sha256(raw).hexdigest(), "size": str(len(raw))}
+    store.put(f"wal/7/{number:08X}/{number:08X}.history.zst", zstandard.compress(raw), metadata)
+
+
+def test_a_newer_timeline_of_which_only_the_archive_tells_is_a_doubt_until_somebody_vouches(store: DirStore) -> None:
+    history(store, 2, "1\t0/1000020\tno reason\n")
+
+    def found(*servers: Asked, **more: object) -> Points:
+        return look(store, bin_dir=Path("/b"), servers=servers, need_end=False, **more)  # type: ignore[arg-type]
+
+    alone = found(SILENT)
+    assert alone.timeline == 1
+    assert "timeline 2, which left timeline 1 at 0/1000020 and has no segment" in alone.doubt
+    assert (found(standing(1)).doubt, found(SILENT, timeline=1).doubt) == ("", "")
+    assert (found(SILENT, timeline=2).timeline, found(SILENT, timeline=2).doubt) == (2, "")
+    by_ledger = found(SILENT, vouched=lambda: (2,))
+    assert (by_ledger.timeline, by_ledger.doubt) == (2, "")

@@ -1,0 +1,96 @@
+"""A real promotion, then everything lost before a backup or a mark of the new timeline: the archive brings it back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from recovery import choose
+from recovery.point import Backup
+from recovery.value import canonical
+from tasks.postgres import scratch, scratch_conf, wal
+from tasks.postgres.looking import Asked, look
+from tasks.postgres.run_as import give
+from tasks.postgres.scratch import Scratch
+from tests.hands.restored_scene import backed_up
+from tests.hands.role_scene import Pair, caught_up, one, pair, run, wait_for
+
+GONE = (Asked(site="east", place=None, why="lost"), Asked(site="west", place=None, why="lost"))
+
+
+def backup(two: Pair, folder: Path) -> Backup:
+    """A base backup of east, with its marker in the bucket."""
+    made = backed_up(two.east, folder)
+    span = json.loads((folder / "backup_manifest").read_text())["WAL-Ranges"][0]
+    assert span["Timeline"] == 1
+    two.archive.put(f"base/{made.system_id}/{made.id}/backup.json", canonical(made))
+    return made
+
+
+def switched(dsn: str, archive: Path) -> Path:
+    run(dsn, "select pg_logical_emit_message(true, 'a', 'record')")
+    name = str(one(dsn, "select pg_walfile_name(pg_switch_wal())")[0])
+    query = "select coalesce(last_archived_wal, '') from pg_stat_archiver"
+    wait_for("archiving", lambda: str(one(dsn, query)[0])[:24] >= name)
+    return archive / name
+
+
+def test_a_timeline_without_backup_or_mark_is_found_by_its_archive_and_restored(tmp_path: Path) -> None:
+    with pair(tmp_path, standby_archives=True) as two:
+        made = backup(two, tmp_path / "base")
+        assert two.east.archive_dir is not None
+        run(two.east.dsn, "insert into rows values (101)")
+        switched(two.east.dsn, two.east.archive_dir)
+        run(two.east.dsn, "insert into rows values (102)")
+        caught_up(two)
+        archive = two.west.data_dir.parent / "west-archive"
+        archive.mkdir()
+        run(
+            two.west.dsn,
+            f"alter system set archive_command = 'cp %p {archive}/%f.part && mv {archive}/%f.part {archive}/%f'",
+        )
+        run(two.west.dsn, "select pg_reload_conf()")
+        two.east.kill()
+        run(two.west.dsn, "select pg_promote()")
+        run(two.west.dsn, "insert into rows values (201)")
+        last = switched(two.west.dsn, archive)
+        run(two.west.dsn, "insert into rows values (202)")
+        switched(two.west.dsn, archive)
+        for path in (*sorted(two.east.archive_dir.glob("0000000100000000*")), *sorted(archive.iterdir())):
+            if len(path.name) == 24 or path.suffix in {".history", ".partial"}:
+                two.keep(path)
+        two.west.kill()
+        assert last.name.startswith("00000002")
+        assert list(archive.glob("*.partial")), "the last file of the old timeline is there under that name only"
+        restored(two, tmp_path, chosen(two, made))
+
+
+def chosen(two: Pair, made: Backup) -> choose.Point:
+    alone = look(two.archive, bin_dir=two.west.bin_dir, servers=GONE)
+    assert alone.timeline == 1
+    assert "timeline 2, which left timeline 1" in alone.doubt
+    points = look(two.archive, bin_dir=two.west.bin_dir, servers=GONE, timeline=2)
+    point = choose.choose(
+        choose.latest(points.end), backups=points.backups, archive=points.archive, timeline=points.timeline,
+        known=points.known,
+    )  # fmt: skip
+    assert (point.backups, point.timeline, point.histories) == ((made.id,), 2, (2,))
+    return point
+
+
+def restored(two: Pair, tmp_path: Path, point: choose.Point) -> None:
+    copy = Scratch(folder=tmp_path / "scratch", bin_dir=two.west.bin_dir, user="postgres")
+    copy.folder.mkdir()
+    (tmp_path / "base").rename(copy.data)
+    copy.spool.mkdir()
+    wal.fetch(two.archive, point.system_id, [*point.segments, "00000002.history"], copy.spool)
+    scratch_conf.configure(copy, point.target, point.timeline, durable=False)
+    give(copy.folder)
+    scratch.start(copy)
+    try:
+        scratch.await_target(copy, patience_seconds=30, say=lambda text, share: None)
+        assert one(copy.dsn(), "select array_agg(seq order by seq) from rows where seq > 100") == (
+            [101, 102, 201, 202],
+        )
+    finally:
+        scratch.discard(copy)
