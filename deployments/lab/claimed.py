@@ -34,13 +34,13 @@ def rows(changed: Changed, seen: Mapping[str, Any], *, listed: int | None = None
     return (
         _row(
             "RTO", "s", changed.rto_seconds, away,
-            "from the first failed probe to the verified answer; the observer: between two acknowledged writes",
+            "from the first failed probe, or the demotion, to the verified answer; the observer: between two acknowledged writes",
         ),
         _row(
             "RPO", "s", changed.rpo_seconds, seen["loss_seconds"],
             "an upper bound of the commits' age; the observer: how far back its missing writes reach",
         ),
-        _row("lost", "commits", lost, seen["missing_count"], "all commits; the observer: its own acknowledged rows"),
+        _row("lost", "commits", lost, seen["missing_count"], "all users' commits, by the old data; the observer: its own acknowledged rows"),
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
-"""The second half of `make demo`: the east is lost whole, the west takes over, and claims meet an outside observer.
+"""The second half of `make demo`: the east is lost whole, the west takes over, all go home; claims meet an observer.
 
-Separate from demo.py, which proves backups: here a plan is shown, a person approves it, it is acted on, and each figure
-that the engine claims stands beside what a user outside saw.
+Separate from demo.py, which proves backups: here plans are shown, persons approve them, they are acted on, and each
+figure that the engine claims stands beside what a user outside saw.
 """
 
 from __future__ import annotations
@@ -28,117 +28,124 @@ if TYPE_CHECKING:
     from recovery.outcome import Changed
     from tasks.home import Home
 
-PERSON = "ann"
 BEFORE, AFTER = 20, 10
-"""How many writes the observer has acknowledged before the loss, and at the west before it is asked what it saw."""
+"""How many writes the observer has acknowledged before the loss, and at a new primary before the demo goes on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Told:
-    """What the failover came to: the engine's document, and its figures beside the observer's."""
+    """What became of a change of roles: the engine's document, and its figures beside the observer's."""
 
     changed: Changed
     rows: tuple[Row, ...]
 
 
-def lose_and_recover(world: World, home: Home, say: Callable[[str], None]) -> Told:
-    """The east is lost under load; plan, consent, act, compare. The fault stands at the end, the observer has ended."""
+def there_and_home(world: World, home: Home, say: Callable[[str], None]) -> tuple[Told, ...]:
+    """The east is lost under load and the west takes over; the east comes back and the service goes home to it."""
     observer.begin(world)
     try:
         _await(world, "east", BEFORE)
-        say(f"a user outside writes {observer.RATE:g} rows/s by name")
+        say(f"a user outside, who knows only the name, writes {observer.RATE:g} rows/s")
         breaking.begin(world, faults.parse("site:east", None))
         say("[bold red]the east is lost[/]: database, objects, control plane, agent and application")
-        lost = time.monotonic()
-        made = _planned(home)
-        _show_plan(made, say)
-        _approve(home, made)
-        say(f"[bold]{PERSON}[/] approves it, {time.monotonic() - lost:.1f} s after the loss")
-        changed = _act(home, made)
-        _show_outcome(changed, say)
-        _await(world, changed.target, AFTER)
+        away = _moved(home, "failover", "west", "ann", say)
+        _await(world, "west", AFTER)
+        breaking.end(world)
+        say("the east is back with its old data; its database is kept stopped, since there is a newer primary")
+        back = _moved(home, "failback", "east", "bob", say)
+        _await(world, "east", AFTER)
     finally:
         observer.end(world)
-    return Told(changed=changed, rows=rows(changed, observer.look(world)))
+    seen = observer.look(world)
+    return (
+        Told(changed=away, rows=rows(away, seen, listed=_listed(home, away.run))),
+        Told(changed=back, rows=rows(back, seen)),
+    )
 
 
-def table(told: Told) -> Table:
-    """Claimed against observed, for people."""
-    drawn = Table("", "claimed", "observed", "difference", box=None, pad_edge=False, title_justify="left")
-    for each in told.rows:
-        drawn.add_row(f"[bold]{each.what}[/]", *(_figure(one, each.unit) for one in (each.claimed, each.observed)),
-                      "-" if each.difference is None else f"{each.difference:+.2f}")  # fmt: skip
-    return drawn
-
-
-def show(told: Told, console: Console) -> None:
-    """The table, and what its lines count."""
+def show(every: tuple[Told, ...], console: Console) -> None:
+    """Claimed against observed, for people, and what the lines count."""
+    table = Table("", "claimed", "observed", "difference", box=None, pad_edge=False)
+    for told in every:
+        name = f"{told.changed.runbook}, {told.changed.source} → {told.changed.target}"
+        for row in told.rows:
+            figures = (_figure(one, row.unit) for one in (row.claimed, row.observed))
+            difference = "-" if row.difference is None else f"{row.difference:+.2f}"
+            table.add_row(f"  {name}: [bold]{row.what}[/]", *figures, difference)
     console.print("  [bold]claimed by the engine, observed by a user outside[/]")
-    console.print(table(told))
-    for each in told.rows:
-        console.print(f"  [dim]{each.what}: {each.meaning}[/]")
+    console.print(table)
+    for row in every[0].rows:
+        console.print(f"  [dim]{row.what}: {row.meaning}[/]")
 
 
 def _figure(figure: float | str, unit: str) -> str:
     if isinstance(figure, str):
         return f"[yellow]{figure}[/]"
-    return f"{figure:.2f} s" if unit == "s" else f"{figure:g} {unit}"
+    return f"{figure:.2f} s" if unit == "s" else f"{figure:g}"
 
 
-def _planned(home: Home) -> Proposal:
+def _moved(home: Home, runbook: str, to: str, person: str, say: Callable[[str], None]) -> Changed:
+    """Plan, show, approve, act. Raises Failed when it stands still."""
+    begun = time.monotonic()
+    made = _planned(home, runbook, to)
+    say(f"[bold]{runbook} {made.plan.digest[:12]}[/]: {' → '.join(' + '.join(group) for group in made.groups)}")
+    for each in made.hazards:
+        say(f"hazard: {escape(each.text or each.words)}")
+    _approve(home, made, person)
+    say(f"[bold]{person}[/] approves it, {time.monotonic() - begun:.1f} s after it was asked for")
+    changed = _act(home, made)
+    colour = {"met": "green", "missed": "red"}.get(changed.outcome, "yellow")
+    since = f" since {changed.served_at:%H:%M:%S.%f} UTC" if changed.served_at else ""
+    say(f"[{colour}]{changed.outcome}[/]: served from {changed.target}{since}")
+    segments = [f"{name} {_figure(each, 's')}" for name, each in changed.rto_segments.items()]
+    say(f"[dim]{' · '.join(segments)}[/]")
+    for finding in changed.findings:
+        say(f"[yellow]{escape(finding)}[/]")
+    return changed
+
+
+def _planned(home: Home, runbook: str, to: str) -> Proposal:
     from recovery.plan import NothingToDo
     from tasks import changing
 
-    made = changing.plan(home, "failover", to="west")
+    made = changing.plan(home, runbook, to=to)
     if isinstance(made, NothingToDo):
-        raise Failed(f"no failover was planned: {made.why}", hint="report this as a defect")
+        raise Failed(f"no {runbook} was planned: {made.why}", hint="report this as a defect")
     return made
 
 
-def _approve(home: Home, made: Proposal) -> None:
+def _approve(home: Home, made: Proposal, person: str) -> None:
     from recovery.accepting import acceptances, limits_of
     from tasks import approving
 
     accepted = acceptances(["all"], made.hazards, limits_of(made.plan)) if made.hazards else ()
-    approving.approve(home, made.plan, who=PERSON, accepted=accepted, lasts=timedelta(hours=1))
-
-
-def _show_plan(made: Proposal, say: Callable[[str], None]) -> None:
-    groups = " → ".join(" + ".join(group) for group in made.groups)
-    say(f"[bold]plan {made.plan.digest[:12]}[/]: {groups}")
-    for each in made.hazards:
-        say(f"hazard: {escape(each.text or each.words)}")
-
-
-def _show_outcome(changed: Changed, say: Callable[[str], None]) -> None:
-    colour = {"met": "green", "missed": "red"}.get(changed.outcome, "yellow")
-    since = f" since {changed.served_at:%H:%M:%S.%f} UTC" if changed.served_at else ""
-    say(f"[{colour}]{changed.outcome}[/]: served from {changed.target}{since}")
-    parts = (
-        f"{name} {each if isinstance(each, str) else f'{each:.2f} s'}" for name, each in changed.rto_segments.items()
-    )
-    say(f"[dim]{' · '.join(parts)}[/]")
-    for each in changed.findings:
-        say(f"[yellow]{escape(each)}[/]")
+    approving.approve(home, made.plan, who=person, accepted=accepted, lasts=timedelta(hours=1))
 
 
 def _act(home: Home, made: Proposal) -> Changed:
     from tasks import changing
     from tasks.engine import Act
 
-    with watching(f"failover {made.plan.service} · east → west · {made.plan.digest[:12]}") as tell:
+    with watching(f"{made.plan.runbook} {made.plan.service} · {made.plan.digest[:12]}") as tell:
         changed = changing.act(Act(home=home, tell=tell), made.plan)
-    if changed.stopped is not None:
-        raise Failed(
-            f"the failover stands still at {changed.stopped.step}: {changed.stopped.why}", hint=changed.stopped.hint
-        )
+    if (stopped := changed.stopped) is not None:
+        raise Failed(f"the {made.plan.runbook} stands still at {stopped.step}: {stopped.why}", hint=stopped.hint)
     return changed
+
+
+def _listed(home: Home, run: str) -> int | None:
+    """How many commits the failover gave up, as its old data told since; None while it was not read."""
+    from tasks.postgres.roles.losses import read
+
+    kept = read(home, run)
+    return sum(each.losses.count for each in kept) if kept else None
 
 
 def _await(world: World, site: str, count: int) -> None:
     def enough() -> bool:
         seen = [each for session in observer.sessions(world)[-1:] for each in session]
-        return sum(each.outcome == "acknowledged" and each.site == site for each in seen) >= count
+        last = [each.site for each in seen if each.outcome == "acknowledged"][-count:]
+        return len(last) == count and set(last) == {site}
 
     wait_until(
         enough, what=f"{count} acknowledged writes at {site}", patience_seconds=30, hint="dr lab observer tells more"
