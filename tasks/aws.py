@@ -145,6 +145,7 @@ def _session(who: Credentials, region: str) -> Any:
     import botocore.session
 
     inner = botocore.session.get_session()
+    inner.register_component("data_loader", _models())
     inner.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_instant)
     return boto3.session.Session(
         aws_access_key_id=who.access_key_id,
@@ -154,6 +155,14 @@ def _session(who: Credentials, region: str) -> Any:
         profile_name=who.profile,
         region_name=region,
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _models() -> Any:
+    """One reader of botocore's models for all sessions: they are the same, and reading them is most of a client."""
+    import botocore.loaders
+
+    return botocore.loaders.create_loader(os.environ.get("AWS_DATA_PATH"))
 
 
 def _instant(value: Any) -> datetime:
