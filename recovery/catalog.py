@@ -86,7 +86,7 @@ class PostgresResource(Value):
     heartbeat: bool = True
     """The agent writes a heartbeat row each second into schema `standfast` of database `postgres`."""
     fence: FencePolicy | None = None
-    """Its servers run under leashes (`python -m tasks.postgres.leash`); without, an old primary never ends by itself."""
+    """Its servers run under leashes (`python -m tasks.postgres.leash`); without, an old primary never ends itself."""
 
     @property
     def sites(self) -> tuple[str, ...]:

@@ -25,13 +25,14 @@ ConfigOption = Annotated[Path, typer.Option("--config", metavar="FILE", help="Th
 
 
 @app.command()
-def run(config: ConfigOption) -> None:
-    """Archive and ship WAL, beat, answer; supervised, until SIGTERM."""
+def run(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Archive and ship WAL, beat, answer, obey signed orders; supervised, until SIGTERM."""
     from tasks.postgres.agent import load
     from tasks.postgres.supervise import supervise
 
     load(config)
     code = supervise(config.absolute())
+    emit(as_json, {"outcome": "ended", "code": code}, lambda: None)
     if code:
         raise typer.Exit(code)
 
@@ -72,6 +73,10 @@ def _drawn(said: dict[str, Any]) -> Table:
     for site, there in said["shipped"].items():
         table.add_row(f"shipped to {site}", f"{there['segment'] or 'nothing yet'}, {there['waiting']} waiting")
     table.add_row("waiting in pg_wal", str(said["ready_count"]))
+    if leash := said.get("leash"):
+        table.add_row("leash", f"{leash.get('state', 'does not answer')}: {leash.get('why', '')}")
+    if term := said.get("term"):
+        table.add_row("term", f"{term['primary']} is the primary since generation {term['generation']}")
     for alert in said["alerts"]:
         table.add_row("alert", f"{alert['fact']}\nhint: {alert['hint']}")
     return table

@@ -131,7 +131,7 @@ def build(config: AgentConfig) -> Agent:
         for each in shippers:
             each.offer(key, body, metadata)
 
-    obeying = obey(config)
+    obeying = obey(config, alerts)
     archiver = Archiver(
         store=local,
         data_dir=config.data_dir,

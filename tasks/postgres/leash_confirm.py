@@ -118,7 +118,8 @@ def _ask_agent(config: LeashConfig, known: Known, site: str, url: str) -> None:
 def _of_agent(config: LeashConfig, url: str) -> Term | None:
     """The term as another site's agent knows it. Raises Failed."""
     there = urlsplit(url)
-    line = http.client.HTTPConnection(there.hostname or "", there.port or 80, timeout=config.patience_seconds)
+    kind = http.client.HTTPSConnection if there.scheme == "https" else http.client.HTTPConnection
+    line = kind(there.netloc, timeout=config.patience_seconds)
     try:
         line.request("GET", f"/term?resource={config.resource}")
         answer = line.getresponse()

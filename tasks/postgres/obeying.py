@@ -14,16 +14,18 @@ from typing import Any
 from pydantic import JsonValue
 
 from recovery.errors import BadInput, DrError
+from recovery.term import leashed_key
 from tasks.postgres.agent_config import AgentConfig
 from tasks.postgres.agent_http import Door
-from tasks.postgres.leash_control import LeashControl
+from tasks.postgres.agent_memory import Alerts
+from tasks.postgres.leash_control import LeashControl, gone
 from tasks.postgres.orders import Orders
-from tasks.postgres.stopping import Home
-from tasks.postgres.terms import Asking, OwnTerm
+from tasks.postgres.stopping import Home, servers_in
+from tasks.postgres.terms import Asking, OwnTerm, WitnessTerms, read_small
 
 WITNESS_SECONDS = 0.4
 """How long an answer about the term waits for the witness, at most: a leash that asks waits a quarter of its lease."""
-LEASH_SECONDS = 0.5
+LEASH_SECONDS, WORD_SECONDS = 0.5, 3.0
 BARRED_SECONDS = 1.0
 
 
@@ -32,6 +34,7 @@ class Obeying:
     """Orders and terms of one agent."""
 
     config: AgentConfig
+    alerts: Alerts
     orders: Orders
     home: Home
     asking: Asking
@@ -44,9 +47,46 @@ class Obeying:
         door.add("GET", "/term", lambda query, _body: self._term(query))
 
     def run(self, stop: threading.Event) -> None:
-        """Go on with what was underway when the agent was killed."""
+        """Go on with what was underway when the agent was killed; then watch over term and leash."""
         self.orders.load()
-        stop.wait()
+        while not stop.wait(self.config.lease_seconds):
+            self._told("leash", self._unleashed())
+            self._told("term", self._carry())
+
+    def _told(self, subject: str, trouble: tuple[str, str] | None) -> None:
+        if trouble is None:
+            self.alerts.over(subject)
+        else:
+            self.alerts.tell(subject, *trouble)
+
+    def _unleashed(self) -> tuple[str, str] | None:
+        """A primary that runs under no leash, though it should: then its leash's word at the witness is taken back,
+        since no fence may rely on it."""
+        config = self.config
+        standby = (config.data_dir / "standby.signal").exists()
+        if config.leash is None or standby or not gone(config.leash) or not servers_in(config.data_dir):
+            return None
+        kept = "its word at the witness was taken back"
+        if config.witness is not None:
+            try:
+                config.witness.small(WORD_SECONDS).delete(leashed_key(config.resource, config.named))
+            except DrError as trouble:
+                kept = trouble.fact
+        hint = "start it by its leash (python -m tasks.postgres.leash); until then no lapsed lease fences it"
+        return f"Postgres of {config.site} runs without its leash; {kept}", hint
+
+    def _carry(self) -> tuple[str, str] | None:
+        """A term that this agent was told of while the witness was silent is written there as soon as that answers."""
+        mine, place = self.home.own.read(), self.config.witness
+        if mine is None or place is None:
+            return None
+        try:
+            theirs = read_small(place.small(WORD_SECONDS), self.config.resource)
+            if theirs is None or theirs.order < mine.order:
+                WitnessTerms(store=place.open(WORD_SECONDS)).write(mine)
+        except DrError as trouble:
+            return trouble.fact, trouble.hint
+        return None
 
     def status(self) -> dict[str, JsonValue]:
         """For the agent's status: `leash` (null without one), `term`, orders underway."""
@@ -86,7 +126,7 @@ class Obeying:
             return {"answers": False, "why": trouble.fact}
 
 
-def obey(config: AgentConfig) -> Obeying:
+def obey(config: AgentConfig, alerts: Alerts) -> Obeying:
     """Put it together; nothing is asked of anybody yet."""
     from tasks.postgres.roles import at_home
 
@@ -101,7 +141,11 @@ def obey(config: AgentConfig) -> Obeying:
         handlers={**home.handlers(), **at_home.handlers(home)},
     )
     return Obeying(
-        config=config, orders=orders, home=home, asking=Asking(own=own, resource=config.resource, witness=witness)
+        config=config,
+        alerts=alerts,
+        orders=orders,
+        home=home,
+        asking=Asking(own=own, resource=config.resource, witness=witness),
     )
 
 

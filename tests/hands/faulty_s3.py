@@ -70,6 +70,11 @@ class Handler(BaseHTTPRequestHandler):
             return
         self._answer(206 if wanted else 200, body, {"ETag": f'"{hashlib.md5(body).hexdigest()}"'})
 
+    def do_DELETE(self) -> None:
+        if not self._fault("DELETE"):
+            self.faults.objects.pop(self.path, None)
+            self._answer(204, b"")
+
     _lost = _cut = False
 
     def _fault(self, verb: str) -> bool:

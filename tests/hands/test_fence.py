@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
@@ -14,11 +15,14 @@ import pytest
 from moto import mock_aws
 
 from recovery.errors import Failed, Refused
-from recovery.term import Term, term_key
+from recovery.term import Term, leashed_key, term_key
 from recovery.value import canonical
 from tasks import keys
 from tasks.dir_store import DirStore
+from tasks.postgres.agent_config import AgentConfig
 from tasks.postgres.agent_http import Door
+from tasks.postgres.agent_memory import Alerts
+from tasks.postgres.obeying import Obeying, obey
 from tasks.postgres.order_client import Agent
 from tasks.postgres.orders import Orders
 from tasks.postgres.reading import Deadline
@@ -27,7 +31,8 @@ from tasks.postgres.roles.fence import Proof, _first
 from tasks.postgres.roles.posting import Post, Posted
 from tasks.postgres.terms import Asking, OwnTerm, WitnessTerms
 from tasks.s3_small import SmallObjects
-from tests.hands.faulty_s3 import faulty_s3
+from tasks.store_place import StorePlace
+from tests.hands.faulty_s3 import Faults, faulty_s3
 
 T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)
 
@@ -155,6 +160,66 @@ def test_the_first_proof_counts_and_without_one_every_reason_is_told():
         None,
         {"agent": "silent", "patience": "the step's patience ended first"},
     )
+
+
+@pytest.fixture
+def obeying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Obeying, Faults]]:
+    monkeypatch.setenv("FAULTY_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("FAULTY_SECRET_ACCESS_KEY", "b")
+    monkeypatch.setattr("tasks.postgres.obeying.WORD_SECONDS", 0.3)
+    with faulty_s3() as (endpoint, faults):
+        there = StorePlace(
+            site="witness", bucket="leases", endpoint_url=endpoint.endpoint_url, credentials="env:FAULTY"
+        )
+        config = AgentConfig(
+            site="west", resource="orders-db", dsn="host=/nowhere", data_dir=tmp_path / "data", bin_dir=tmp_path,
+            socket=tmp_path / "s", local=there, witness=there, state_dir=tmp_path / "state", leash=tmp_path / "leash",
+            lease_seconds=0.05,
+        )  # fmt: skip
+        yield obey(config, Alerts(tmp_path / "state")), faults
+
+
+def watched(obeying: Obeying, holds: Callable[[], bool]) -> None:
+    """Let it watch until that holds."""
+    stop = threading.Event()
+    thread = threading.Thread(target=obeying.run, args=(stop,))
+    thread.start()
+    deadline = time.monotonic() + 15
+    try:
+        while not holds():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def alerts_of(obeying: Obeying) -> set[str]:
+    return {str(each["subject"]) for each in obeying.alerts.standing()}  # type: ignore[index,call-overload]
+
+
+def test_a_term_that_was_told_while_the_witness_was_silent_is_carried_there(obeying: tuple[Obeying, Faults]):
+    agent, faults = obeying
+    agent.home.own.accept(term("west", 2))
+    faults.always = "503 SlowDown"
+    watched(agent, lambda: "term" in alerts_of(agent))
+    faults.always = ""
+    key = f"/leases/{term_key('orders-db')}"
+    watched(agent, lambda: key in faults.objects and "term" not in alerts_of(agent))
+    assert Term.model_validate_json(faults.objects[key]) == term("west", 2)
+
+
+def test_a_primary_without_its_leash_takes_the_leash_s_word_back(
+    obeying: tuple[Obeying, Faults], monkeypatch: pytest.MonkeyPatch
+):
+    agent, faults = obeying
+    key = f"/leases/{leashed_key('orders-db', 'west')}"
+    faults.objects[key] = b"{}"
+    watched(agent, lambda: len(faults.seen) == 0)
+    assert key in faults.objects, "while no server runs there is nothing to say"
+    monkeypatch.setattr("tasks.postgres.obeying.servers_in", lambda folder: (1,))
+    watched(agent, lambda: key not in faults.objects)
+    assert alerts_of(agent) == {"leash"}
 
 
 @pytest.fixture
