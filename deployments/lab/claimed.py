@@ -34,13 +34,16 @@ def rows(changed: Changed, seen: Mapping[str, Any], *, listed: int | None = None
     return (
         _row(
             "RTO", "s", changed.rto_seconds, away,
-            "from the first failed probe, or the demotion, to the verified answer; the observer: between two acknowledged writes",
+            "from the first failed probe (or the demotion) to the verified answer; the observer: from write to write",
         ),
         _row(
             "RPO", "s", changed.rpo_seconds, seen["loss_seconds"],
             "an upper bound of the commits' age; the observer: how far back its missing writes reach",
         ),
-        _row("lost", "commits", lost, seen["missing_count"], "all users' commits, by the old data; the observer: its own acknowledged rows"),
+        _row(
+            "lost", "commits", lost, seen["missing_count"],
+            "commits of users, as the old data tells; the observer: its own acknowledged rows that are missing",
+        ),
     )  # fmt: skip
 
 
