@@ -13,6 +13,9 @@ from recovery.check import Outcome
 from recovery.evidence import Link, Manifest, Trouble, link_troubles
 from recovery.value import Value
 
+AFTER = "after"
+"""The fact of a run's first record that names the run before it under the same lease."""
+
 
 class Signed(StrEnum):
     """What was found of a manifest's signature."""
@@ -30,13 +33,17 @@ class Signed(StrEnum):
 
 
 class Checked(Value):
-    """One run after verification. `closed` is the outcome that its manifest names, empty for an open run."""
+    """One run after verification. `closed` is the outcome that its manifest names, empty for an open run; `head` the
+    hash of its last record; `after` the run that its beginning names as the one before it, with that one's head."""
 
     run: str
     records: int
     outcome: Outcome
     closed: str = ""
     why: str = ""
+    head: str = ""
+    after: str = ""
+    after_head: str = ""
     troubles: tuple[Trouble, ...] = ()
 
 
@@ -85,4 +92,31 @@ def judge_run(
     elif signed is Signed.NO_ANCHOR:
         outcome, why = Outcome.UNPROVEN, "the signature is valid, but no key was named as trusted"
     closed = manifest.outcome if manifest is not None else ""
-    return Checked(run=run, records=len(links), outcome=outcome, closed=closed, why=why, troubles=tuple(troubles))
+    before = links[0].record.facts.get(AFTER) if links else None
+    named = before if isinstance(before, dict) else {}
+    return Checked(
+        run=run,
+        records=len(links),
+        outcome=outcome,
+        closed=closed,
+        why=why,
+        head=links[-1].hash if links else "",
+        after=str(named.get("run", "")),
+        after_head=str(named.get("head", "")),
+        troubles=tuple(troubles),
+    )
+
+
+def removed(runs: Sequence[Checked]) -> tuple[Trouble, ...]:
+    """Of all runs of a ledger: those that another names as the one before it and that are not there, or not as they
+    were. A run that was removed whole leaves no other trace. The newest under each lease is named by none yet."""
+    heads = {each.run: each.head for each in runs}
+    troubles = []
+    for each in runs:
+        if each.after and each.after not in heads:
+            fact = f"it is absent, and run {each.run[:12]} names it as the one before it"
+            troubles.append(Trouble(run=each.after, sequence=None, fact=fact))
+        elif each.after_head and heads[each.after] != each.after_head:
+            fact = f"its last record is another than run {each.run[:12]} names, which came after it"
+            troubles.append(Trouble(run=each.after, sequence=None, fact=fact))
+    return tuple(troubles)

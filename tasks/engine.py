@@ -15,11 +15,12 @@ from pydantic import JsonValue
 
 from recovery.drive import Finish, Halt
 from recovery.errors import Failed
-from recovery.evidence import Record, manifest_key
+from recovery.evidence import Manifest, Record, manifest_key, read_manifest
 from recovery.journal import RUN_BEGUN, generation, outcome
 from recovery.lease import Terms
 from recovery.plan import Plan
 from recovery.value import canonical
+from recovery.verification import AFTER
 from tasks.home import Home
 from tasks.journal import Journal, read_records
 from tasks.kind import Verbs
@@ -54,6 +55,8 @@ class Act:
     home: Home
     door: Door = plainly
     tell: Callable[[Event], None] = lambda event: None  # noqa: ARG005 -- nobody watches
+    via: str = "dr"
+    """The door's name, for the record: dr, glass, prefect."""
 
     def run(self, plan: Plan, verbs: Verbs, *, lease: str, conclude: Conclude) -> tuple[Record, ...]:
         """Act on the plan, or go on with it; a finished one only gives its records. Refused while another acts."""
@@ -62,13 +65,19 @@ class Act:
         if outcome(known) is not None:
             return known
         sign = self.home.signer()
+        before = self.before(lease, plan.run)
         with self.holding(lease, plan.run, least=generation(known) + 1) as held:
             keep_plan(ledger, plan)  # under the lease: who is refused has written nothing
             journal = Journal(
                 ledger, plan.run, who=self.home.who, generation=held.generation, clock=self.home.now, digest=plan.digest
             )
             if not journal.records():
-                begun: dict[str, JsonValue] = {"purpose": plan.purpose, "arguments": plan.arguments, **self._here}
+                begun: dict[str, JsonValue] = {
+                    "purpose": plan.purpose,
+                    "arguments": plan.arguments,
+                    **self._here,
+                    **before,
+                }
                 journal.append(RUN_BEGUN, str(plan.arguments.get("resource", plan.service)), facts=begun)
             halt = self._drive(plan, verbs, journal, held)
             said = conclude(journal.records(), halt)
@@ -106,6 +115,18 @@ class Act:
         text = _discarded(plan, ended, records[0].facts.get("home"), self._here["home"])
         self.tell(Event(step="unfinished", word="noted", text=text))
         return text
+
+    def before(self, lease: str, run: str) -> dict[str, JsonValue]:
+        """The fact of a run's first record that names the last run under this lease and its head, so that a run that is
+        removed whole is missed. Empty when there was none, or it never wrote anything."""
+        ledger = self.home.ledger()
+        last = self.leases().look(lease)
+        if last is None or last.run in ("", run):
+            return {}
+        closed = read_manifest(last.run, ledger.get(manifest_key(last.run)) or b"")
+        if isinstance(closed, Manifest):
+            return {AFTER: {"run": last.run, "head": closed.head}}
+        return {AFTER: {"run": last.run}} if next(ledger.list(f"runs/{last.run}/"), None) is not None else {}
 
     def _settle(self, ledger: Ledger) -> None:
         """Give the copies of the ledger a moment, and say which place has not got the run's records."""

@@ -12,7 +12,7 @@ from typing import Any
 from recovery.errors import BadInput, Failed
 from recovery.evidence import Link, Manifest, Trouble, manifest_key, read_link, read_manifest, signed_bytes_of
 from recovery.value import rfc3339
-from recovery.verification import Checked, Report, Signed, judge_run
+from recovery.verification import Checked, Report, Signed, judge_run, removed
 from tasks import evidence_documents, signatures
 from tasks.endorsements import endorsed
 from tasks.ledger import Ledger
@@ -97,13 +97,17 @@ def conflicts(ledgers: Sequence[Ledger]) -> tuple[Trouble, ...]:
     return tuple(troubles)
 
 
-def compared(report: Report, ledger: Ledger) -> Report:
-    """The report with what the copies of the ledger say of each other, and which of them are silent."""
+def compared(report: Report, ledger: Ledger, *, whole: bool = True) -> Report:
+    """The report with what the copies of the ledger say of each other, and which of them are silent.
+
+    `whole`: it is of all runs, so that those which others name must be among them, unless a silent copy may have them.
+    """
     silent = silent_of(ledger)
     awake = [each for each in getattr(ledger, "ledgers", ()) if each.place not in silent]
-    return report.model_copy(
-        update={"troubles": (*report.troubles, *conflicts(awake)), "silent": {**silent, **silent_of(ledger)}}
-    )
+    differing = conflicts(awake)
+    silent = {**silent, **silent_of(ledger)}
+    gone = removed(report.runs) if whole and not silent else ()
+    return report.model_copy(update={"troubles": (*report.troubles, *differing, *gone), "silent": silent})
 
 
 def _documents(ledger: Ledger) -> list[tuple[str, bytes]]:

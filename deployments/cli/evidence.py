@@ -65,7 +65,7 @@ def verify(
     from tasks.evidence import verify as check
 
     where = _ledger(home_, ledger)
-    report = compared(check(where, trusted=_trusted(home_, trust), runs=_chosen(where, run)), where)
+    report = compared(check(where, trusted=_trusted(home_, trust), runs=_chosen(where, run)), where, whole=not run)
     emit(as_json, _document(report), lambda: _report(report))
     return EXIT[report.outcome]
 

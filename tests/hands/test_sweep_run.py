@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from recovery.value import canonical
 from tasks import keys, routine
 from tasks.dir_store import DirStore
 from tasks.engine import Act, keep_plan
+from tasks.evidence import compared, verify
 from tasks.home import Home, open_home
 from tasks.journal import Journal
 from tasks.scoring import pasts
@@ -117,3 +119,15 @@ def test_a_trouble_at_a_site_is_told_and_on_record_and_nothing_is_removed(
     assert "the bucket is silent" in told.text
     assert [each.outcome for each in pasts(installed.ledger()).runs] == ["missed"]
     assert len(left(installed)) == 3
+
+
+def test_a_run_that_is_removed_whole_is_missed_by_the_next_one(installed: Home) -> None:
+    for _ in range(3):
+        routine.sweep(Act(home=installed), really=True)
+    ledger = installed.ledger()
+    assert compared(verify(ledger), ledger).troubles == ()
+    middle = pasts(ledger).runs[1].run
+    shutil.rmtree(installed.folder / "ledger" / "runs" / middle)
+    (trouble,) = compared(verify(ledger), ledger).troubles
+    assert (trouble.run, "is absent" in trouble.fact) == (middle, True)
+    assert compared(verify(ledger, runs=[]), ledger, whole=False).troubles == ()

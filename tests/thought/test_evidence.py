@@ -24,7 +24,7 @@ from recovery.evidence import (
     signed_bytes_of,
 )
 from recovery.value import canonical
-from recovery.verification import Checked, Report, Signed, judge_run
+from recovery.verification import Checked, Report, Signed, judge_run, removed
 
 T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)
 RUN = "a" * 64
@@ -191,3 +191,14 @@ def test_two_copies_that_disagree_fail_the_ledger() -> None:
 def test_a_copy_of_the_ledger_that_was_silent_leaves_the_report_unproven() -> None:
     assert Report(place="p").outcome is Outcome.PASSED
     assert Report(place="p", silent={"s3://west": "it does not answer"}).outcome is Outcome.UNPROVEN
+
+
+def test_a_run_that_was_removed_whole_or_replaced_is_missed_by_the_one_after_it() -> None:
+    first = Checked(run="a" * 64, records=3, outcome=Outcome.PASSED, head="h1")
+    second = Checked(run="b" * 64, records=3, outcome=Outcome.PASSED, head="h2", after="a" * 64, after_head="h1")
+    third = Checked(run="c" * 64, records=3, outcome=Outcome.PASSED, head="h3", after="b" * 64)
+    assert removed((first, second, third)) == ()
+    (absent,) = removed((second, third))
+    assert (absent.run, "is absent" in absent.fact) == ("a" * 64, True)
+    (replaced,) = removed((first.but(head="other"), second, third))
+    assert (replaced.run, "another" in replaced.fact) == ("a" * 64, True)
