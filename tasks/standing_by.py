@@ -7,6 +7,7 @@ resident. It never decides by itself: a standing approval's conditions, hazards 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -63,6 +64,18 @@ class Watch:
     _pause: timedelta = PAUSE_FIRST
     _not_before: datetime | None = None
     _last: str = ""
+    _warm: tuple[object, ...] = ()
+
+    def warm(self) -> None:
+        """Before the event: import and open all that acting needs, so that on the day no second goes into it. What is
+        silent now is no trouble of the watch."""
+        from tasks import changing, route53, service
+        from tasks.observing import observe
+        from tasks.postgres import roles
+
+        self._warm = (changing, route53, service, roles)
+        with suppress(DrError):
+            observe(self.home, self.service)
 
     def look(self) -> Sight:
         """Look once, and say what has changed since the last time."""

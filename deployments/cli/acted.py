@@ -22,6 +22,7 @@ def drawn(changed: Changed) -> RenderableType:
     from rich.text import Text
 
     from deployments.cli.words import moment, took
+    from recovery.rto import SEGMENTS
 
     title = f"[bold]{changed.runbook}[/] of {escape(changed.service)}, {changed.source} → {changed.target}"
     about = f"[dim]run {changed.run[:12]}, {changed.mode.value}, epoch {changed.epoch}[/]"
@@ -32,11 +33,8 @@ def drawn(changed: Changed) -> RenderableType:
         stopped.append(f"\n  go on with: dr resume {changed.run[:12]}", style="cyan")
         parts.append(stopped)
     parts.append(f"  RTO   {took(changed.rto_seconds) if changed.rto_seconds is not None else word('unproven')}")
-    segments = [
-        f"{name} {each if isinstance(each, str) else took(each)}"
-        for name, each in changed.rto_segments.items()
-        if each is not None
-    ]
+    told = [(name, changed.rto_segments[name]) for name in SEGMENTS if name in changed.rto_segments]
+    segments = [f"{name} {each if isinstance(each, str) else took(each)}" for name, each in told]
     if segments:
         parts.append(f"        [dim]{' · '.join(segments)}[/]")
     if changed.rto_steps:

@@ -44,6 +44,8 @@ def _on(watched: Watch, pause: float, *, act: bool, as_json: bool) -> None:
     from deployments.cli.act import code_of
 
     told: tuple[str, ...] = ()
+    if act:
+        watched.warm()
     while True:
         begun = time.monotonic()
         sight = watched.look()
