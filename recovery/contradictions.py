@@ -103,9 +103,7 @@ def _references_of(
     yield ("resources", name, "backup"), resource.backup, "backup policy", set(catalog.backups)
     yield ("resources", name, "proof"), resource.proof, "proof policy", set(catalog.proofs)
     for member, told in resource.members.items():
-        path: Path = (
-            ("resources", name, "members", member, "site") if told.site else ("resources", name, "members", member)
-        )
+        path: Path = ("resources", name, "members", member, *(("site",) if told.site else ()))
         yield path, resource.site_of(member), "site", set(catalog.sites)
 
 

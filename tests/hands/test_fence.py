@@ -27,7 +27,8 @@ from tasks.postgres.order_client import Agent
 from tasks.postgres.orders import Orders
 from tasks.postgres.reading import Deadline
 from tasks.postgres.roles import cloud
-from tasks.postgres.roles.fence import Proof, _first
+from tasks.postgres.roles.fence import _first
+from tasks.postgres.roles.fence_ways import Proof
 from tasks.postgres.roles.posting import Post, Posted
 from tasks.postgres.terms import Asking, OwnTerm, WitnessTerms
 from tasks.s3_small import SmallObjects
