@@ -157,8 +157,10 @@ def backup(
     slot: datetime | None,
     now: datetime,
     epoch: int = 0,
+    member: str | None = None,
 ) -> Plan:
-    """One backup. `slot` is the schedule's instant that it keeps, None for one by hand."""
+    """One backup. `slot` is the schedule's instant that it keeps, None for one by hand. `member` is the server, where
+    its name is not its site's."""
     arguments: dict[str, JsonValue] = {"kind": kind, "parent": parent}
     return Plan(
         purpose="backup",
@@ -168,7 +170,7 @@ def backup(
         epoch=epoch,
         asked_at=now,
         arguments={"resource": resource, **arguments},
-        pinned={"site": site, "slot": slot.isoformat() if slot else None},
+        pinned={"site": site, "slot": slot.isoformat() if slot else None, **_member(member, site)},
         steps=(
             Step(
                 id="take",
@@ -204,8 +206,8 @@ def sweep(*, service: str, resource: str, now: datetime, epoch: int = 0) -> Plan
     )
 
 
-def mark(*, service: str, resource: str, site: str, now: datetime, epoch: int = 0) -> Plan:
-    """One mark, on the standby at `site`; whatever happens, its replay goes on afterwards."""
+def mark(*, service: str, resource: str, site: str, now: datetime, epoch: int = 0, member: str | None = None) -> Plan:
+    """One mark, on the standby at `site` (`member`, where its name is another); whatever happens, its replay goes on."""
     return Plan(
         purpose="mark",
         runbook="mark",
@@ -214,7 +216,7 @@ def mark(*, service: str, resource: str, site: str, now: datetime, epoch: int = 
         epoch=epoch,
         asked_at=now,
         arguments={"resource": resource},
-        pinned={"site": site},
+        pinned={"site": site, **_member(member, site)},
         steps=(
             Step(id="mark", verb="mark", resource=resource, patience_seconds=600, until="resume"),
             Step(
@@ -229,3 +231,7 @@ def mark(*, service: str, resource: str, site: str, now: datetime, epoch: int = 
             ),
         ),
     )
+
+
+def _member(member: str | None, site: str) -> dict[str, JsonValue]:
+    return {} if member in (None, site) else {"member": member}

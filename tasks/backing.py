@@ -52,14 +52,15 @@ def plan_backup(home: Home, name: str, which: Which) -> Plan | NothingToDo:
     resource = home.resource(name)
     policy = home.catalog.backups[resource.backup]
     servers = looking.members(resource)
-    site = looking.primary_of(servers)
-    if site is None:
+    member = looking.primary_of(servers)
+    if member is None:
         why = "; ".join(f"{each.site}: {each.why or 'in recovery'}" for each in servers)
         raise Failed(
             f"no primary of {name} answers ({why})", hint="'dr status' shows the servers; see whether they run"
         )
-    host_of(resource.members[site].host)
-    place = next(each.place for each in servers if each.place is not None and each.site == site)
+    site = resource.site_of(member)
+    host_of(resource.members[member].host)
+    place = next(each.place for each in servers if each.place is not None and each.site == member)
     line = (place.system_id, place.timeline)  # after a promotion the new timeline needs a full backup of its own
     mine = [each for each in engine_at(home, name, site).backups() if (each.system_id, each.timeline) == line]
     now = home.now()
@@ -79,6 +80,7 @@ def plan_backup(home: Home, name: str, which: Which) -> Plan | NothingToDo:
         parent=fulls[-1].id if kind == "incremental" else None,
         slot=slot,
         now=now,
+        member=member,
     )
 
 
@@ -139,7 +141,7 @@ def verbs_of(home: Home, plan: Plan) -> Verbs:
     return taking.verbs(
         taking.Take(
             resource=name,
-            member=resource.members[site],
+            member=resource.members[str(plan.pinned.get("member", site))],
             engine=engine_at(home, name, site),
             level=home.catalog.backups[resource.backup].compression_level,
             clock=home.now,

@@ -90,7 +90,9 @@ def plan_mark(home: Home, name: str) -> Plan:
     ]  # fmt: skip
     if not standing:
         raise Unproven(f"no standby of {name} answers, so no mark can be taken", hint="see 'dr status' for the servers")
-    return planners.mark(service=home.service_of(name), resource=name, site=standing[0].site, now=home.now())
+    member = standing[0].site
+    site = home.resource(name).site_of(member)
+    return planners.mark(service=home.service_of(name), resource=name, site=site, now=home.now(), member=member)
 
 
 def take(act: Act, name: str) -> tuple[str, int, int]:
@@ -124,7 +126,8 @@ def _ground(home: Home, plan: Plan) -> _Ground:
     resource = home.resource(name)
     copies = home.catalog.backups[resource.backup].copies
     sites = tuple(dict.fromkeys((site, *copies)))
-    return _Ground(home=home, resource=name, member=resource.members[site], sites=sites)
+    member = resource.members[str(plan.pinned.get("member", site))]
+    return _Ground(home=home, resource=name, member=member, sites=sites)
 
 
 def _verbs(ground: _Ground) -> Verbs:

@@ -42,7 +42,7 @@ def mark_due(home: Home, name: str) -> due.Due | NothingToDo:
     taken = []
     for asked in looking.members(resource):
         if asked.place is not None and asked.place.in_recovery:
-            newest = mark.newest_mark(home.backups(name, asked.site), system_id=asked.place.system_id)
+            newest = mark.newest_mark(home.backups(name, resource.site_of(asked.site)), system_id=asked.place.system_id)
             taken += [newest.at] if newest is not None else []
     return due.decide(policy.marks, taken, now=home.now())
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Literal
 
 from recovery import standing, wal
+from recovery.catalog import PostgresResource
 from recovery.check import Verdict
 from recovery.errors import DrError, NoPoint
 from recovery.past import Past, marked_at, proof_of
@@ -93,7 +94,7 @@ def _standing(home: Home, watched: Watched, past: Pasts, silent: str) -> Standin
     made = [proof for each in mine if (proof := proof_of(each)) is not None]
     proofs = standing.proof_states(made, objective, now=now)
     exposure = standing.exposures(
-        servers, [stored(each) for each in watched.buckets], surviving=_surviving(home, servers), now=now
+        servers, [stored(each) for each in watched.buckets], surviving=_surviving(home, resource, servers), now=now
     )
     reasons = (
         *_of_ledger(silent, past.silent),
@@ -122,9 +123,9 @@ def _standing(home: Home, watched: Watched, past: Pasts, silent: str) -> Standin
     )
 
 
-def _surviving(home: Home, servers: Sequence[ServerFacts]) -> frozenset[str]:
+def _surviving(home: Home, resource: PostgresResource, servers: Sequence[ServerFacts]) -> frozenset[str]:
     """The sites that are left when the primary's is lost; as the catalog says while no primary answers."""
-    observed = {each.site for each in servers if each.role == "primary"}
+    observed = {resource.site_of(each.site) for each in servers if each.role == "primary"}
     lost = observed or {name for name, site in home.catalog.sites.items() if site.role == "primary"}
     return frozenset(name for name, site in home.catalog.sites.items() if site.role != "witness") - lost
 
