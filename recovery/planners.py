@@ -207,7 +207,7 @@ def sweep(*, service: str, resource: str, now: datetime, epoch: int = 0) -> Plan
 
 
 def mark(*, service: str, resource: str, site: str, now: datetime, epoch: int = 0, member: str | None = None) -> Plan:
-    """One mark, on the standby at `site` (`member`, where its name is another); whatever happens, its replay goes on."""
+    """One mark, on the standby at `site` (`member`, where it is named otherwise); its replay goes on afterwards."""
     return Plan(
         purpose="mark",
         runbook="mark",
