@@ -39,7 +39,7 @@ from tasks.orders_of_people import taking
 from tasks.stage import Consented, Stage
 from tasks.store import AlreadyThere
 
-RUN_HALTED, RUN_OUTCOME = "run.halted", "run.outcome"
+RUN_HALTED, RUN_OUTCOME, RUN_RESUMED = "run.halted", "run.outcome", "run.resumed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +89,9 @@ class Running:
             ledger, self.plan.run, who=home.who, generation=held.generation, clock=home.now, digest=self.plan.digest
         )
         if not journal.records():
-            journal.append(RUN_BEGUN, self.plan.service, facts=facts)
+            journal.append(RUN_BEGUN, self.plan.service, facts={**facts, "door": self.act.via})
+        else:
+            journal.append(RUN_RESUMED, self.plan.service, facts={"door": self.act.via})
         halt = self.drive(journal, held)
         return self.conclude(journal, halt)
 

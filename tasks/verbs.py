@@ -14,22 +14,31 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from uuid import UUID, uuid4
 
 from prefect import Task, get_run_logger
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.exceptions import MissingContextError
+from prefect.exceptions import FlowPauseTimeout, MissingContextError
+from prefect.flow_runs import apause_flow_run, aresume_flow_run
+from prefect.input import RunInput
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed, State
+from pydantic import Field
 
 from recovery.drive import Move
 from recovery.errors import DrError
+from tasks import form, waiting
 from tasks.engine import Act
+from tasks.form import Answer, Decision, Wanted
 from tasks.home import Home
 from tasks.kind import Facts
 from tasks.loop import Event
 from tasks.pages import Page, Told, several
 
 TOLD_EVERY_SHARE = 0.25
+API_SECONDS = 10.0
+"""The patience with Prefect's API beside a run: for people it is a screen, and the run does not wait for one."""
 T = TypeVar("T")
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
@@ -145,7 +154,7 @@ async def carried_out(work: Callable[[Act], Told], *, home: Callable[[], Home]) 
     log = get_run_logger()
 
     def done() -> Told:
-        act = Act(home=home(), door=TaskRuns(context=copy_context(), log=log), tell=Teller(log=log))
+        act = Act(home=home(), door=TaskRuns(context=copy_context(), log=log), tell=Teller(log=log), via="prefect")
         return work(act)
 
     try:
@@ -185,14 +194,77 @@ async def _told(state: State[Told]) -> Told:
     return found if isinstance(found, Told) else Told(held=False, text=state.message or state.name)
 
 
+class Consent(RunInput):  # type: ignore[misc,unused-ignore]
+    """What a paused change asks. It is judged by tasks/form.py; what is wrong is asked again with its reason."""
+
+    decision: Decision = Field(
+        description="approve begins the plan; reject ends this run and leaves a refusal on record"
+    )
+    accept: str = Field(
+        default="",
+        description="the hazards that you accept: classes or figures, 'data-loss <= 10 s, split-brain', or all",
+    )
+    approvals: str = Field(
+        default="",
+        description="signed approvals, as 'dr approve DIGEST --as NAME --json' writes them, one after the other",
+    )
+
+
+def run_name() -> str:
+    """The name of a run of a flow that changes roles: `failover-platform-west`, or with the digest taken up."""
+    asked = flow_run.parameters
+    parts = [flow_run.flow_name, asked.get("service"), asked.get("to"), str(asked.get("digest") or "")[:8]]
+    return "-".join(str(each) for each in parts if each)
+
+
+async def changed(wanted: Wanted, *, home: Callable[[], Home], wait_minutes: int) -> State[Told]:
+    """Plan (or find the plan), show it, wait for consent, act, tell. A run that has begun is gone on with."""
+    log = get_run_logger()
+    try:
+        case = await asyncio.to_thread(lambda: form.opened(home(), wanted))
+        if isinstance(case, Told):
+            return await ended(case)
+        await _keep([case.page()], log)
+        log.info("plan %s; without Prefect: dr act %s", case.plan.digest, case.plan.digest[:12])
+        await waiting.consented(case, Paused(), wait_seconds=wait_minutes * 60.0, log=log)
+    except DrError as trouble:
+        return _stopped(trouble)
+    return await carried_out(case.act, home=lambda: case.home)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Paused:
+    """The screen: the flow run is paused, and its form is answered by Resume. Made inside a flow run."""
+
+    async def ask(self, text: str, patience_seconds: float) -> Answer | None:
+        """See tasks.waiting.Screen. The text stands beside the fields; prefilled ones would lose their limits."""
+        asked = Consent.with_initial_data(description=text)
+        key = f"consent-{uuid4().hex[:8]}"
+        try:
+            given = await apause_flow_run(asked, timeout=max(1, int(patience_seconds)), poll_interval=1, key=key)
+        except FlowPauseTimeout:
+            return None
+        if not isinstance(given, Consent):
+            raise TypeError("the run was resumed without an answer, which is no consent")
+        return Answer(decision=given.decision, accept=given.accept, approvals=given.approvals)
+
+    async def close(self) -> None:
+        """See tasks.waiting.Screen."""
+        await aresume_flow_run(UUID(str(flow_run.id)), run_input={"decision": Decision.APPROVE.value})
+
+
 async def _keep(pages: Sequence[Page], log: Log) -> None:
     """Artifacts are for people; the evidence is in the ledger. An API that is gone never fails a run."""
     for page in pages:
         try:
-            if page.rows:
-                await acreate_table_artifact(table=list(page.rows), key=page.key, description=page.title)
-            else:
-                await acreate_markdown_artifact(page.markdown, key=page.key, description=page.title)
+            async with asyncio.timeout(API_SECONDS):
+                if page.rows:
+                    await acreate_table_artifact(table=list(page.rows), key=page.key, description=page.title)
+                else:
+                    await acreate_markdown_artifact(page.markdown, key=page.key, description=page.title)
+        except TimeoutError:
+            log.error("Prefect does not answer: artifact %s and those after it are not kept", page.key)  # noqa: TRY400
+            return
         except Exception as trouble:  # noqa: BLE001 -- as above
             log.error("artifact %s could not be kept: %s", page.key, _line(trouble))  # noqa: TRY400
 

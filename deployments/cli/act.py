@@ -19,7 +19,10 @@ CODES = {"met": 0, "missed": 1, "cancelled": 1, "unproven": 3}
 DigestArgument = Annotated[str, typer.Argument(metavar="DIGEST", help="The plan's; eight digits are enough.")]
 GlassOption = Annotated[
     bool,
-    typer.Option("--glass", help="Break glass: nothing but the ledger, the lease, and the resources' own endpoints."),
+    typer.Option(
+        "--glass",
+        help="Break glass: on record as such, and Prefect is barred. Ledger, lease and the resources' own doors do.",
+    ),
 ]
 
 
@@ -99,10 +102,14 @@ def carry_out(home: Home, plan: Plan, outage_since: str | None, *, as_json: bool
     from tasks import changing
     from tasks.engine import Act
 
+    if glass:
+        from tasks.glass import forbid
+
+        forbid()
     since = instant(outage_since, now=home.now()) if outage_since is not None else None
     title = f"{plan.runbook} {plan.service} · {plan.pinned.get('from')} → {plan.pinned.get('to')} · {plan.digest[:12]}"
     with watching(title + (" · break glass" if glass else ""), expected=expected(home, plan)) as tell:
-        changed = changing.act(Act(home=home, tell=tell), plan, outage_since=since)
+        changed = changing.act(Act(home=home, tell=tell, via="glass" if glass else "dr"), plan, outage_since=since)
     emit(as_json, changed, lambda: drawn(changed))
     raise typer.Exit(code_of(changed))
 

@@ -12,6 +12,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -76,6 +77,7 @@ COMMANDS: dict[str, Row] = {
             "sweep": ("sweep:sweep", "What is kept no longer; removes it with --really."),
             "evidence": ("evidence:app", "List and verify the ledger."),
             "keys": ("keys:app", "Make, list and rotate keys."),
+            "bundle": ("bundle:bundle", "Write or verify the offline bundle for break glass."),
             "lab": ("lab:app", "The two-site world on this machine."),
         },
     ),
@@ -128,6 +130,15 @@ app = typer.Typer(cls=LazyGroup, add_completion=False, pretty_exceptions_enable=
 @app.callback()
 def _dr(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere in the line.")] = False,
+    bundle: Annotated[
+        str | None,
+        typer.Option(
+            "--bundle",
+            metavar="FILE",
+            help="Take the home from an offline bundle; may stand anywhere in the line, with --trust FINGERPRINT, "
+            "--key FILE, --stale.",
+        ),
+    ] = None,
 ) -> None:
     """Disaster recovery that is proven every day. It looks by default; only an admitted plan changes live things.
 
@@ -141,7 +152,8 @@ def run(arguments: list[str]) -> int:
     debug, as_json = "--debug" in ours, "--json" in ours
     kept = [each for each in ours if each != "--debug"] + arguments[len(ours) :]
     try:
-        code = app(args=kept, prog_name="dr", standalone_mode=False)
+        with _home_of(kept, ours) as words:
+            code = app(args=words, prog_name="dr", standalone_mode=False)
     except typer.TyperException as error:
         return _usage(error, as_json=as_json)
     except (KeyboardInterrupt, typer.Abort):
@@ -157,6 +169,15 @@ def run(arguments: list[str]) -> int:
     if code == INTERRUPTED:  # typer answers Ctrl-C with this code by itself
         return _interrupted(as_json=as_json)
     return code if isinstance(code, int) else 0
+
+
+def _home_of(kept: list[str], ours: list[str]) -> AbstractContextManager[list[str]]:
+    """The words that are left for the command: with `--bundle FILE` its home is the one that the bundle is."""
+    if not any(each == "--bundle" or each.startswith("--bundle=") for each in ours):
+        return nullcontext(kept)
+    from deployments.cli.bundle import by_bundle
+
+    return by_bundle(kept)
 
 
 def _unexpected(error: Exception) -> Failed:
