@@ -21,6 +21,14 @@ LAB_CATALOG = Path(__file__).parent / "lab" / "catalog.yaml"
 SWEEP = Schedule(cron="0 7 * * *")
 SCORECARD = Schedule(cron="30 7 * * *")
 """After the night's backups and proofs: retention spares what these proved, and the scorecard counts them."""
+DRILL = Schedule(cron="0 9 1 * *")
+"""The full drill, where the catalog has no drill that runs the runbook `drill`: monthly."""
+CHANGES = {
+    "failover": "Leave a site that is lost: plan, hazards, consent, act, measure.",
+    "switchover": "Move the service to the other site without loss: plan, consent, act, measure.",
+    "failback": "Go home: rebuild the old site as a standby, then switch over to it.",
+}
+"""By hand only, and never held up by another run: what excludes two is the engine's lease, which refuses loudly."""
 HEAD = """\
 # Prefect's deployments for the lab's catalog, written by `python -m deployments.schedules`; a test compares the two.
 # From the repository's root, with a server that PREFECT_API_URL names:
@@ -78,6 +86,15 @@ def derive(catalog: Catalog) -> dict[str, Any]:
                 {},
                 [_slot(SCORECARD, "daily")],
             ),
+            _deployment(
+                catalog,
+                "drill",
+                "Rehearse the failover on a restored copy; nothing live changes.",
+                "flows.drill.drill",
+                _first_ends(catalog),
+                _drills(catalog),
+            ),
+            *(_change(catalog, name, description) for name, description in CHANGES.items()),
         ],
     }
 
@@ -94,12 +111,31 @@ def render(catalog: Catalog) -> str:
     return HEAD + re.sub(r"^(?=  - name:)", "\n", text.getvalue(), flags=re.MULTILINE)
 
 
+_UNFILLED = {  # what a lab fills in with more than a word
+    "dns_ttl": "1 s",
+    "name_servers": "[]",
+    "resolvers": "[]",
+    "probes": "{}",
+    "approvers": "{}",
+    "members": "{east: {dsn: host=nowhere, data_dir: /nowhere, bin_dir: /nowhere}}",
+    "arc_endpoints": "{nowhere: file:arc}",
+    "arc_controls": "{arc-east: east, arc-west: west}",
+    "arc_rules": "[]",
+}
+
+
+def _unfilled(name: str) -> str:
+    """Something of the right form: a secret's reference, an address, or what _UNFILLED says."""
+    return _UNFILLED.get(name, f"file:{name}" if "credentials" in name else f"http://nowhere.invalid/{name}")
+
+
 def lab_catalog() -> Catalog:
     """The lab's catalog before a lab gave it addresses: its schedules need none."""
     from tasks.catalog_file import CatalogWrong, judge
     from tasks.yaml_positions import read
 
-    catalog, problems = judge(read(re.sub(r"\$\{(\w+)\}", r"file:\1", LAB_CATALOG.read_text())))
+    text = re.sub(r"\$\{(\w+)\}", lambda found: _unfilled(found[1]), LAB_CATALOG.read_text())
+    catalog, problems = judge(read(text))
     if catalog is None:
         raise CatalogWrong(LAB_CATALOG, problems)
     return catalog
@@ -127,6 +163,27 @@ def _deployment(
         "work_pool": {"name": POOL},
         "schedules": schedules,
     }
+
+
+def _change(catalog: Catalog, name: str, description: str) -> dict[str, Any]:
+    made = _deployment(catalog, name, description, f"flows.{name}.{name}", _first_ends(catalog), [])
+    del made["concurrency_limit"]
+    if name == "failback":
+        made["parameters"]["to"] = next(each for each, site in catalog.sites.items() if site.role == "primary")
+    return made
+
+
+def _first_ends(catalog: Catalog) -> dict[str, Any]:
+    """What the form shows before anybody has chosen."""
+    services = list(catalog.services)
+    to = next((name for name, site in catalog.sites.items() if site.role == "recovery"), "")
+    return {"service": services[0] if len(services) == 1 else "", "to": to}
+
+
+def choices(catalog: Catalog) -> dict[str, list[str]]:
+    """Parameter → what a form offers for it, where the catalog knows; the empty word is the catalog's default."""
+    sites = [name for name, site in catalog.sites.items() if site.role != "witness"]
+    return {"service": ["", *catalog.services], "to": ["", *sites], "resource": sorted(catalog.resources)}
 
 
 def _slot(schedule: Schedule, slug: str, **parameters: Any) -> dict[str, Any]:
@@ -161,6 +218,17 @@ def _proofs(catalog: Catalog) -> list[dict[str, Any]]:
         if proof.deep is not None:
             slots.append(_slot(proof.deep, f"{policy}-deep", resources=names, level="deep"))
     return slots
+
+
+def _drills(catalog: Catalog) -> list[dict[str, Any]]:
+    """The due dates of the drills that the engine runs by itself; the others are people's."""
+    found = [
+        _slot(drill.schedule, f"{name}-{service}", service=service)
+        for name, drill in sorted(catalog.operations.drills.items())
+        if drill.runbook == "drill"
+        for service in sorted(catalog.services)
+    ]
+    return found or [_slot(DRILL, f"monthly-{service}", service=service) for service in sorted(catalog.services)]
 
 
 def main() -> int:

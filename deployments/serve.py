@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import psutil  # type: ignore[import-untyped,unused-ignore]
 import urllib3
@@ -31,6 +32,8 @@ ADDRESS = "127.0.0.1"
 PORT = 4200
 START_SECONDS = 150.0
 """The first start makes the database: 12 to 25 s on two quiet cores, far more on busy ones."""
+DEPLOY_SECONDS = 600.0
+"""Some 10 s on two quiet cores; beside other work it was seen to take two minutes and more."""
 
 
 @contextmanager
@@ -89,23 +92,50 @@ def worker(home: Path, api_url: str) -> Iterator[Callable[[], bool]]:
 
 def _deploy(home: Path, processes: Processes, env: dict[str, str]) -> None:
     """Register what the home's catalog says, by Prefect's own command."""
-    from deployments.schedules import render
+    from deployments.schedules import choices, derive, render
     from tasks.catalog_file import load
 
-    file = prefect_home(home) / "prefect.yaml"
-    file.write_text(render(load(home / "catalog.yaml")))
+    catalog = load(home / "catalog.yaml")
+    document = derive(catalog)
+    file, log = prefect_home(home) / "prefect.yaml", processes.log("deploy")
+    before = log.stat().st_size if log.exists() else 0
+    file.write_text(render(catalog))
     argv = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
     processes.spawn("deploy", argv, env=env)
     wait_until(
         lambda: not processes.alive("deploy"),
         what="the end of prefect deploy",
-        patience_seconds=120,
+        patience_seconds=DEPLOY_SECONDS,
         hint=f"its log: {processes.log('deploy')}",
     )
     processes.end("deploy")
-    said = processes.log("deploy").read_text(errors="replace")
-    if "successfully created" not in said:
-        raise Failed("the deployments could not be registered", hint=f"see {processes.log('deploy')}")
+    said = processes.log("deploy").read_text(errors="replace")[before:]
+    missing = [each["name"] for each in document["deployments"] if f"/{each['name']}' successfully" not in said]
+    if missing:
+        raise Failed(
+            f"the deployments {', '.join(missing)} could not be registered", hint=f"see {processes.log('deploy')}"
+        )
+    _offer(env["PREFECT_API_URL"], choices(catalog))
+
+
+def _offer(api_url: str, offered: dict[str, list[str]]) -> None:
+    """Let the forms offer the catalog's names: the flows' own schemas, the same for every catalog, cannot know them."""
+    for each in _ask(api_url, "POST", "deployments/filter", {"deployments": {"tags": {"all_": ["standfast"]}}}):
+        schema = each["parameter_openapi_schema"]
+        for name, field in schema["properties"].items():
+            if name in offered:
+                field["enum"] = offered[name]
+        _ask(api_url, "PATCH", f"deployments/{each['id']}", {"parameter_openapi_schema": schema})
+
+
+def _ask(api_url: str, method: str, path: str, wanted: dict[str, Any]) -> Any:
+    try:
+        answer = urllib3.request(method, f"{api_url}/{path}", json=wanted, timeout=30, retries=2)
+    except urllib3.exceptions.HTTPError as trouble:
+        raise Failed(f"the Prefect server does not answer: {trouble}", hint="see its log") from None
+    if answer.status >= 300:
+        raise Failed(f"the Prefect server refuses {path}: {answer.data!r:.300}", hint="is it of the pinned version?")
+    return answer.json() if answer.data else None
 
 
 def reap(processes: Processes) -> list[int]:
@@ -200,7 +230,8 @@ def main() -> int:
     )
     words.add_argument("--port", type=int, default=PORT, help="the first port to try")
     given = words.parse_args()
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where a shell started this with SIGINT ignored
+        signal.signal(number, _stop)
     try:
         serve(given.home.expanduser().absolute(), port=given.port, say=_say)
     except KeyboardInterrupt:

@@ -19,6 +19,8 @@ class Drill(Value):
 
     what: str
     schedule: Schedule
+    runbook: Name | None = None
+    """What the engine itself runs for it; None: people do it."""
 
 
 class Chaos(Value):

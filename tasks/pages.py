@@ -148,10 +148,10 @@ def score(card: Scorecard) -> Told:
         slots = [(kept.what, str(kept.kept), str(kept.late), str(kept.missed)) for kept in each.punctuality]
         lines += [
             f"### {each.resource} ({each.service}): {each.verdict.value}",
-            *(f"- **{why.outcome}** {_plain(why.subject)}: {_plain(why.fact)}  \n  hint: {_plain(why.hint)}"
+            *(f"- **{why.outcome}** {plain(why.subject)}: {plain(why.fact)}  \n  hint: {plain(why.hint)}"
               for why in each.reasons),
-            _table(("proof", "verdict", "age", "RPO", "RTO"), proofs),
-            _table(("duty", "kept", "late", "missed"), slots),
+            table(("proof", "verdict", "age", "RPO", "RTO"), proofs),
+            table(("duty", "kept", "late", "missed"), slots),
         ]  # fmt: skip
     caught, planted = sum(each.caught for each in card.faults), sum(each.planted for each in card.faults)
     lines.append(f"Planted faults: {caught} of {planted} caught.")
@@ -192,15 +192,15 @@ def _proof_page(made: Proof) -> str:
     }
     if made.planted is not None:
         seen = "detected" if made.planted.detected else "**not detected**"
-        facts["planted fault"] = f"{_plain(made.planted.what)}: {seen}"
+        facts["planted fault"] = f"{plain(made.planted.what)}: {seen}"
     parts = [f"## {made.resource}: {in_a_word(made)}", _grid(facts)]
     if made.phases:
-        parts += ["### RTO by phase", _table(("phase", "seconds"), [(p.name, f"{p.seconds:.2f}") for p in made.phases])]
+        parts += ["### RTO by phase", table(("phase", "seconds"), [(p.name, f"{p.seconds:.2f}") for p in made.phases])]
     if made.findings:
-        parts += ["### Findings", *(f"- **{each.check}**: {_plain(each.fact)}  \n  hint: {_plain(each.hint)}"
+        parts += ["### Findings", *(f"- **{each.check}**: {plain(each.fact)}  \n  hint: {plain(each.hint)}"
                                     for each in made.findings[:50])]  # fmt: skip
-    checks = [(each.name, _bold(_outcome(each), each.outcome.value), _plain(each.fact)) for each in made.checks]
-    parts += ["### Checks", _table(("check", "outcome", "fact"), checks)]
+    checks = [(each.name, _bold(_outcome(each), each.outcome.value), plain(each.fact)) for each in made.checks]
+    parts += ["### Checks", table(("check", "outcome", "fact"), checks)]
     if made.leftovers:
         parts += ["### Left over", *(f"- `{each}`" for each in made.leftovers)]
     return "\n\n".join(parts)
@@ -235,14 +235,15 @@ def _bold(text: str, word: str) -> str:
 
 
 def _grid(facts: Mapping[str, str]) -> str:
-    return _table(("", ""), list(facts.items()))
+    return table(("", ""), list(facts.items()))
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text from data on one line of a table; it is not markup."""
     return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "'")

@@ -108,6 +108,7 @@ def _told(home: Home, plan: Plan, made: Approval, shown: tuple[Hazard, ...]) -> 
     from recovery.accepting import words
     from recovery.approval import Admitted, Asked, admitted
     from tasks import approving
+    from tasks.keys import signer
 
     found = approving.consents(home, plan)
     asked = Asked(
@@ -117,6 +118,7 @@ def _told(home: Home, plan: Plan, made: Approval, shown: tuple[Hazard, ...]) -> 
         asked, found.given, found.policy, spent=found.spent or {}, now=home.now(), cancelled=found.cancelled
     )
     enough = isinstance(verdict, Admitted)
+    public = signer(home.folder / "keys", made.who).public_pem.decode()
     return {
         "outcome": "approved" if enough else "waiting",
         "approval": made.id,
@@ -129,6 +131,8 @@ def _told(home: Home, plan: Plan, made: Approval, shown: tuple[Hazard, ...]) -> 
         "by": list(verdict.by) if isinstance(verdict, Admitted) else [],
         "missing": [] if isinstance(verdict, Admitted) else list(verdict.why[:1]),
         "next": f"dr act {plan.digest[:12]}" if enough else f"dr approve {plan.digest[:12]} --as NAME …",
+        "signed": made.model_dump(mode="json"),
+        "public_key": public,
     }
 
 

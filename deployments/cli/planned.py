@@ -20,8 +20,10 @@ SHORT = 12
 def document(plan: Plan, proposal: Mapping[str, Any], consent: Consent, *, since: str | None = None) -> dict[str, Any]:
     """The whole plan: what was proposed, with its ends, limits, rules, who may consent, and the commands to follow."""
     from recovery.accepting import limits_of
+    from recovery.approval import FORM
     from recovery.ruled import rules_of
 
+    people = sorted({*consent.approvers} - {FORM})
     classes = list(dict.fromkeys(each["klass"] for each in proposal.get("hazards", ())))
     live = plan.pinned.get("live") is not False
     act = f"dr act {plan.digest[:SHORT]}" + (f" --outage-since {since}" if since else "")
@@ -39,7 +41,7 @@ def document(plan: Plan, proposal: Mapping[str, Any], consent: Consent, *, since
         "asked_at": plan.model_dump(mode="json")["asked_at"],
         "limits": [{"klass": klass, "limit_seconds": limit} for klass, limit in limits_of(plan).items()],
         "rules": [{"number": each.number, "name": each.name, "law": each.law} for each in rules_of(plan)],
-        "approvals": {"wanted": consent.n_of_m if live else 0, "people": sorted(consent.approvers) if live else []},
+        "approvals": {"wanted": consent.n_of_m if live else 0, "people": people if live else []},
         "next": [*approve, act],
     }
 

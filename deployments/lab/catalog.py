@@ -38,7 +38,7 @@ def render(world: World) -> Path:
         "route53": world.url("aws", "east"),
         "aws_credentials": f"file:{aws.credentials(world)}",
         "probes": {each.pop("name"): each for each in probe.probes(world, source="engine")},
-        "approvers": {name: {"key": mark} for name, mark in people.approvers(world).items()},
+        "approvers": {name: {"key": mark} for name, mark in people.listed(world).items()},
     }
     text = Template(TEMPLATE.read_text()).substitute({name: json.dumps(value) for name, value in values.items()})
     path = world.home / "catalog.yaml"

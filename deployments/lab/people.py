@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from deployments.lab.world import World
+from recovery.approval import FORM
 from tasks import keys
 
 NAMES: Final = ("ann", "bob", "eve")
@@ -18,7 +19,7 @@ NAMES: Final = ("ann", "bob", "eve")
 def make(home: Path) -> None:
     """Make the keys that miss. What is there stays, also when it was rotated."""
     folder = home / "keys"
-    for name in (keys.ENGINE, *NAMES):
+    for name in (keys.ENGINE, *NAMES, FORM):
         if not (folder / f"{name}.ed25519").exists() and not (folder / f"{name}.pub").exists():
             keys.make(folder, name, "engine" if name == keys.ENGINE else "approver")
 
@@ -27,6 +28,15 @@ def approvers(world: World) -> dict[str, str]:
     """Who may approve in this lab: name → fingerprint of the present key. Makes the keys that miss."""
     make(world.home)
     return {card.name: card.fingerprint for card in _cards(world) if card.name in NAMES and not card.retired}
+
+
+def listed(world: World) -> dict[str, str]:
+    """Whom the lab's catalog lists as approvers: its people, and the form of the Prefect UI, which is none."""
+    people = approvers(world)
+    return {
+        **people,
+        **{card.name: card.fingerprint for card in _cards(world) if card.name == FORM and not card.retired},
+    }
 
 
 def publish(world: World) -> None:

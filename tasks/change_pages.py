@@ -1,0 +1,223 @@
+"""A change of roles as pages for a screen: the plan before anybody consents, the result, the timeline. No effects.
+
+Separate from pages.py, which tells of proofs and backups, and from the form, which stores consent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import JsonValue
+
+from recovery.accepting import limits_of
+from recovery.evidence import Record
+from recovery.hazard import Hazard
+from recovery.outcome import Changed
+from recovery.plan import Plan
+from recovery.point import lsn_text
+from recovery.rto import SEGMENTS
+from recovery.ruled import rules_of
+from recovery.shown import Event, ShownStep, events, steps
+from recovery.step import OMITTED, Step
+from tasks.pages import Page, Told, plain, table
+
+SHORT = 12
+
+
+def title_of(plan: Plan) -> str:
+    """The plan in a line."""
+    return f"{plan.runbook} of {plan.service}, {plan.pinned.get('from')} → {plan.pinned.get('to')}"
+
+
+def planned(plan: Plan, shown: Mapping[str, Any], *, people: Sequence[str], wanted: int, form: bool) -> Page:
+    """The plan with its hazards: what whoever consents has to know. `wanted`: how many must consent; `form`: whether
+    the form's own consent is enough."""
+    live = {each["id"] for each in shown.get("steps", ()) if each.get("changes") == "live"}
+    facts = {
+        "digest": f"`{plan.digest}`",
+        "mode": f"{plan.mode.value}, in epoch {plan.epoch}",
+        "limit": ", ".join(f"{klass} {each:g} s" for klass, each in limits_of(plan).items()) or "—",
+        "forecast": plain(shown.get("forecast", {}).get("words", "—")),
+        "rules": "; ".join(f"{each.number} {each.name}" for each in rules_of(plan)),
+    }
+    parts = [
+        f"## {title_of(plan)}",
+        table(("plan", f"`{plan.digest[:SHORT]}`"), list(facts.items())),
+        "### Hazards",
+        _hazards(shown.get("hazards", ())),
+        "### Steps",
+        "Steps on one line go side by side. Bold: changes what users live on.",
+        _groups(plan, shown.get("groups") or [[each.id] for each in plan.steps], live),
+        "### Consent",
+        *_consent(plan, shown.get("hazards", ()), people, wanted, form=form),
+    ]
+    title = f"plan {plan.digest[:SHORT]}: {title_of(plan)}"
+    return Page(key=f"plan-{plan.runbook}-{plan.service}", title=title, markdown="\n\n".join(parts))
+
+
+def asked(plan: Plan, hazards: Sequence[Hazard], why: Sequence[str], *, form: bool) -> str:
+    """What stands above a form's fields."""
+    lines = [f"### {title_of(plan)}", f"Plan `{plan.digest[:SHORT]}`, {plan.mode.value}. Missing: {plain(why[0])}."]
+    lines += [f"- {plain(each)}" for each in why[1:]]
+    if hazards:
+        lines += ["**Hazards**", *(f"- **{plain(each.words)}**: {plain(each.text)}" for each in hazards)]
+    else:
+        lines.append("It has no hazards.")
+    if not form:
+        lines.append("This form counts for nothing by itself: paste signed approvals, or wait for them in the ledger.")
+    lines.append(
+        f"The whole plan is among this run's artifacts. Anywhere: `dr approve {plan.digest[:SHORT]} --as NAME`"
+    )
+    return "\n\n".join(lines)
+
+
+def acted(plan: Plan, changed: Changed, records: Sequence[Record]) -> Told:
+    """What came of a run: its result and its timeline. It held only when it is met."""
+    text = in_a_line(plan, changed)
+    key = f"{plan.runbook}-{plan.service}"
+    return Told(
+        held=changed.outcome == "met",
+        text=text,
+        pages=(
+            Page(key=f"result-{key}", title=text, markdown=_result(plan, changed)),
+            Page(key=f"timeline-{key}", title=f"timeline of {title_of(plan)}", rows=tuple(_timeline(plan, records))),
+        ),
+        documents=(changed.model_dump(mode="json"),),
+    )
+
+
+def in_a_line(plan: Plan, changed: Changed) -> str:
+    """The verdict with its figures; of a run that stands still, why and how to go on."""
+    said = f"{title_of(plan)}: {changed.outcome}"
+    if changed.stopped is not None:
+        where = f"it stands still at {changed.stopped.step}: {changed.stopped.why}"
+        return f"{said}; {where}; go on with digest {plan.digest[:SHORT]}"
+    figures = [f"RTO {_took(changed.rto_seconds)}", f"RPO {_took(changed.rpo_seconds)}", f"lost {_lost(changed)}"]
+    return " · ".join([said, *figures])
+
+
+def _hazards(found: Sequence[Mapping[str, Any]]) -> str:
+    if not found:
+        return "None."
+    return table(("hazard", "what it means"), [(f"**{plain(each['words'])}**", plain(each["text"])) for each in found])
+
+
+def _groups(plan: Plan, groups: Sequence[Sequence[str]], live: set[str]) -> str:
+    known = {step.id: step for step in plan.steps}
+    rows = [(str(number), " · ".join(_step(known[each], plan, live) for each in group))
+            for number, group in enumerate(groups, 1)]  # fmt: skip
+    return table(("", "steps"), rows)
+
+
+def _step(step: Step, plan: Plan, live: set[str]) -> str:
+    why = step.arguments_in(plan.mode).get(OMITTED)
+    if why:
+        return f"~~{step.id}~~ (left out: {plain(str(why))})"
+    on = "" if step.id.endswith(step.resource) else f" {step.resource}"
+    return f"**{step.id}**{on}" if step.id in live else f"{step.id}{on}"
+
+
+def _consent(
+    plan: Plan, hazards: Sequence[Mapping[str, Any]], people: Sequence[str], wanted: int, *, form: bool
+) -> Iterator[str]:
+    if not wanted:
+        yield "It changes nothing live: policy admits it."
+        return
+    classes = list(dict.fromkeys(str(each["klass"]) for each in hazards))
+    accept = "".join(f" --accept {each}" for each in classes)
+    who = ", ".join(people) or "nobody"
+    yield f"{wanted} of {len(people)} must consent: {who}. From any machine:"
+    yield f"```\ndr approve {plan.digest[:SHORT]} --as NAME{accept}\n```"
+    if form:
+        yield (
+            "Or in the form of this run (Resume): decision `approve`, accept "
+            f"`{', '.join(classes) or '(nothing: there are no hazards)'}`. It signs as `prefect-ui`, not as a person."
+        )
+    else:
+        yield "The form of this run (Resume) counts for nothing by itself: paste what `dr approve … --json` wrote."
+
+
+def _result(plan: Plan, changed: Changed) -> str:
+    facts = {
+        "verdict": f"**{changed.outcome}**",
+        "RTO": _took(changed.rto_seconds),
+        "RPO": _took(changed.rpo_seconds),
+        "lost commits": _lost(changed),
+        "served from": f"{changed.target} since {_moment(changed.served_at)}",
+        "outage since": _moment(changed.outage_began_at),
+        "epoch": str(changed.epoch),
+        "by consent of": ", ".join(changed.consent) or "—",
+        "run": f"`{changed.run}`",
+    }
+    if changed.served_at is None:
+        del facts["served from"]
+    parts = [f"## {title_of(plan)}: {changed.outcome}"]
+    if changed.stopped is not None:
+        parts.append(
+            f"**It stands still at {changed.stopped.step}**: {plain(changed.stopped.why)}  \n"
+            f"hint: {plain(changed.stopped.hint)}  \n"
+            f"go on with `dr resume {changed.run[:SHORT]}`, or run this flow again with the digest `{changed.run}`"
+        )
+    parts.append(table(("", ""), list(facts.items())))
+    told = [(name, changed.rto_segments[name]) for name in SEGMENTS if name in changed.rto_segments]
+    if told:
+        rows = [(name, each if isinstance(each, str) else _took(each)) for name, each in told]
+        parts += ["### RTO by segment", table(("segment", "time"), rows)]
+    if changed.rto_steps:
+        rows = [(each.name, _took(each.seconds)) for each in changed.rto_steps]
+        parts += ["### What `act` consists of", table(("step", "time"), rows)]
+    if changed.databases:
+        rows3 = [
+            (each.database, str(each.timeline or "—"), "—" if each.lsn is None else lsn_text(each.lsn),
+             _moment(each.recovered_until))
+            for each in changed.databases
+        ]  # fmt: skip
+        parts += ["### Databases", table(("database", "timeline", "promoted at LSN", "recovered until"), rows3)]
+    if changed.findings:
+        parts += ["### Findings", *(f"- {plain(each)}" for each in changed.findings)]
+    return "\n\n".join(parts)
+
+
+def _timeline(plan: Plan, records: Sequence[Record]) -> Iterator[dict[str, JsonValue]]:
+    """Steps' attempts and everything else that was recorded, by the instant at which it began."""
+    rows = [
+        *(row for each in steps(plan, records) for row in _attempts(each)),
+        *((each.at.isoformat(), _event(each)) for each in events(records)),
+    ]
+    for _, row in sorted(rows, key=lambda each: each[0]):
+        yield row
+
+
+def _attempts(step: ShownStep) -> Iterator[tuple[str, dict[str, JsonValue]]]:
+    for each in step.attempts:
+        number = f" (attempt {each.attempt})" if len(step.attempts) > 1 else ""
+        seconds = None if each.seconds is None else round(each.seconds, 2)
+        row: dict[str, JsonValue] = {"at (UTC)": f"{each.begun_at:%H:%M:%S.%f}"[:-3], "what": f"{step.step}{number}"}
+        yield each.begun_at.isoformat(), {**row, "state": each.state, "seconds": seconds, "fact": each.fact}
+
+
+def _event(each: Event) -> dict[str, JsonValue]:
+    said = each.facts.get("why") or each.facts.get("outcome") or ""
+    return {
+        "at (UTC)": f"{each.at:%H:%M:%S.%f}"[:-3],
+        "what": each.kind,
+        "state": "",
+        "seconds": None,
+        "fact": f"{said} by {each.who}".strip() if each.kind.startswith("order.") else str(said),
+    }
+
+
+def _lost(changed: Changed) -> str:
+    lost = changed.lost_commits
+    if isinstance(lost, int):
+        return f"{lost} commits"
+    return f"unproven until the old data is read: dr losses {changed.run[:SHORT]}"
+
+
+def _took(seconds: float | None) -> str:
+    return "unproven" if seconds is None else f"{seconds:.2f} s"
+
+
+def _moment(at: Any) -> str:
+    return "—" if at is None else f"{at:%Y-%m-%d %H:%M:%S}Z"
