@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 LEDGER_SECONDS = 2.0
 """The patience with the home of the ledger or of leases where there is another place to go to."""
-MIRROR_SECONDS = 1.0
+MIRROR_SECONDS = 1.5
 """The patience with another place: whoever reads the union of all waits for it once."""
 ONLY_SECONDS = 30.0
 """The patience where there is none."""
