@@ -55,8 +55,8 @@ class Said:
 @contextmanager
 def lab(folder: Path) -> Iterator[tuple[World, Home]]:
     """A lab with rows, a full backup and a mark, all of it archived at the recovery site."""
-    world = up(folder, without=frozenset({"aws", "app"}))
     try:
+        world = up(folder, without=frozenset({"aws", "app"}))
         home = open_home(world.home)
         write(world, "before the backup")
         back_up(home)

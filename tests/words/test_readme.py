@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from deployments.lab.world import down
 from recovery.check import Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,10 +41,19 @@ def test_the_commands_of_the_tour_that_need_no_lab_do_what_they_say(tmp_path: Pa
     assert "Traceback" not in ran.stderr
 
 
+def put_down(folder: Path) -> None:
+    """A tour that was cut off leaves its lab up; whoever asked for it ends it."""
+    for each in folder.rglob("lab/world.json"):
+        down(each.parent.parent, wipe=True)
+
+
 @pytest.mark.lab
 def test_the_tour_of_the_lab_does_what_it_says(tmp_path: Path) -> None:
     assert len(LAB) == 1
-    ran = walked("".join(LAB), tmp_path, patience_seconds=220)
+    try:
+        ran = walked("".join(LAB), tmp_path, patience_seconds=220)
+    finally:
+        put_down(tmp_path)
     assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-3000:]
     assert "detected" in ran.stdout
     assert "Traceback" not in ran.stderr
