@@ -55,6 +55,8 @@ class Wanted:
     level: str = "daily"
     timeline: int | None = None
     """The timeline to follow, where a person says so."""
+    site: str | None = None
+    """Where it is restored; None: where the policy of proofs says."""
 
     @property
     def name(self) -> str:
@@ -67,7 +69,7 @@ def plan_proof(home: Home, wanted: Wanted) -> Plan:
     resource = home.resource(wanted.resource)
     if wanted.mutate:
         refuse_unplantable(resource.engine, wanted.mutate)
-    site = home.catalog.proofs[resource.proof].site
+    site = wanted.site or home.catalog.proofs[resource.proof].site
     now = home.now()
     points = _points(home, wanted.resource, site, wanted.timeline)
     target, pinned = _target(points, wanted, window_of(home, resource), now)

@@ -1,4 +1,4 @@
-"""Changing a database's roles: fence, promote, demote, sync, protect, losses. One verb a file."""
+"""Changing a database's roles: fence, promote, demote, sync, protect, losses. One verb a file. And their rehearsal."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ def verbs(stage: Stage) -> Verbs:
     from tasks.postgres.roles.losses import Losses
     from tasks.postgres.roles.promote import Promote
     from tasks.postgres.roles.protect import Protect
+    from tasks.postgres.roles.rehearsing import Discard, Restore
     from tasks.postgres.roles.sync import Sync
     from tasks.postgres.roles.unfence import Unfence
 
@@ -24,4 +25,6 @@ def verbs(stage: Stage) -> Verbs:
         "protect": Protect(stage=stage),
         "sync": Sync(stage=stage),
         "losses": Losses(stage=stage),
+        "restore": Restore(stage=stage),
+        "discard": Discard(stage=stage),
     }

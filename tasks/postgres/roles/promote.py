@@ -27,7 +27,7 @@ from recovery.wal import parse_history
 from tasks.kind import Facts, Scene
 from tasks.postgres.place import history
 from tasks.postgres.reading import Connection, Deadline, first_line, only, reading
-from tasks.postgres.roles import beyond, follow
+from tasks.postgres.roles import beyond, follow, rehearsing
 from tasks.postgres.roles.beyond import Beyond, Replay
 from tasks.postgres.roles.servers import REPLAY_FOLDER, Server, Silent, ask_all, primaries, server, standbys, whys
 from tasks.stage import Stage
@@ -60,6 +60,8 @@ class Promote:
 
     def observe(self, step: Step, scene: Scene) -> Seen:
         """See Verb.observe. Holds when the primary there is ours, with nothing left to do, and it is on record."""
+        if rehearsing.on_scratch(step, scene):
+            return rehearsing.PromoteCopy(stage=self.stage).observe(step, scene)
         said = ask_all(self.stage.members(step.resource, self.stage.target))
         pinned = pinned_of(scene, step.resource)
         open_ = primaries(said)
@@ -76,7 +78,9 @@ class Promote:
 
     def perform(self, move: Move, scene: Scene) -> Facts:
         """See Verb.perform."""
-        _refuse_scratch(move.step, scene)
+        if rehearsing.on_scratch(move.step, scene):
+            return rehearsing.PromoteCopy(stage=self.stage).perform(move, scene)
+        _refuse_rehearsal(scene)
         begun_at, clock = scene.now(), time.monotonic()
         deadline = Deadline(move.step.patience_seconds)
         members = dict(self.stage.members(move.step.resource, self.stage.target))
@@ -145,12 +149,12 @@ class Promote:
         return tuple(name for site in sites for name, _ in self.stage.members(resource, site) if name != member)
 
 
-def _refuse_scratch(step: Step, scene: Scene) -> None:
-    """A drill's promotion is of its scratch: this verb must never open a live standby for it."""
-    if str(scene.arguments(step).get("scratch", "false")).lower() == "true" or scene.plan.pinned.get("live") is False:
+def _refuse_rehearsal(scene: Scene) -> None:
+    """A run that changes nothing live must never open a live standby, whatever its steps say."""
+    if scene.plan.pinned.get("live") is False:
         raise Refused(
             "a drill promotes its restored copy, never the live standby",
-            hint="the live servers were not touched; see the runbook's step",
+            hint="give the step `scratch: true`; the live servers were not touched",
         )
 
 
