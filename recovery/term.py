@@ -112,7 +112,7 @@ def may_run(site: str, *, standby: bool, held: str, known: Term | None, permit: 
         why = f"{known.primary} is the primary of {known.resource} since generation {known.generation}"
         return Hold(why=why, final=True)
     if permit.trusted is not None and (known is None or known.generation <= permit.trusted):
-        return Run(why=f"people signed that it runs unconfirmed in generation {permit.trusted}")
+        return Run(why=f"it may run unconfirmed in generation {permit.trusted}")
     if permit.left_seconds is None or permit.left_seconds <= 0:
         when = "has confirmed yet" if permit.left_seconds is None else "confirms any more"
         return Hold(why=f"nobody {when} that there is no newer primary", final=False)
