@@ -5,10 +5,11 @@ Separate from observed.py, which knows no engine: whoever compares must not be w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from recovery.losses import Losses
 from recovery.outcome import Changed
 from recovery.value import Value, in_utc
 
@@ -38,7 +39,7 @@ def rows(changed: Changed, seen: Mapping[str, Any], *, listed: int | None = None
         ),
         _row(
             "RPO", "s", changed.rpo_seconds, seen["loss_seconds"],
-            "an upper bound of the commits' age; the observer: how far back its missing writes reach",
+            "from what came back to the last probe that passed; the observer: how far back its missing writes reach",
         ),
         _row(
             "lost", "commits", lost, seen["missing_count"],
@@ -57,6 +58,18 @@ def outage_of(changed: Changed, outages: Sequence[Mapping[str, Any]]) -> Mapping
         and (end is None or _instant(each["begin"]) <= end)
     ]
     return max(touching, key=lambda each: float(each["seconds"]), default=None)
+
+
+def unlisted(missing: Iterable[int], lists: Iterable[Losses], *, relation: str = "rows") -> list[int]:
+    """The acknowledged rows that are missing and stand in no list of losses: each of them would be a lie of the list."""
+    listed = {
+        row.row["seq"]
+        for each in lists
+        for lost in each.transactions
+        for row in lost.rows
+        if row.relation.rpartition(".")[2] == relation and row.row and "seq" in row.row
+    }
+    return sorted(set(missing) - listed)
 
 
 def _row(what: str, unit: str, claimed: float | str | None, observed: float | str | None, meaning: str) -> Row:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from deployments.lab.claimed import outage_of, rows
+from deployments.lab.claimed import outage_of, rows, unlisted
+from recovery.losses import Losses, Lost, Row
 from recovery.outcome import Changed
 from recovery.step import Mode
 
@@ -55,3 +56,17 @@ def test_the_outage_is_the_longest_of_those_that_touch_the_change() -> None:
     assert outage_of(changed(), [blip, after]) is None
     assert outage_of(changed(), [outage(9.9, None, 40.0)]) == outage(9.9, None, 40.0)
     assert outage_of(changed(outage_began_at=None, served_at=None), [blip, after]) == after
+
+
+def test_a_missing_row_that_no_list_of_losses_holds_is_told() -> None:
+    def lost(seq: int, relation: str = "postgres.public.rows") -> Lost:
+        row = Row(relation=relation, xid=seq, row={"seq": seq, "payload": "x"})
+        return Lost(xid=seq, lsn=seq, at=at(seq), klass="rows", rows=(row,))
+
+    kept = Losses(
+        resource="orders-db", site="east", system_id="7", timeline=1, from_lsn=1, to_lsn=9,
+        transactions=(lost(5), lost(6), lost(7, "postgres.public.outbox")),
+    )  # fmt: skip
+    assert unlisted([5, 6], [kept]) == []
+    assert unlisted([5, 7, 8], [kept]) == [7, 8]
+    assert unlisted([5], []) == [5]
