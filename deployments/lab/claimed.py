@@ -61,7 +61,7 @@ def outage_of(changed: Changed, outages: Sequence[Mapping[str, Any]]) -> Mapping
 
 
 def unlisted(missing: Iterable[int], lists: Iterable[Losses], *, relation: str = "rows") -> list[int]:
-    """The acknowledged rows that are missing and stand in no list of losses: each of them would be a lie of the list."""
+    """The acknowledged rows that are missing and stand in no list of losses: each would be a lie of the list."""
     listed = {
         row.row["seq"]
         for each in lists
