@@ -99,10 +99,11 @@ def _link_secrets(catalog: JsonValue, folder: Path, own: Path) -> None:
     """A relative reference to a secret counts from the home, which is here the operator's folder."""
     inside = f"file:{folder}/"
     for each in _texts(catalog):
-        if each.startswith(inside) and not (at := folder / each.removeprefix(inside)).exists():
-            at.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            at.unlink(missing_ok=True)
-            at.symlink_to(own.absolute() / each.removeprefix(inside))
+        name = each.removeprefix(inside)
+        if name == each or (folder / name).exists() or not (own / name).exists():
+            continue
+        (folder / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / name).symlink_to(own.absolute() / name)
 
 
 def _texts(value: JsonValue) -> Iterator[str]:

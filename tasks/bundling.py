@@ -23,9 +23,11 @@ from recovery.runbook import Runbook
 from recovery.value import canonical
 from tasks import bundle
 from tasks.bundle import BundleManifest
+from tasks.engine import Act
 from tasks.home import Home
 from tasks.keys import public_pems
 from tasks.observing import changes
+from tasks.pages import Page, Told
 from tasks.runbook_file import Library, library, load_all
 
 SECONDS = 6.0
@@ -85,6 +87,25 @@ def make(home: Home, path: Path) -> Made:
     files["README.md"] = _readme(draft, home).encode()
     made = bundle.write(path, draft, files, sign)
     return Made(path=path, manifest=made, size_bytes=path.stat().st_size, silent=silent, without_page=pageless)
+
+
+def refresh(act: Act, out: str = "") -> Told:
+    """The bundle written anew, as a flow tells of it."""
+    made = make(act.home, (Path(out).expanduser() if out else default_path(act.home)).absolute())
+    text = f"{made.path}: {len(made.manifest.files)} files, signed by {made.manifest.key[:16]}"
+    lines = [
+        f"## {made.manifest.catalog}: offline bundle",
+        f"`{made.path}`, {made.size_bytes / 1e3:.0f} kB, signed by `{made.manifest.key}`.",
+        "Copy it to where people are on call: `dr act DIGEST --glass --bundle FILE` works by it on any machine.",
+        *(f"- silent, so only the catalog's word of it is inside: {each}" for each in made.silent),
+    ]
+    about = {"file": str(made.path), "silent": list(made.silent), **made.manifest.model_dump(mode="json")}
+    return Told(
+        held=True,
+        text=text,
+        pages=(Page(key="bundle", title=text, markdown="\n\n".join(lines)),),
+        documents=({"outcome": "changed", **about},),
+    )
 
 
 def refuse_ledger(catalog: Catalog) -> None:

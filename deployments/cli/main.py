@@ -64,7 +64,7 @@ COMMANDS: dict[str, Row] = {
             "approve": ("approve:approve", "Consent to a plan and its hazards; sign or take back."),
             "act": ("act:act", "Act on an admitted plan."),
             "resume": ("act:resume", "Go on with an unfinished run."),
-            "run": ("run:app", "Pause, resume, cancel, skip, retry, switch, confirm."),
+            "run": ("run:app", "Pause, resume, cancel, skip, retry, switch, confirm, sync."),
             "drill": ("act:drill", "Rehearse the failover on a copy; nothing live."),
             "losses": ("losses:losses", "The commits that a failover gave up."),
             "watch": ("watch:watch", "Watch the probes; with --act fail over by standing consent."),

@@ -1,4 +1,5 @@
-"""`dr run`: orders to a run that is underway, from any terminal or machine, as signed records of a named person."""
+"""`dr run`: orders to a run that is underway, from any terminal or machine, as signed records of a named person;
+and `dr run sync`, which tells Prefect of runs that it did not see."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import typer
 
 from deployments.cli.approve import AcceptOption
 from deployments.cli.output import HomeOption, JsonOption, emit, existing_home
+from deployments.cli.sync import sync
 from recovery.errors import BadInput, Refused
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from recovery.plan import Plan
     from tasks.home import Home
 
-app = typer.Typer(no_args_is_help=True, help="Orders to a run that is underway, signed by a person.")
+app = typer.Typer(no_args_is_help=True, help="Orders to a run that is underway, signed by a person; and sync.")
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Its first hexadecimal digits; see 'dr runs'.")]
 StepArgument = Annotated[str, typer.Argument(metavar="STEP", help="Of the plan; see 'dr show RUN'.")]
@@ -94,6 +96,9 @@ def confirm(
 ) -> None:  # fmt: skip
     """Say that what a person had to do is done."""
     _order("confirm", run, who, home, as_json, step=step, why=why, wait=wait)
+
+
+app.command()(sync)
 
 
 def _order(
