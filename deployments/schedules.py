@@ -21,6 +21,8 @@ LAB_CATALOG = Path(__file__).parent / "lab" / "catalog.yaml"
 SWEEP = Schedule(cron="0 7 * * *")
 SCORECARD = Schedule(cron="30 7 * * *")
 """After the night's backups and proofs: retention spares what these proved, and the scorecard counts them."""
+BUNDLE = Schedule(cron="45 7 * * *")
+"""Daily: one older than a week is refused."""
 DRILL = Schedule(cron="0 9 1 * *")
 """The full drill, where the catalog has no drill that runs the runbook `drill`: monthly."""
 CHANGES = {
@@ -85,6 +87,14 @@ def derive(catalog: Catalog) -> dict[str, Any]:
                 "flows.scorecard.scorecard",
                 {},
                 [_slot(SCORECARD, "daily")],
+            ),
+            _deployment(
+                catalog,
+                "bundle",
+                "Write the signed offline bundle anew, for break glass.",
+                "flows.bundle.bundle",
+                {},
+                [_slot(BUNDLE, "daily")],
             ),
             _deployment(
                 catalog,
