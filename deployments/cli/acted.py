@@ -28,7 +28,8 @@ def drawn(changed: Changed) -> RenderableType:
     about = f"[dim]run {changed.run[:12]}, {changed.mode.value}, epoch {changed.epoch}[/]"
     parts: list[RenderableType] = [f"{title}: {word(changed.outcome)}   {about}"]
     if changed.stopped is not None:
-        stopped = Text(f"  it stands still at {changed.stopped.step}: {changed.stopped.why}", style="bold red")
+        where = "is" if changed.stopped.why.startswith("paused") else f"stands still at {changed.stopped.step}:"
+        stopped = Text(f"  it {where} {changed.stopped.why}", style="bold red")
         stopped.append(f"\n  hint: {changed.stopped.hint}", style="cyan")
         stopped.append(f"\n  go on with: dr resume {changed.run[:12]}", style="cyan")
         parts.append(stopped)

@@ -110,7 +110,8 @@ def _drawn(kept: Sequence[Kept]) -> RenderableType:
     for each in kept:
         listed = each.losses
         classes = ", ".join(f"{count} {klass}" for klass, count in sorted(listed.by_class().items())) or "none"
-        title = f"{listed.resource}: {listed.count} commits lost, only {listed.site} had them"
+        lost = f"{listed.count} commit{'s' if listed.count != 1 else ''} lost, only {listed.site} had them"
+        title = f"{listed.resource}: {lost if listed.count else 'no commit of users was lost'}"
         parts += [Text(title, style="bold"), Text(f"  transactions beyond the promotion: {classes}", style="dim")]
         parts += [_table(each)] if listed.count else []
         parts += [Text(f"  rows of {name} are not in the list: {why}", "yellow") for name, why in listed.unread.items()]

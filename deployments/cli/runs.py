@@ -263,10 +263,20 @@ def _orders(events: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
     from deployments.cli.words import moment
 
     return [
-        Text(f"  {moment(each['at'])} {each['kind']} by {each['who']}: {_brief(each['facts'])}", style="yellow")
+        Text(f"  {moment(each['at'])} {each['kind']} by {_by(each)}: {_about(each)}".rstrip(": "), style="yellow")
         for each in events
         if each["kind"] not in ("run.begun", "run.ended", *SAID)
     ]
+
+
+def _by(event: Mapping[str, Any]) -> str:
+    """Who gave an order, not who took it in; of other records who wrote them."""
+    return str(event["facts"].get("who") or event["who"])
+
+
+def _about(event: Mapping[str, Any]) -> str:
+    """What an order or another event is about, without the numbers of documents."""
+    return _brief({name: each for name, each in event["facts"].items() if name not in ("who", "by", "order", "with")})
 
 
 def _said(said: Mapping[str, Any] | None) -> list[RenderableType]:

@@ -20,7 +20,7 @@ from recovery.observation import Observation
 from recovery.runbook import Runbook
 from recovery.step import Step
 from recovery.verb import VERBS
-from tasks import catalog_file, changing, keys, kinds, runbook_file
+from tasks import acting, catalog_file, changing, keys, kinds, runbook_file
 from tasks.kind import Facts, Scene, Verb
 from tasks.runbook_file import Library
 from tests.thought import failover_scene
@@ -81,6 +81,7 @@ class House:
         self.seen: dict[str, Any] = {}
         self.hands = Hands()
         monkeypatch.setattr(changing, "observe", self.observe)
+        monkeypatch.setattr(acting, "observe", self.observe)
         monkeypatch.setattr("tasks.observing.observe", self.observe)
         monkeypatch.setattr(kinds, "verbs", self.verbs)
         monkeypatch.setattr("tasks.catalog_file.load", cache(catalog_file.load))  # read once a home, not once a line

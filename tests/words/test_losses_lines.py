@@ -42,7 +42,7 @@ def test_what_was_lost_is_listed_and_exported_once(house: House, tmp_path: Path)
     assert [each["xid"] for each in told["databases"][0]["transactions"]] == [7], "the heartbeat is no commit of users"
     assert told["databases"][0]["classes"] == {"rows": 1, "heartbeat": 1}
     shown = house.people("losses", run[:8])
-    for words in ("1 commits lost, only east had them", "1 insert shop.public.orders", "its file is gone", "0/1000"):
+    for words in ("1 commit lost, only east had them", "1 insert shop.public.orders", "its file is gone", "0/1000"):
         assert words in shown
     file = tmp_path / "lost.json"
     assert house.dr("losses", run, "--export", str(file))["file"] == str(file)
