@@ -76,7 +76,9 @@ class Persistence:
         try:
             Retrying(
                 stop=stop_after_delay(self.patience_seconds),
-                wait=wait_random_exponential(multiplier=0.2, max=5),
+                wait=wait_random_exponential(
+                    multiplier=min(0.2, self.patience_seconds / 20), max=min(5, self.patience_seconds / 4)
+                ),
                 retry=retry_if_exception(_passes),
                 reraise=True,
             )(once)

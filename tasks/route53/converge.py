@@ -17,6 +17,7 @@ from recovery.doors import DnsName
 from recovery.drive import Move, Seen, Truth
 from recovery.errors import DrError, Failed, Unproven
 from recovery.step import Step
+from recovery.value import rfc3339
 from tasks.kind import Facts, Scene
 from tasks.resolving import Resolved
 from tasks.route53.asking import ask, ask_all, name_of, said, words
@@ -169,8 +170,8 @@ def told(
         "tail_seconds": tail,
         "promise_seconds": promise,
         "kept": tail <= promise,
-        "since": since.isoformat(),
-        "at": min(at, since + timedelta(seconds=tail)).isoformat(),
+        "since": rfc3339(since),
+        "at": rfc3339(min(at, since + timedelta(seconds=tail))),
     }
 
 

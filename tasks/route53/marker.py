@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from recovery.doors import HealthCheck
 from recovery.errors import BadInput, Failed
-from recovery.value import canonical
+from recovery.value import canonical, rfc3339
 from tasks.kind import Facts
 from tasks.route53.errand import Errand
 from tasks.store import AlreadyThere
@@ -49,7 +49,7 @@ def place(check: HealthCheck) -> tuple[str, str]:
 
 def _put(errand: Errand, check: HealthCheck) -> None:
     bucket, key = place(check)
-    said = {"run": errand.run, "name": errand.dns.name, "goes_to": errand.site, "at": errand.now().isoformat()}
+    said = {"run": errand.run, "name": errand.dns.name, "goes_to": errand.site, "at": rfc3339(errand.now())}
     try:
         errand.home.store(check.site, bucket, patience_seconds=PATIENCE_SECONDS).put(key, canonical({**said}))
     except AlreadyThere:

@@ -18,6 +18,7 @@ from recovery.drive import Move, Seen, Truth
 from recovery.errors import BadInput, DrError, Failed, Refused
 from recovery.rules import RULES, may_redirect
 from recovery.step import Mode, Step
+from recovery.value import rfc3339
 from recovery.verb import VERBS, ways
 from recovery.zone_edit import WHOLE
 from tasks.kind import Facts, Scene
@@ -105,7 +106,7 @@ class Redirect:
         say that nothing of ours keeps it there."""
         word, _ = _looked(errand.dns, errand.site)
         if word == "new":
-            now = errand.now().isoformat()
+            now = rfc3339(errand.now())
             return {"by": "already", "site": errand.site, "at": now, "acted_at": now, "seconds": 0.0, **_told(not_by)}
         raise _joined(errand, not_by)
 
@@ -127,8 +128,8 @@ def _went(errand: Errand, way: str, deadline: float, last: bool) -> Facts:
     return {
         "by": way,
         "site": errand.site,
-        "acted_at": acted_at.isoformat(),
-        "at": at.isoformat(),
+        "acted_at": rfc3339(acted_at),
+        "at": rfc3339(at),
         "seconds": round(time.monotonic() - begin, 3),
         **({"silent_servers": silent} if silent else {}),
         **did,

@@ -215,5 +215,5 @@ def step(verb: Literal["redirect", "converge", "drain", "fence"], resource: str 
     words = {key: more.pop(key) for key in ("site", "by", "shift", "patience") if key in more}
     if verb in ("redirect", "converge"):
         words.setdefault("site", "west")
-    more.setdefault("patience_seconds", 3.0)
+    more.setdefault("patience_seconds", 20.0)
     return Step(id=more.pop("id", verb), verb=verb, resource=resource, arguments=words, **more)

@@ -100,7 +100,7 @@ def test_the_pools_lifetime_counts_from_the_redirect(tmp_path: Path) -> None:
     run.results["redirect"] = {"at": (datetime.now(UTC) - timedelta(minutes=9, seconds=59.7)).isoformat()}
     facts: Facts = run.perform("drain")
     assert facts["by"] == "lifetime"
-    assert 0.2 < float(str(facts["seconds"])) < 1.5
+    assert 0.2 < float(str(facts["seconds"])) < 10
 
 
 @pytest.mark.parametrize("patience", ["soon", "10 min"])

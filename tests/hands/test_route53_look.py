@@ -30,7 +30,7 @@ def silent(tmp_path: Path) -> Iterator[dict[str, str]]:
     """A control plane that takes connections and says nothing."""
     told = tmp_path / "aws.json"
     told.write_text(json.dumps({"access_key_id": "anybody", "secret_access_key": "anything"}))
-    with bare(lambda link: link.recv(1) and time.sleep(4)) as hung:
+    with bare(lambda link: link.recv(1) and time.sleep(20)) as hung:
         yield {"endpoint_url": f"http://{hung}", "credentials": f"file:{told}"}
 
 
@@ -59,7 +59,7 @@ def test_without_route53_the_ttl_comes_from_a_name_server_and_the_rest_stays_unk
             dead.manner = "silent"
             begin = time.monotonic()
             seen = look.dns(home(tmp_path, server.where, dead.where, route53=route53), "app")
-            assert time.monotonic() - begin < 2.5
+            assert time.monotonic() - begin < 6
         assert seen == DnsSeen(ttl_seconds=42, checks={"east-answers": "unknown"}, sites=None)
 
 

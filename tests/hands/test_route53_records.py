@@ -290,7 +290,7 @@ def test_the_change_is_waited_for_until_it_is_in_sync(moved: tuple[Plane, Play])
     plane.pending = 3
     facts = run.perform("redirect")
     assert plane.calls == ["list", "change", "get", "get", "get", "get"]
-    assert 0 < float(str(facts["insync_seconds"])) < 2
+    assert 0 < float(str(facts["insync_seconds"])) < 20
     assert facts["change"] == "/change/C1"
 
 
@@ -330,8 +330,8 @@ def test_a_refusal_of_route53_is_told_and_asked_for_once(
 
 
 def test_a_control_plane_that_hangs_or_is_gone_is_not_waited_for(tmp_path: Path, credentials: str) -> None:
-    with name_server(lambda _name: [EAST]) as server, bare(lambda link: link.recv(1) and time.sleep(5)) as hung:
-        for url, most_seconds in ((f"http://{hung}", 3.5), (f"http://127.0.0.1:{closed_port()}", 1.5)):
+    with name_server(lambda _name: [EAST]) as server, bare(lambda link: link.recv(1) and time.sleep(30)) as hung:
+        for url, most_seconds in ((f"http://{hung}", 10), (f"http://127.0.0.1:{closed_port()}", 10)):
             route53 = {"endpoint_url": url, "credentials": credentials}
             run = play(tmp_path, server.where, "Z0EXAMPLE", "weights", route53=route53)
             begin = time.monotonic()
