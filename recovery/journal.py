@@ -20,6 +20,8 @@ BEGUN, ENDED, FAILED = "step.begun", "step.ended", "step.failed"
 PAUSED, RESUMED, CANCELLED = "order.paused", "order.resumed", "order.cancelled"
 SKIPPED, RETRIED, UNGRACEFUL = "order.skipped", "order.retried", "order.ungraceful"
 CONFIRMED = "order.confirmed"
+STEP_UNDONE, STEP_KEPT = "step.undone", "step.kept"
+"""After a cancellation: what a step had changed was given back {step, why}, or it stays so {step, kept}."""
 RUN_BEGUN, RUN_ENDED = "run.begun", "run.ended"
 
 

@@ -5,7 +5,7 @@ Separate from the proof's document, which speaks of a restored copy: here a serv
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from recovery.check import Verdict
 from recovery.drive import Halt
 from recovery.evidence import Record
-from recovery.journal import BEGUN, ENDED, history, results
+from recovery.journal import BEGUN, ENDED, STEP_KEPT, STEP_UNDONE, history, results
 from recovery.measure import Phase
 from recovery.objective import Objective
 from recovery.plan import Plan
@@ -78,7 +78,7 @@ def changed(plan: Plan, records: Sequence[Record], objectives: Mapping[str, Obje
     databases = tuple(_promoted(plan, records, found, measured.begin, mode))
     worst = [each.rpo_seconds for each in databases]
     rpo = None if not worst or None in worst else max(each for each in worst if each is not None)
-    findings = tuple(_findings(measured, objectives, databases))
+    findings = (*_findings(measured, objectives, databases), *_given_back(records))
     return Changed(
         run=plan.run,
         runbook=plan.runbook,
@@ -170,6 +170,16 @@ def _findings(measured: Rto, objectives: Mapping[str, Objective], databases: Seq
         elif each.rpo_seconds > objective.rpo.total_seconds():
             said.append(f"RPO of {each.database} is {each.rpo_seconds:.1f} s of {objective.rpo.total_seconds():g} s")
     return said
+
+
+def _given_back(records: Sequence[Record]) -> Iterator[str]:
+    """What a cancelled run gave back, and what stays as it is, in words; each once."""
+    said = [
+        str(record.facts.get("kept" if record.kind == STEP_KEPT else "why") or "")
+        for record in records
+        if record.kind in (STEP_KEPT, STEP_UNDONE)
+    ]
+    yield from (each for each in dict.fromkeys(said) if each)
 
 
 def _outcome(

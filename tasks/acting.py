@@ -21,7 +21,7 @@ from recovery.evidence import Record
 from recovery.failover import asked_of, lease_of, make, rpo_seconds
 from recovery.hazard import Acceptance, Hazard
 from recovery.hazards import DEGRADED, hazards
-from recovery.journal import ENDED, RUN_BEGUN, generation, history, outcome
+from recovery.journal import ENDED, RUN_BEGUN, STEP_KEPT, STEP_UNDONE, generation, history, outcome, results
 from recovery.objective import Objective
 from recovery.outcome import Changed, changed, step_seconds
 from recovery.plan import Plan
@@ -148,15 +148,31 @@ class Running:
                 take_in=take_in,
             )
             ended = loop.run()
-        told = history(journal.records())
-        for step in self.plan.steps if told.cancelled else ():
-            if told.of(step.id).begun and kinds.undo(stage, step):
-                journal.append("step.undone", step.resource, facts={"step": step.id}, end=self.home.now())
+        if history(journal.records()).cancelled:
+            self.give_back(stage, journal)
         match ended:
             case Finish():
                 return None
             case Halt() as halt:
                 return halt
+
+    def give_back(self, stage: Stage, journal: Journal) -> None:
+        """A cancelled run leaves users served as before it, where that can be; each thing undone or kept is on record.
+        Raises Failed where it could not be done yet: the run is open until acting again has done it."""
+        told, found = history(journal.records()), results(journal.records())
+        troubles: list[DrError] = []
+        for step in reversed([each for each in self.plan.steps if told.of(each.id).begun]):
+            result = found.get(step.id)
+            try:
+                facts = kinds.undo(stage, step, told, result if isinstance(result, dict) else {})
+            except DrError as trouble:
+                troubles.append(trouble)
+                continue
+            if facts:
+                kind = STEP_KEPT if "kept" in facts else STEP_UNDONE
+                journal.append(kind, step.resource, facts={"step": step.id, **facts}, end=self.home.now())
+        if troubles:
+            raise troubles[-1]  # the earliest step's: the fence before the side effects
 
     def hazards_now(self, mode: Mode) -> tuple[Hazard, ...]:
         """The hazards of a variant as the world is now: what a switch to it in mid-run has to accept."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from recovery.drive import History
 from recovery.step import Step
-from tasks.kind import Verbs
+from tasks.kind import Facts, Verbs
 from tasks.stage import Outcome, Stage
 
 
@@ -23,8 +24,20 @@ def verbs(stage: Stage) -> Verbs:
     return {**roles.verbs(ground), **route53.verbs(ground), **service.verbs(ground)}
 
 
-def undo(stage: Stage, step: Step) -> bool:
-    """Take back what a step of a cancelled run holds users up with; whether there was anything. Raises DrError."""
-    from tasks.postgres.roles import demote
+def undo(stage: Stage, step: Step, told: History, result: Facts) -> Facts:
+    """Take back what a begun step of a cancelled run holds users up with, as long as nothing was promoted. Gives what
+    was done, `kept` with why where it stays, or nothing. `result`: what the step's end recorded. Raises DrError."""
+    from tasks.observing import changes
+    from tasks.postgres.roles import giving_back
+    from tasks.service import effects
 
-    return step.verb == "demote" and demote.undo(stage, step.resource)
+    if not stage.live:
+        return {}
+    match step.verb:
+        case "fence" | "demote":
+            changed = any(each.epoch > stage.plan.epoch for each in changes(stage.home, stage.plan.service))
+            return giving_back.give_back(stage, step.resource, told, changed=changed)
+        case "quarantine":
+            return {} if giving_back.promoting(stage.plan, told) else effects.undo(stage, result)
+        case _:
+            return {}

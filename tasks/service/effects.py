@@ -56,19 +56,31 @@ class Park:
         return holds(_words(found)) if found.parked is self.parked else absent(_words(found))
 
     def perform(self, move: Move, scene: Scene) -> Facts:
-        """Tells the site, and asks it again. Facts: `site`, `parked`, `waiting`, `sent`."""
+        """Tells the site, and asks it again. Facts: `site`, `before` (parked before), `parked`, `waiting`, `sent`."""
         site = site_of(move.step, scene, self.stage)
         if scratch(move.step, scene):
             return {"scratch": True, "why": "the copy has no network and no archive: nothing of it can go out"}
         url = self.stage.service.side_effects.get(site)
         if url is None:
             return {**NOT_CONFIGURED, "site": site, "why": f"the catalog names no side_effects of {site}"}
+        before = _asked("GET", url)
         _asked("PUT", url, {"parked": self.parked})
         found = _asked("GET", url)
         if found.parked is not self.parked:
             hint = "see the log of what sends mail, webhooks and jobs there"
             raise Failed(f"{site} was told, but its side effects are {_words(found)}", hint=hint)
-        return {"site": site, **found.model_dump(mode="json", exclude_none=True)}
+        return {"site": site, "before": before.parked, **found.model_dump(mode="json", exclude_none=True)}
+
+
+def undo(stage: Stage, result: Facts) -> Facts:
+    """Side effects of a site that this run parked, and that never took over, go out again; those that were parked
+    before it stay so. Raises Failed when the site is silent."""
+    site = str(result.get("site", ""))
+    url = stage.service.side_effects.get(site)
+    if url is None or result.get("before") is not False or result.get("parked") is not True:
+        return {}
+    _asked("PUT", url, {"parked": False})
+    return {"site": site, "parked": False, "why": f"side effects of {site} go out again, as before the run"}
 
 
 def _words(found: SideEffects) -> str:
