@@ -147,6 +147,7 @@ def test_a_backup_goes_through_a_storm_of_503(troubled: Lab, tmp_path: Path):
     proves(home)
 
 
+@pytest.mark.slow
 def test_an_endless_storm_is_told_within_the_patience_with_a_hint(troubled: Lab, tmp_path: Path):
     world, home = troubled
     real = world.s3("west").endpoint_url
@@ -159,7 +160,7 @@ def test_an_endless_storm_is_told_within_the_patience_with_a_hint(troubled: Lab,
     assert said.seconds < 40, said
 
 
-@pytest.mark.parametrize("how", ["slow", pytest.param("cut", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("how", ["delayed", pytest.param("cut", marks=pytest.mark.slow)])
 def test_connections_that_are_slow_or_cut_again_and_again_do_not_fail_a_proof(troubled: Lab, how: str):
     world, home = troubled
     door = "engine-west:s3"
@@ -170,7 +171,7 @@ def test_connections_that_are_slow_or_cut_again_and_again_do_not_fail_a_proof(tr
             control.change(world.control, {door: both("reset")})
             control.change(world.control, {door: FINE})
 
-    with weather(world, door, both("pass", 40.0) if how == "slow" else FINE):
+    with weather(world, door, both("pass", 40.0) if how == "delayed" else FINE):
         cutter = threading.Thread(target=cut)
         if how == "cut":
             cutter.start()
@@ -250,6 +251,7 @@ def test_a_damaged_marker_is_a_finding_and_the_other_backups_stay_in_use(trouble
     assert "20990101T000000Z-full/backup.json" in said.out
 
 
+@pytest.mark.slow
 def test_another_home_that_shares_the_ledger_takes_over_and_says_where_the_scratch_lies(troubled: Lab, tmp_path: Path):
     _, home = troubled
     other = another_home(home, tmp_path / "home")
