@@ -18,10 +18,11 @@ from pydantic import Field, JsonValue
 from recovery.approval import FORM, ConsentPolicy
 from recovery.drive import History
 from recovery.evidence import Record, Signature
+from recovery.guards import NEVER, rule_of_skip, skip_hazards
 from recovery.hazard import Acceptance, Hazard, uncovered
 from recovery.plan import Plan
 from recovery.rules import RULES
-from recovery.step import OMITTED, Mode, Name, Step
+from recovery.step import Mode, Name
 from recovery.value import Instant, Value, canonical, sha256_of
 
 
@@ -130,30 +131,6 @@ class Waiting:
 
 Answer = Taken | NotTaken | Waiting
 
-_GUARDS: dict[str, tuple[str, int, str]] = {
-    "fence": ("split-brain", 1, "the old primary is not fenced: two primaries are possible"),
-    "demote": ("data-loss-unknown", 13, "the old primary is not demoted at an equal LSN: commits may be lost"),
-    "validate": ("unvalidated", 3, "nothing proves that the recovered service works"),
-    "probe": ("unvalidated", 3, "nothing proves that the site serves"),
-    "quarantine": ("side-effects", 10, "side effects are not parked: mail and jobs may go out twice"),
-    "protect": ("unprotected", 9, "the new primary is neither archived nor backed up"),
-    "losses": ("losses-unlisted", 12, "the commits that the old data alone holds are not exported"),
-    "declare": ("undeclared", 14, "no quorum confirms the disaster"),
-}
-"""Verb → the hazard of skipping it: class, rule, and what it means."""
-_NEVER = {"approve": 14, "promote": 2}
-"""Verbs that nobody may skip, by rule."""
-
-
-def skip_hazards(step: Step, mode: Mode) -> tuple[Hazard, ...]:
-    """The hazards of skipping that step in that variant. Scratch guards nothing."""
-    arguments = step.arguments_in(mode)
-    if step.verb not in _GUARDS or arguments.get("scratch") is True or OMITTED in arguments:
-        return ()
-    klass, number, text = _GUARDS[step.verb]
-    words = f"{step.id} is skipped ({RULES[number].cited}): {text}"
-    return (Hazard(id=f"{klass}-{step.id}"[:63], klass=klass, text=words),)
-
 
 def decide(
     said: Said,
@@ -227,8 +204,8 @@ def _senseless(order: Order, plan: Plan, past: History) -> NotTaken | None:
         step = next((each for each in plan.steps if each.id == order.step), None)
         if step is None:
             return NotTaken(why=f"the plan has no step {order.step or '(none was named)'}")
-        if order.word is Word.SKIP and changes_live(plan) and step.verb in _NEVER:
-            number = _NEVER[step.verb]
+        if order.word is Word.SKIP and changes_live(plan) and step.verb in NEVER:
+            number = NEVER[step.verb]
             return NotTaken(why=f"{step.id} cannot be skipped: {RULES[number].law}", rule=RULES[number].cited)
         if order.word is Word.CONFIRM and step.verb != "person":
             return NotTaken(why=f"{step.id} is no step of a person: its postcondition is looked up in the world")
@@ -271,10 +248,7 @@ def _consenting(orders: Sequence[Order], found: Sequence[Hazard], rights: Rights
 
 
 def _rule(order: Order, plan: Plan) -> str:
-    if order.word is not Word.SKIP or order.step is None:
-        return ""
-    guard = _GUARDS.get(plan.step(order.step).verb)
-    return RULES[guard[1]].cited if guard is not None else ""
+    return rule_of_skip(plan.step(order.step)) if order.word is Word.SKIP and order.step is not None else ""
 
 
 def _taken(order: Order, by: tuple[str, ...], rule: str = "", also: tuple[str, ...] = ()) -> Taken:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import Literal, TypeVar
+from typing import Literal
 
 from recovery import accepting
 from recovery.admission import Consents
@@ -32,14 +32,12 @@ from recovery.plan import Plan
 from recovery.step import Mode
 from recovery.value import Instant, Value, canonical, rfc3339, sha256_of
 from tasks import signatures
-from tasks.endorsements import publish
 from tasks.home import Home
 from tasks.journal import Journal
 from tasks.keys import signer
 from tasks.ledger import Ledger
+from tasks.signed import keep_signed, read_as, verified
 from tasks.store import AlreadyThere
-
-V = TypeVar("V", bound=Value)
 
 
 class Cancellation(Value):
@@ -108,7 +106,7 @@ def approve(
         expires_at=now + lasts,
     )
     made = draft.model_copy(update={"signature": sign(draft.signed_bytes())})
-    _keep(home.ledger(), approval_key(made), made, sign)
+    keep_signed(home.ledger(), approval_key(made), made, sign)
     return made
 
 
@@ -124,7 +122,7 @@ def approve_standing(home: Home, name: str, *, who: str) -> StandingApproval:
     mine = sign(draft.signed_bytes())
     others = [each for each in draft.signatures if each.who != who]
     made = draft.model_copy(update={"signatures": (*others, mine)})
-    _keep(home.ledger(), standing_key(made), made, sign)
+    keep_signed(home.ledger(), standing_key(made), made, sign)
     return made
 
 
@@ -163,7 +161,7 @@ def cancel(home: Home, named: str, *, who: str) -> Approval | StandingApproval:
         )
     draft = Cancellation(approval=found.id, who=who, at=home.now())
     made = draft.model_copy(update={"signature": sign(draft.signed_bytes())})
-    _keep(ledger, f"cancelled/{found.id}/{sha256_of(made)[:16]}.json", made, sign)
+    keep_signed(ledger, f"cancelled/{found.id}/{sha256_of(made)[:16]}.json", made, sign)
     return found
 
 
@@ -186,7 +184,7 @@ def consents(home: Home, plan: Plan) -> Consents:
     ledger = home.ledger()
     given, troubles = [], []
     for key in ledger.list(f"approvals/{plan.digest}/"):
-        found = _read(ledger, key, Approval)
+        found = read_as(ledger, key, Approval)
         if isinstance(found, str):
             troubles.append(found)
             continue
@@ -215,7 +213,7 @@ def standing(home: Home, service: str) -> tuple[tuple[GivenStanding, ...], tuple
     troubles: list[str] = []
     keys = tuple(ledger.list(f"standing/{service}/"))
     for key in keys:
-        read = _read(ledger, key, StandingApproval)
+        read = read_as(ledger, key, StandingApproval)
         if isinstance(read, str):
             troubles.append(read)
             continue
@@ -235,7 +233,7 @@ def cancelled(home: Home, ids: Iterable[str]) -> tuple[frozenset[str], tuple[str
     gone, doubts = set(), []
     for each in ids:
         for key in ledger.list(f"cancelled/{each}/"):
-            found = _read(ledger, key, Cancellation)
+            found = read_as(ledger, key, Cancellation)
             if isinstance(found, str):
                 doubts.append(found)
             elif (
@@ -261,36 +259,6 @@ def refused(home: Home, digest: str, missing: Missing | Sequence[str], *, subjec
     return run
 
 
-def verified(ledger: Ledger, body: bytes, signed: Signature) -> bool:
-    """Whether the signature is of these bytes by the key that it names, as the ledger holds it."""
-    pem = ledger.get(f"keys/{signed.key}.pem")
-    try:
-        return pem is not None and signatures.valid(body, signed, pem)
-    except BadInput:  # what lies there is no key: nothing is signed by it
-        return False
-
-
-def keep_signed(ledger: Ledger, key: str, document: Value, sign: signatures.Signer) -> None:
-    """Store a signed document, its public key first. Writing the same again is fine."""
-    _keep(ledger, key, document, sign)
-
-
-def _keep(ledger: Ledger, key: str, document: Value, sign: signatures.Signer) -> None:
-    publish(ledger, sign.public_pem)
-    try:
-        ledger.put(key, canonical(document))
-    except AlreadyThere:
-        return
-
-
-def _read(ledger: Ledger, key: str, sort: type[V]) -> V | str:
-    """A stored document, or in words that it cannot be read: it then counts for nothing, and is told."""
-    try:
-        return sort.model_validate_json(ledger.get(key) or b"")
-    except ValueError:
-        return f"the document {key} cannot be read and counts for nothing"
-
-
 def _spent(ledger: Ledger, approval: str) -> str | None:
     body = ledger.get(f"spent/{approval}.json")
     if body is None:
@@ -305,8 +273,8 @@ def _named(ledger: Ledger, prefix: str) -> Approval | StandingApproval:
     if len(prefix) < 8:
         raise BadInput(f"{prefix!r} is too short for an approval", hint="write at least 8 digits, see 'dr show PLAN'")
     found: dict[str, Approval | StandingApproval] = {}
-    approvals = (_read(ledger, key, Approval) for key in ledger.list("approvals/"))
-    in_advance = (_read(ledger, key, StandingApproval) for key in ledger.list("standing/"))
+    approvals = (read_as(ledger, key, Approval) for key in ledger.list("approvals/"))
+    in_advance = (read_as(ledger, key, StandingApproval) for key in ledger.list("standing/"))
     for read in (*approvals, *in_advance):
         if not isinstance(read, str) and read.id.startswith(prefix):
             found[read.id] = read

@@ -36,6 +36,7 @@ from tasks.journal import read_records
 from tasks.observing import observe
 from tasks.pages import Page, Told
 from tasks.signatures import fingerprint
+from tasks.signed import verified
 from tasks.store import AlreadyThere
 
 LASTS = timedelta(hours=1)
@@ -187,7 +188,7 @@ class Case:
             )
         if pem is not None and fingerprint(pem) == signed.key:
             publish(ledger, pem)
-        if not approving.verified(ledger, document.signed_bytes(), signed):
+        if not verified(ledger, document.signed_bytes(), signed):
             raise BadInput(
                 f"the approval of {who} carries no valid signature",
                 hint="paste the whole document that 'dr approve --json' wrote, unchanged",

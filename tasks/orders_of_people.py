@@ -28,6 +28,7 @@ from tasks.journal import Journal
 from tasks.keys import ENGINE, engine_fingerprints, signer
 from tasks.ledger import Ledger
 from tasks.ledger_mirrored import silent_of
+from tasks.signed import keep_signed, verified
 
 EVERY_SECONDS = 0.5
 AGAIN_SECONDS = 2.0
@@ -78,7 +79,7 @@ def draft(
 def hand_in(home: Home, order: Order) -> None:
     """Store a signed order for whoever drives the run, now or later."""
     sign = _signer(home, None if order.who == ENGINE else order.who)
-    approving.keep_signed(home.ledger(), order_key(order), order, sign)
+    keep_signed(home.ledger(), order_key(order), order, sign)
 
 
 def _signer(home: Home, who: str | None) -> signatures.Signer:
@@ -121,7 +122,7 @@ def _said(ledger: Ledger, key: str, body: bytes) -> Said | str:
     except ValueError:
         return f"the document {key} is no order of a known schema"
     signed = order.signature
-    return Said(order=order, valid=signed is not None and approving.verified(ledger, order.signed_bytes(), signed))
+    return Said(order=order, valid=signed is not None and verified(ledger, order.signed_bytes(), signed))
 
 
 @contextmanager

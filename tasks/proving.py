@@ -20,15 +20,12 @@ from recovery.choose import Target
 from recovery.drive import Halt
 from recovery.errors import BadInput, DrError, Failed, NoPoint, Unproven
 from recovery.evidence import Record
-from recovery.journal import RUN_BEGUN
 from recovery.mark import Mark
 from recovery.plan import Plan
-from recovery.proof import Proof, not_made, proof
-from recovery.value import rfc3339, sha256_of
+from recovery.proof import Proof, proof
 from tasks.engine import Act, Said
 from tasks.home import Home
 from tasks.host import host_of
-from tasks.journal import Journal
 from tasks.keeping import engine_at, refuse_unplantable, vouched
 from tasks.kind import Verbs
 from tasks.postgres import looking, mark, restoring
@@ -36,6 +33,7 @@ from tasks.postgres.faults import catalogue
 from tasks.postgres.ground import Ground
 from tasks.postgres.looking import Points
 from tasks.postgres.planting import Plant
+from tasks.unbegun import not_begun
 
 Sort = Literal["mark", "latest", "time", "random"]
 LOOK_SECONDS = 6.0
@@ -99,33 +97,14 @@ def prove(act: Act, wanted: Wanted) -> Proof:
     except (NoPoint, Unproven) as trouble:
         if wanted.at is not None:
             raise
-        return _not_begun(act.home, wanted, trouble)
+        return not_begun(act.home, wanted, trouble)
     except Failed as trouble:
         try:
-            _not_begun(act.home, wanted, trouble)
+            not_begun(act.home, wanted, trouble)
         except DrError as silent:
             trouble.add_note(f"it could not be left on record: {silent.fact}")
         raise trouble from None
     return act_on(act, plan)
-
-
-def _not_begun(home: Home, wanted: Wanted, trouble: DrError) -> Proof:
-    """A run of its own without any step: that nothing was proven is evidence. Raises what the ledger raises."""
-    now = home.now()
-    asked: dict[str, JsonValue] = {"resource": wanted.resource, "sort": wanted.sort, "level": wanted.level}
-    if wanted.mutate:
-        asked["mutate"] = wanted.mutate
-    run = sha256_of({"proof": asked, "at": rfc3339(now), "who": home.who})
-    kind = home.resource(wanted.resource).kind
-    told = not_made(
-        resource=wanted.resource, kind=kind, sort=wanted.sort, fact=trouble.fact, hint=trouble.hint, now=now
-    ).but(run=run)
-    journal = Journal(home.ledger(), run, who=home.who, generation=0, clock=home.now)
-    journal.append(RUN_BEGUN, wanted.resource, facts={"purpose": "prove", "arguments": asked})
-    facts: dict[str, JsonValue] = told.model_dump(mode="json")
-    journal.append("proof", wanted.resource, facts=facts, end=home.now())
-    journal.end(told.verdict.value, home.signer())
-    return told
 
 
 def act_on(act: Act, plan: Plan) -> Proof:

@@ -50,7 +50,7 @@ COMMANDS: dict[str, Row] = {
             "status": ("status:status", "What is protected, exposure now, last proofs, what is due."),
             "points": ("points:points", "Recovery points, marks, windows and their gaps."),
             "runs": ("runs:runs", "Runs and how they ended."),
-            "show": ("runs:show", "One run or plan: steps, hazards, evidence."),
+            "show": ("show:show", "One run or plan: steps, hazards, evidence."),
             "runbook": ("runbook:app", "List, validate, draw and print runbooks."),
             "report": ("report:report", "Scorecard and trends, from evidence only."),
             "plan": ("plan:plan", "Make a plan and its hazards; changes nothing live."),

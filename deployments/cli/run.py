@@ -134,9 +134,10 @@ def _order(
 def _hazards(home: Home, plan: Plan, word: str, step: str | None) -> tuple[Hazard, ...]:
     """What has to be accepted, as the world is now."""
     from recovery.failover import rpo_seconds
+    from recovery.guards import skip_hazards
     from recovery.hazards import hazards
     from recovery.journal import history
-    from recovery.orders import changes_live, skip_hazards
+    from recovery.orders import changes_live
     from recovery.step import Mode
     from tasks.journal import read_records
     from tasks.observing import observe

@@ -32,6 +32,7 @@ from tasks.evidence import run_names, verify
 from tasks.home import Home
 from tasks.journal import Journal, read_records
 from tasks.orders_of_people import Desk, fate, give, taking
+from tasks.signed import keep_signed, verified
 from tests.thought.failover_scene import NOW, catalog, runbook, seen
 
 LASTS = timedelta(hours=1)
@@ -132,9 +133,7 @@ def stranger(world: World) -> None:
     approval = approving.approve(world.home, world.plan, who="ann", accepted=LOSS, lasts=timedelta(seconds=1))
     sign = keys.signer(world.home.folder / "keys", "mallory")
     draft = approval.but(who="mallory", expires_at=world.at + LASTS, signature=None)
-    approving.keep_signed(
-        world.home.ledger(), approval_key(draft), draft.but(signature=sign(draft.signed_bytes())), sign
-    )
+    keep_signed(world.home.ledger(), approval_key(draft), draft.but(signature=sign(draft.signed_bytes())), sign)
 
 
 def somebody_elses(world: World) -> None:
@@ -142,9 +141,7 @@ def somebody_elses(world: World) -> None:
     approval = approving.approve(world.home, world.plan, who="ann", accepted=LOSS, lasts=timedelta(seconds=1))
     sign = keys.signer(world.home.folder / "keys", "eve")
     draft = approval.but(who="bob", expires_at=world.at + LASTS, signature=None)
-    approving.keep_signed(
-        world.home.ledger(), approval_key(draft), draft.but(signature=sign(draft.signed_bytes())), sign
-    )
+    keep_signed(world.home.ledger(), approval_key(draft), draft.but(signature=sign(draft.signed_bytes())), sign)
 
 
 def expired(world: World) -> None:
@@ -225,9 +222,9 @@ def test_a_key_that_is_not_the_one_it_is_named_for_verifies_nothing(world: World
     ledger = world.home.ledger()
     body = b"words"
     ledger.put(f"keys/{ann.fingerprint}.pem", mallory.public_pem)
-    assert not approving.verified(ledger, body, ann(body))
+    assert not verified(ledger, body, ann(body))
     lie = Signature(who="ann", key=ann.fingerprint, ed25519=mallory(body).ed25519)
-    assert not approving.verified(ledger, body, lie)
+    assert not verified(ledger, body, lie)
 
 
 def test_two_persons_are_two_and_one_twice_is_one(two: World) -> None:
@@ -287,7 +284,7 @@ def test_a_cancellation_by_a_stranger_cancels_nothing_and_bars_no_true_one(world
     sign = keys.signer(world.home.folder / "keys", "mallory")
     false = approving.Cancellation(approval=mine, who="ann", at=world.at)
     signed = false.but(signature=sign(false.signed_bytes()))
-    approving.keep_signed(world.home.ledger(), f"cancelled/{mine}/{'0' * 16}.json", signed, sign)
+    keep_signed(world.home.ledger(), f"cancelled/{mine}/{'0' * 16}.json", signed, sign)
     world.admitted()
     approving.cancel(world.home, mine, who="ann")
     assert "was cancelled" in world.refusal()
@@ -416,7 +413,7 @@ def test_a_false_order_leaves_a_refusal_once_and_changes_nothing(world: World) -
     draft = Order(run=world.plan.run, word=Word.CANCEL, who="ann", made_at=world.at)
     ledger = world.home.ledger()
     made = draft.but(signature=sign(draft.signed_bytes()))
-    approving.keep_signed(ledger, order_key(made), made, sign)
+    keep_signed(ledger, order_key(made), made, sign)
     ledger.put(f"orders/{world.plan.run}/junk.json", b"{}")
     journal = world.journal()
     for _ in range(2):

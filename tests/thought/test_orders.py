@@ -15,6 +15,7 @@ from recovery.drive import History
 from recovery.errors import BadInput, Refused
 from recovery.evidence import GENESIS, Record, Signature
 from recovery.failover import Asked, Proposal, propose
+from recovery.guards import skip_hazards
 from recovery.hazard import Acceptance, Hazard
 from recovery.journal import history
 from recovery.orders import (
@@ -30,7 +31,6 @@ from recovery.orders import (
     decide,
     known,
     order_key,
-    skip_hazards,
 )
 from recovery.plan import Plan
 from recovery.step import Mode, Step
