@@ -113,9 +113,13 @@ def client(
     s3: Any = {"payload_signing_enabled": False, "addressing_style": "path" if custom else "auto"}
     try:
         with _MAKING:
-            return _session(who, region).client(
+            return _session(who, region).create_client(
                 service,
+                region_name=region,
                 endpoint_url=endpoint.endpoint_url,
+                aws_access_key_id=who.access_key_id,
+                aws_secret_access_key=who.secret_access_key,
+                aws_session_token=who.session_token,
                 config=Config(
                     connect_timeout=min(connect_seconds, patience_seconds),
                     read_timeout=min(10, patience_seconds),
@@ -140,21 +144,17 @@ def client(
 
 @functools.lru_cache(maxsize=16)
 def _session(who: Credentials, region: str) -> Any:
-    """The session of these credentials: it has read the service's model, which is most of what a client costs."""
-    import boto3
+    """The session of these credentials: it has read the service's model, which is most of what a client costs.
+
+    botocore's own and not boto3's, whose transfer manager takes longer to load than all else that a first effect needs.
+    """
     import botocore.session
 
-    inner = botocore.session.get_session()
-    inner.register_component("data_loader", _models())
-    inner.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_instant)
-    return boto3.session.Session(
-        aws_access_key_id=who.access_key_id,
-        aws_secret_access_key=who.secret_access_key,
-        aws_session_token=who.session_token,
-        botocore_session=inner,
-        profile_name=who.profile,
-        region_name=region,
-    )
+    made = botocore.session.Session(profile=who.profile)
+    made.set_config_variable("region", region)
+    made.register_component("data_loader", _models())
+    made.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_instant)
+    return made
 
 
 @functools.lru_cache(maxsize=1)
