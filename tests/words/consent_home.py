@@ -84,6 +84,7 @@ class House:
         monkeypatch.setattr(acting, "observe", self.observe)
         monkeypatch.setattr("tasks.observing.observe", self.observe)
         monkeypatch.setattr(kinds, "verbs", self.verbs)
+        monkeypatch.setattr(kinds, "undo", lambda *_: {})  # hands that pretend have nothing to take back
         monkeypatch.setattr("tasks.catalog_file.load", cache(catalog_file.load))  # read once a home, not once a line
         monkeypatch.setattr("tasks.runbook_file.load", cache_of_books(runbook_file.load))
         monkeypatch.setenv("DR_HOME", str(folder))
