@@ -66,6 +66,10 @@ class Changed(Value):
     served_at: Instant | None
     consent: tuple[str, ...]
     stopped: Stopped | None = None
+    live: bool = True
+    """Whether it changed what users live on; a rehearsal and a restore did not."""
+    copies: dict[str, str] = {}
+    """Database → the folder of a restored copy that was kept."""
     findings: tuple[str, ...] = ()
 
 
@@ -99,6 +103,8 @@ def changed(plan: Plan, records: Sequence[Record], objectives: Mapping[str, Obje
         served_at=measured.end,
         consent=_consent(records),
         stopped=_stopped(halt),
+        live=plan.pinned.get("live") is not False,
+        copies=_copies(plan, found),
         findings=findings,
     )
 
@@ -170,6 +176,11 @@ def _findings(measured: Rto, objectives: Mapping[str, Objective], databases: Seq
         elif each.rpo_seconds > objective.rpo.total_seconds():
             said.append(f"RPO of {each.database} is {each.rpo_seconds:.1f} s of {objective.rpo.total_seconds():g} s")
     return said
+
+
+def _copies(plan: Plan, found: Mapping[str, JsonValue]) -> dict[str, str]:
+    told = {step.resource: found.get(step.id) for step in plan.steps if step.verb == "restore"}
+    return {name: str(each["data_dir"]) for name, each in told.items() if isinstance(each, dict) and "data_dir" in each}
 
 
 def _given_back(records: Sequence[Record]) -> Iterator[str]:

@@ -74,10 +74,10 @@ def verification(plan: Plan, mode: Mode) -> Step | None:
 
 
 def began(plan: Plan, records: Sequence[Record]) -> tuple[datetime | None, str]:
-    """The instant from which users were not served, and why it is not known. A drill counts from its asking, a graceful
-    change from the moment at which the old primary was asked to stop writing."""
+    """The instant from which users were not served, and why it is not known. A rehearsal counts from its run's
+    beginning, a graceful change from the moment at which the old primary was asked to stop writing."""
     if plan.pinned.get("live") is False:
-        return plan.asked_at, ""
+        return next((record.begin for record in records if record.kind == RUN_BEGUN), plan.asked_at), ""
     if not _ungraceful(plan, history(records)):
         stopped = [record.begin for record in records if record.kind == BEGUN and record.facts.get("verb") == "demote"]
         return (min(stopped), "") if stopped else (None, "the old primary was never asked to stop")

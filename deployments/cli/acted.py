@@ -42,9 +42,14 @@ def drawn(changed: Changed) -> RenderableType:
         parts.append(
             f"        [dim]act: {' · '.join(f'{each.name} {took(each.seconds)}' for each in changed.rto_steps)}[/]"
         )
-    parts.append(f"  RPO   {took(changed.rpo_seconds) if changed.rpo_seconds is not None else word('unproven')}")
-    parts.append(f"  lost  {_lost(changed)}")
-    if changed.served_at is not None:
+    if changed.live or changed.databases:
+        parts.append(f"  RPO   {took(changed.rpo_seconds) if changed.rpo_seconds is not None else word('unproven')}")
+    if not changed.live:
+        parts.append("  nothing live was changed")
+        parts += [Text(f"  {name} is kept in {folder}") for name, folder in changed.copies.items()]
+    else:
+        parts.append(f"  lost  {_lost(changed)}")
+    if changed.live and changed.served_at is not None:
         began = f", outage since {moment(changed.outage_began_at)}" if changed.outage_began_at else ""
         parts.append(f"  served from {changed.target} since {moment(changed.served_at)}{began}")
     parts += [

@@ -207,10 +207,22 @@ def test_switched_to_ungraceful_in_mid_run_it_is_told_as_such() -> None:
     assert (told.mode, told.lost_commits, told.rpo_seconds) == (Mode.UNGRACEFUL, "unproven", 1.5)
 
 
-def test_a_drill_counts_from_its_asking_and_gives_up_nothing() -> None:
+def test_a_drill_counts_from_its_beginning_and_gives_up_nothing() -> None:
     told = changed(plan(mode=Mode.GRACEFUL, live=False), records(run(), *WHOLE), OBJECTIVES, None)
-    assert told.rto_seconds == pytest.approx(12.25)
-    assert (told.lost_commits, told.epoch) == (0, 4)
+    assert told.rto_seconds == pytest.approx(10.25)
+    assert (told.lost_commits, told.epoch, told.live) == (0, 4, False)
+
+
+def test_what_a_cancelled_run_gave_back_is_told_once_and_where_a_copy_was_kept() -> None:
+    back = ("step.undone", {"step": "fence", "why": "east is the primary again"}, 15, None)
+    kept = ("step.kept", {"step": "promote", "kept": "its promotion had begun"}, 15, None)
+    told = changed(plan(), records(run(), ("order.cancelled", {"why": "a false alarm"}, 14, None), back, back, kept),
+                   OBJECTIVES, None)  # fmt: skip
+    assert told.outcome == "cancelled"
+    assert told.findings[-2:] == ("east is the primary again", "its promotion had begun")
+    restore = (Step(id="restore", verb="restore", resource="orders-db"),)
+    told = changed(plan(restore, live=False), records(run(), ended("restore", 13, 14, data_dir="x/data")), {}, None)
+    assert told.copies == {"orders-db": "x/data"}
 
 
 def test_without_names_the_end_is_the_convergence_and_without_that_the_validation() -> None:

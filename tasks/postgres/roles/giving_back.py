@@ -59,7 +59,8 @@ class GiveBack:
         if named and known is not None:
             facts |= self._post(known, seen_at)
         silent = [each.member for each in said.values() if isinstance(each, servers.Silent)]
-        facts["started"] = dict[str, JsonValue](self._start(silent if not serving else ()))
+        turn = 0 if known is None else known.turn + named
+        facts["started"] = dict[str, JsonValue](self._start(silent if not serving else (), self._order_id(turn)))
         writer = self._writes(patient="running" in str(facts["started"]) or bool(serving))
         facts["writes"] = writer
         facts["why"] = (
@@ -125,9 +126,9 @@ class GiveBack:
     def _agent(self, url: str) -> Agent:
         return Agent(url=url, sign=self.stage.sign, now=self.stage.home.now)
 
-    def _order_id(self) -> str:
-        """New in each generation of the lease, so that a start that failed can be ordered again."""
-        return f"{self.resource}-give-back-{self.stage.plan.digest[:8]}-{self.stage.generation()}"
+    def _order_id(self, turn: int) -> str:
+        """New in each turn, and in each generation of the lease, so that a start that failed can be ordered again."""
+        return f"{self.resource}-give-back-{self.stage.plan.digest[:8]}-{self.stage.generation()}-{turn}"
 
     def _post(self, known: Term, at_witness: Term | None) -> Facts:
         """The term names the source again, one turn later. Before it may write, the other site may not any more."""
@@ -145,7 +146,7 @@ class GiveBack:
         )
         self._other_side_is_bound(wanted)
         agents = sorted(self._agents(), key=lambda each: each[0] == self.stage.source)
-        post = posting.Post(witness=store, agents=tuple(agents), order_id=self._order_id())
+        post = posting.Post(witness=store, agents=tuple(agents), order_id=self._order_id(wanted.turn))
         posted = post(wanted)
         if posted.witness and all(posted.agents.values()):
             raise Failed(
@@ -197,7 +198,7 @@ class GiveBack:
         ends = posted.at_mono + wait_seconds(bound, lease_seconds=lease, clock_bound_seconds=clocks)
         time.sleep(max(0.0, ends - time.monotonic()))
 
-    def _start(self, silent: Iterable[str]) -> dict[str, str]:
+    def _start(self, silent: Iterable[str], order_id: str) -> dict[str, str]:
         """Member → `running`, or why it is not. Raises Failed when its agent tried and could not."""
         members = dict(self.stage.members(self.resource, self.stage.source))
         told: dict[str, str] = {}
@@ -211,7 +212,7 @@ class GiveBack:
                 continue
             try:
                 done = self._agent(url).order(
-                    f"{self._order_id()}-start-{name}",
+                    f"{order_id}-start-{name}",
                     "start",
                     resource=self.resource,
                     site=self.stage.source,
