@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import psycopg
@@ -45,6 +46,11 @@ class HomeOfTest:
     resource_: PostgresResource
     stores: dict[str, MemoryStore]
     folder: Path
+
+    @property
+    def catalog(self) -> Any:
+        """Without a witness."""
+        return SimpleNamespace(ledger=SimpleNamespace(home="directory:ledger"), sites={})
 
     def resource(self, name: str) -> PostgresResource:
         return self.resource_

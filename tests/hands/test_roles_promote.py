@@ -12,6 +12,7 @@ import pytest
 from recovery.drive import Truth
 from recovery.errors import Refused
 from recovery.step import Mode
+from recovery.term import Term
 from tasks.postgres.roles import beyond, servers
 from tasks.postgres.roles.promote import Promote
 from tests.hands.role_scene import (
@@ -89,7 +90,7 @@ def test_a_standby_first_replays_what_the_archive_holds_beyond_it_and_is_promote
     assert facts["slots"] == {"east": "made"}
     assert one(two.west.dsn, "select current_setting('restore_command')") == before
     assert not (two.west.data_dir / servers.REPLAY_FOLDER).exists()
-    assert took < 5
+    assert took < 30, "the limit of a promotion"
     # killed between the effect and the record: it is performed again, and nothing changes but that it is on record
     assert verb.observe(plan.steps[0], scene_of(plan)).truth is Truth.ABSENT
     again = perform(verb, plan, "promote")
@@ -141,7 +142,7 @@ def test_no_primary_is_left_waiting_for_standbys_that_are_gone(two: Pair) -> Non
     plan = two.plan()
     clock = time.monotonic()
     facts = perform(Promote(stage=two.stage(plan)), plan, "promote")
-    assert time.monotonic() - clock < 3
+    assert time.monotonic() - clock < 30
     assert facts["synchronous_before"] == "east"
     run(two.west.dsn, "set statement_timeout = '5s'; insert into rows values (101)")
 
@@ -159,11 +160,15 @@ def test_the_graceful_variant_promotes_only_at_the_lsn_where_the_old_primary_sto
     assert facts["lsn"] == at
 
 
-def test_another_system_and_a_later_timeline_are_refused(two: Pair) -> None:
+def test_another_system_and_a_newer_term_are_refused(two: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = two.plan()
     strange = plan.model_copy(update={"pinned": {**plan.pinned, "databases": {DB: {"system_id": "7", "timeline": 1}}}})
     with pytest.raises(Refused, match="belongs to system"):
         perform(Promote(stage=two.stage(strange)), strange, "promote")
+    newer = Term(resource=DB, generation=2, primary="east", run="another", at=plan.asked_at)
+    monkeypatch.setattr("tasks.postgres.roles.promote.term_now", lambda *_, **__: newer)
+    with pytest.raises(Refused, match="generation 2"):
+        perform(Promote(stage=two.stage(plan)), plan, "promote")
     assert one(two.west.dsn, "select pg_is_in_recovery()") == (True,)
 
 

@@ -30,9 +30,12 @@ from tasks.postgres.reading import Connection, Deadline, first_line, only, readi
 from tasks.postgres.roles import beyond, follow, rehearsing
 from tasks.postgres.roles.beyond import Beyond, Replay
 from tasks.postgres.roles.servers import REPLAY_FOLDER, Server, Silent, ask_all, primaries, server, standbys, whys
+from tasks.postgres.roles.witness import term_now
+from tasks.postgres.terms import overtaken
 from tasks.stage import Stage
 
 POLL_SECONDS = 0.005
+TERM_SECONDS = 0.4
 OPENS_SECONDS = 60.0
 WAKE_SECONDS = 0.1
 """With summarize_wal a promotion waits for the summarizer, which on a standby that has received nothing for a while
@@ -117,9 +120,24 @@ class Promote:
         if chosen.synchronous or chosen.read_only:
             connection.execute("select pg_reload_conf()")
         facts["synchronous_before"] = chosen.synchronous
+        facts["term"] = self._refuse_overtaken(move.step.resource)
         connection.execute("select pg_promote(false)")
         _await_open(connection, chosen.member)
         return facts
+
+    def _refuse_overtaken(self, resource: str) -> str:
+        """The last look before the point of no return: an engine that slept meanwhile must not promote after a newer
+        change of roles. The lease and the fence decide; a silent witness holds nothing up here."""
+        try:
+            term = term_now(self.stage.home, resource, timeout_seconds=TERM_SECONDS)
+        except DrError as trouble:
+            return f"not asked: {trouble.fact}"
+        if term is None:
+            return "none"
+        mine = (self.stage.term, self.stage.target)
+        if term.generation > mine[0] or (term.generation == mine[0] and term.primary != mine[1]):
+            raise overtaken(term)
+        return f"generation {term.generation}, {term.primary}"
 
     def _replay(self, connection: Connection, chosen: Server, move: Move, scene: Scene, deadline: Deadline) -> Facts:
         """What the archive holds beyond the standby. An archive that doesn't answer is tried again; at the last try the

@@ -17,10 +17,10 @@ from recovery.rules import RULES
 from recovery.step import Step
 from tasks.kind import Facts, Scene
 from tasks.postgres.reading import Connection, Deadline, first_line, reading
-from tasks.postgres.roles.follow import make_slots, slot_of
+from tasks.postgres.roles.follow import make_slots, point, slot_of
 from tasks.postgres.roles.losses import evidence, history_of, losing_run, site_of, the_primary
 from tasks.postgres.roles.ordering import ByAgent, Send
-from tasks.postgres.roles.servers import Server, Silent, ask_all, primaries, whys
+from tasks.postgres.roles.servers import Server, Silent, ask, ask_all, primaries, whys
 from tasks.stage import Stage
 
 POLL_SECONDS = 0.05
@@ -42,7 +42,7 @@ class Sync:
         """See Verb.observe. Holds while the member streams from the primary, on its timeline, through its slot."""
         site = site_of(self.stage, step, scene)
         said = ask_all(self.stage.resource(step.resource).members.items())
-        mine = {name: said[name] for name, _ in self.stage.members(step.resource, site)}
+        mine = {name: said[name] for name in self._served(step.resource, site)}
         found = primaries(said)
         if len(found) != 1:
             return Seen(truth=Truth.UNKNOWN, why=f"not one primary answers ({whys(said) or len(found)})")
@@ -66,8 +66,12 @@ class Sync:
                 hint="name the other site; see 'dr status' for the roles",
             )
         facts: Facts = {}
-        for member, said in ask_all(members.items()).items():
-            facts[member] = self._one(member, said, primary, how, move, scene, deadline)
+        told = ask_all(members.items())
+        served = self._served(name, site)
+        for member in served:
+            facts[member] = self._one(member, told[member], primary, how, move, scene, deadline)
+        for member in (each for each in members if each not in served):
+            facts[member] = self._beside(name, member, told[member], served[0], deadline)
         facts["how"], facts["primary"], facts["timeline"] = how, primary.member, primary.place.timeline
         return {**facts, "seconds": round(time.monotonic() - clock, 3)}
 
@@ -90,6 +94,22 @@ class Sync:
             raise Failed(
                 f"{primary.member} broke off: {first_line(error)}", hint="see its server log; the step goes on there"
             ) from None
+
+    def _served(self, name: str, site: str) -> tuple[str, ...]:
+        """The members of a site that an agent serves; all of them where none has one, which the order then says."""
+        members = self.stage.members(name, site)
+        return tuple(each for each, at in members if at.agent is not None) or tuple(each for each, _ in members)
+
+    def _beside(self, name: str, member: str, said: Server | Silent, first: str, deadline: Deadline) -> str:
+        """A second standby of the site, which no agent serves, follows the one that came back: it is pointed there over
+        its own door, and has its slot there. One that is silent, or went on by itself, a person has to look after."""
+        resource = self.stage.resource(name)
+        there = ask(first, resource.members[first])
+        if isinstance(said, Silent) or said.primary or isinstance(there, Silent):
+            return "no agent serves it: bring it back by hand, as a standby"
+        with reading(resource.members[first].dsn, deadline) as connection:
+            make_slots(connection, (), also=(said.slot or slot_of(member),))
+        return f"follows {first}: {point(said, there, resource.members[member].dsn, deadline)}"
 
     def _order(self, member: str, primary: Server, how: str, move: Move, scene: Scene, deadline: Deadline) -> Facts:
         name = move.step.resource
