@@ -130,10 +130,8 @@ def _consent(
     yield f"{wanted} of {len(people)} must consent: {who}. From any machine:"
     yield f"```\ndr approve {plan.digest[:SHORT]} --as NAME{accept}\n```"
     if form:
-        yield (
-            "Or in the form of this run (Resume): decision `approve`, accept "
-            f"`{', '.join(classes) or '(nothing: there are no hazards)'}`. It signs as `prefect-ui`, not as a person."
-        )
+        what = f"accept `{', '.join(classes)}`" if classes else "nothing to accept"
+        yield f"Or in the form of this run (Resume): decision `approve`, {what}. It signs as `prefect-ui`, no person."
     else:
         yield "The form of this run (Resume) counts for nothing by itself: paste what `dr approve … --json` wrote."
 

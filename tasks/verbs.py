@@ -282,6 +282,8 @@ def _summary(facts: Facts) -> str:
     """The facts of a move in one line: plain ones as they are, lists by their length."""
     said = [f"{len(each)} {key}" for key, each in facts.items() if isinstance(each, list) and each]
     for key, each in facts.items():
+        if isinstance(each, bool) or each == "":
+            continue
         if isinstance(each, str | int | float):
             said.append(f"{key} {each:.3f}" if isinstance(each, float) else f"{key} {each}")
     return ", ".join(said) or "done"
