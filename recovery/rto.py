@@ -75,12 +75,18 @@ def verification(plan: Plan, mode: Mode) -> Step | None:
 
 def began(plan: Plan, records: Sequence[Record]) -> tuple[datetime | None, str]:
     """The instant from which users were not served, and why it is not known. A rehearsal counts from its run's
-    beginning, a graceful change from the moment at which the old primary was asked to stop writing."""
+    beginning; a graceful change from the moment at which the old primary took no more writes, or, where its demotion
+    was tried more than once, from the first time it was asked to."""
     if plan.pinned.get("live") is False:
         return next((record.begin for record in records if record.kind == RUN_BEGUN), plan.asked_at), ""
     if not _ungraceful(plan, history(records)):
         stopped = [record.begin for record in records if record.kind == BEGUN and record.facts.get("verb") == "demote"]
-        return (min(stopped), "") if stopped else (None, "the old primary was never asked to stop")
+        if not stopped:
+            return None, "the old primary was never asked to stop"
+        told = [found for step, found in results(records).items() if _verb(plan, step) == "demote"]
+        quiet = [str(found["at"]) for found in told if isinstance(found, dict) and found.get("at")]
+        once = len(quiet) == len(stopped)
+        return min(in_utc(datetime.fromisoformat(each)) for each in quiet) if once else min(stopped), ""
     said = next((record.facts.get("outage_since") for record in records if record.kind == RUN_BEGUN), None)
     if isinstance(said, str):
         return in_utc(datetime.fromisoformat(said)), ""

@@ -79,6 +79,11 @@ def acted(home: Home, plan: Plan) -> Changed:
     return told
 
 
+def standing_still(home: Home, plan: Plan) -> Changed:
+    """Act on a plan that will not come to its end."""
+    return changing.act(Act(home=home), plan)
+
+
 def moved(home: Home, runbook: str, to: str, **more: Any) -> Changed:
     return acted(home, approved(home, planned(home, runbook, to, **more)))
 

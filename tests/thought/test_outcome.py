@@ -195,6 +195,16 @@ def test_a_graceful_change_counts_from_the_stop_of_writes_and_loses_nothing() ->
     assert (told.rpo_seconds, told.lost_commits, told.outcome) == (0.0, 0, "met")
 
 
+def test_a_graceful_change_counts_from_the_last_write_unless_the_demotion_was_tried_again() -> None:
+    quiet = ended("demote", 13, 14, lsn=100, at=rfc3339(at(13.5)))
+    once = changed(
+        plan(SWITCHOVER, mode=Mode.GRACEFUL), records(run(), begun("demote", 13), quiet, *WHOLE[2:]), {}, None
+    )
+    assert once.rto_seconds == pytest.approx(8.75)
+    again = records(run(), begun("demote", 12.5), begun("demote", 13), quiet, *WHOLE[2:])
+    assert rto(plan(SWITCHOVER, mode=Mode.GRACEFUL), again).seconds == pytest.approx(9.75)
+
+
 def test_a_graceful_change_that_never_stopped_the_old_primary_claims_nothing() -> None:
     told = changed(plan(SWITCHOVER, mode=Mode.GRACEFUL), records(run(), *WHOLE[2:]), OBJECTIVES, None)
     assert (told.rto_seconds, told.lost_commits, told.outcome) == (None, "unproven", "unproven")

@@ -1,0 +1,285 @@
+"""Changes of roles in the lab, under load, against a user outside: what ends met, what is refused, what never happens.
+
+One lab for all of them; each begins and ends with the service at home. `make test` runs a sample, `make storm` all.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from moved import (
+    DB,
+    ROOT,
+    acted,
+    another_home,
+    approved,
+    home_of,
+    killed_at,
+    lab,
+    lost,
+    moved,
+    outage,
+    planned,
+    primary,
+    seen,
+    standing_still,
+    whole,
+)
+
+from deployments.lab import breaking, observer
+from deployments.lab.world import World
+from recovery.errors import Refused
+from recovery.journal import ENDED
+from recovery.plan import Plan
+from tasks import approving, changing
+from tasks.engine import Act
+from tasks.home import Home
+from tasks.journal import read_records
+from tasks.postgres.roles import losses, witness
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module")
+def raised(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with lab(tmp_path_factory.mktemp("moved") / "home") as made:
+        yield made
+
+
+@pytest.fixture
+def world(raised: World) -> Iterator[World]:
+    """Before: served by the east. After: nothing is broken, all went home, and no writer was ever beside another."""
+    seen(raised, "east")
+    yield raised
+    breaking.end(raised)
+    if primary(raised)[0] == "west":
+        back = moved(home_of(raised), "failback", "east")
+        assert (back.outcome, back.lost_commits, back.rpo_seconds) == ("met", 0, 0.0), back
+    seen(raised, "east")
+    assert observer.look(raised)["two_writers"] == []
+
+
+@pytest.fixture
+def home(world: World) -> Home:
+    return home_of(world)
+
+
+@pytest.mark.slow
+def test_killed_at_every_boundary_of_every_step_a_failover_ends_as_if_nothing_had_happened(
+    world: World, home: Home, tmp_path: Path
+) -> None:
+    _killed(world, home, tmp_path, f"all:{tmp_path / 'points'}")
+
+
+def test_killed_where_the_effect_is_there_and_its_record_is_not_it_is_taken_up_from_another_home(
+    world: World, home: Home, tmp_path: Path
+) -> None:
+    _killed(world, home, tmp_path, "fence:done", "promote:done", "redirect:begun")
+
+
+def _killed(world: World, here: Home, folder: Path, *points: str) -> None:
+    other = another_home(world, folder / "other")
+    _, before = primary(world)
+    lost(world, "site:east")
+    plan = approved(here, planned(here, "failover", "west"))
+    told, turns = None, 0
+    for point in points:
+        while (told := killed_at((here, other)[turns % 2], plan, point)) is None:
+            turns += 1
+            assert turns <= 3 * len(plan.steps) + 2, "it dies without end"
+            if not point.startswith("all:"):
+                break
+    told = told or killed_at((here, other)[turns % 2], plan, "never")
+    assert told is not None
+    whole(here, world, plan, told)
+    assert turns >= (len(points) if not points[0].startswith("all:") else 2 * len(plan.steps))
+    assert primary(world) == ("west", before + 1), "promoted once"
+    terms = witness.terms(here)
+    assert terms is not None
+    assert (found := terms.read(DB)) is not None
+    assert (found.generation, found.turn, found.primary) == (plan.epoch + 1, 0, "west"), "one term, once"
+    ended = [each for each in read_records(here.ledger(), plan.run) if each.kind == ENDED]
+    assert {str(each.facts["step"]) for each in ended} == {step.id for step in plan.steps}
+    assert killed_at(other, plan, "never") == told, "a finished run only reports"
+    seen(world, "west")
+    assert outage(world, told) == pytest.approx(told.rto_seconds, abs=1.0)
+
+
+def test_graceful_there_and_home_again_nothing_is_lost(world: World, home: Home) -> None:
+    there = moved(home, "switchover", "west")
+    assert (there.outcome, there.lost_commits, there.rpo_seconds) == ("met", 0, 0.0), there
+    assert primary(world)[0] == "west"
+    seen(world, "west")
+    back = moved(home, "switchover", "east")
+    assert (back.outcome, back.lost_commits) == ("met", 0)
+    seen(world, "east")
+    observed = observer.look(world)
+    assert (observed["missing"], observed["two_writers"]) == ([], [])
+    assert outage(world, back) == pytest.approx(back.rto_seconds, abs=1.0)
+
+
+def test_two_operators_at_once_one_acts_and_the_other_is_refused(world: World, home: Home, tmp_path: Path) -> None:
+    lost(world, "postgres:east")
+    first, second = planned(home, "failover", "west"), planned(home, "failover", "west")
+    assert first.plan.digest != second.plan.digest
+    for each in (first, second):
+        approved(home, each)
+    folders = (home.folder, another_home(world, tmp_path / "other").folder)
+    command = [sys.executable, "-m", "deployments.cli.main", "act", "--json", "--home"]
+    acting = [
+        subprocess.Popen(
+            [*command, str(folder), made.plan.digest],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for folder, made in zip(folders, (first, second), strict=True)
+    ]
+    said = [each.communicate(timeout=120) for each in acting]
+    assert sorted(each.returncode for each in acting) == [0, 4], said
+    assert primary(world)[0] == "west"
+
+
+def test_the_control_plane_lost_alone_stops_nobody_and_is_not_needed(world: World, home: Home) -> None:
+    lost(world, "aws:east")
+    seen(world, "east")
+    lost(world, "site:east")
+    told = moved(home, "failover", "west")
+    assert told.outcome == "met", told
+    seen(world, "west")
+
+
+def test_sites_that_lose_each_other_never_both_write(world: World, home: Home) -> None:
+    lost(world, "network:east-west")
+    seen(world, "east")
+    told = moved(home, "failover", "west")
+    assert told.outcome == "met", told
+    seen(world, "west")
+    assert observer.look(world)["two_writers"] == []
+
+
+@pytest.mark.slow
+def test_without_a_witness_and_without_an_answer_nothing_is_promoted(world: World, home: Home) -> None:
+    lost(world, "witness", "blackhole")
+    seen(world, "east")
+    lost(world, "site:east", "blackhole")
+    made = planned(home, "failover", "west")
+    classes = {each.klass for each in made.hazards}
+    assert {"split-brain", "ledger-degraded"} <= classes
+    with pytest.raises(Refused):
+        changing.act(Act(home=home), approved(home, made, accept=sorted(classes - {"split-brain"})))
+    breaking.end(world)
+    assert primary(world)[0] == "east"
+
+
+def test_a_recovery_site_that_is_too_small_gets_no_users_until_it_has_grown(world: World, home: Home) -> None:
+    lost(world, "capacity:west")
+    lost(world, "site:east")
+    plan = approved(home, planned(home, "failover", "west"))
+    told = standing_still(home, plan)
+    assert told.stopped is not None
+    assert told.stopped.step == "validate"
+    assert not [each for each in read_records(home.ledger(), plan.run) if each.facts.get("step") == "redirect"]
+    breaking.end(world, "capacity:west")
+    _order(home, plan, "retry", "validate")
+    assert acted(home, plan).outcome == "met"
+    seen(world, "west")
+
+
+def test_an_old_primary_that_comes_back_in_mid_run_stays_stopped(world: World, home: Home) -> None:
+    lost(world, "site:east")
+    plan = approved(home, planned(home, "failover", "west"))
+    healed = threading.Event()
+
+    def heal() -> None:
+        while not any(each.facts.get("step") == "promote" for each in read_records(home.ledger(), plan.run)):
+            time.sleep(0.05)
+        breaking.end(world)
+        healed.set()
+
+    threading.Thread(target=heal, daemon=True).start()
+    told = acted(home, plan)
+    assert told.outcome == "met"
+    assert healed.wait(60)
+    assert primary(world)[0] == "west", "the east is held"
+    seen(world, "west")
+
+
+@pytest.mark.slow
+def test_a_slow_name_server_delays_and_breaks_nothing(world: World, home: Home) -> None:
+    lost(world, "dns", "delay")
+    lost(world, "site:east")
+    assert moved(home, "failover", "west").outcome == "met"
+    seen(world, "west")
+
+
+def test_what_the_failover_gave_up_is_listed_before_the_old_data_goes(world: World, home: Home) -> None:
+    """The standby is cut off first, so that acknowledged rows are truly lost."""
+    with psycopg.connect(world.dsn("west"), autocommit=True) as sql:
+        sql.execute("select pg_wal_replay_pause()")
+    lost(world, "network:east-west")
+    time.sleep(2)
+    before = observer.look(world)["acknowledged"]
+    lost(world, "site:east")
+    with psycopg.connect(world.dsn("west"), autocommit=True) as sql:
+        sql.execute("select pg_wal_replay_resume()")
+    told = moved(home, "failover", "west")
+    assert told.lost_commits == "unproven"
+    assert told.outcome == "met", told
+    seen(world, "west")
+    missing = set(observer.look(world)["missing"])
+    assert before
+    breaking.end(world)
+    back = moved(home, "failback", "east")
+    assert back.outcome == "met"
+    listed = losses.read(home, told.run)
+    assert listed is not None
+    text = str([each.model_dump(mode="json") for each in listed])
+    assert missing, "nothing was lost: the story proves nothing"
+    assert [seq for seq in missing if str(seq) not in text] == []
+
+
+def test_consent_given_in_advance_acts_alone_within_thirty_seconds(world: World, home: Home) -> None:
+    approving.approve_standing(home, "east-is-out", who="ann")
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "deployments.cli.main", "watch", "--act", "--json", "--home", str(home.folder)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        time.sleep(3)
+        lost(world, "site:east")
+        out, err = watching.communicate(timeout=90)
+        assert watching.returncode == 0, err
+        assert '"outcome": "met"' in out
+        seen(world, "west")
+        assert observer.look(world)["outages"][-1]["seconds"] < 30
+    finally:
+        watching.kill()
+
+
+def test_consent_that_is_none_moves_nothing(world: World, home: Home) -> None:
+    lost(world, "app:east")
+    made = planned(home, "failover", "west")
+    with pytest.raises(Refused, match="not approved"):
+        changing.act(Act(home=home), made.plan)
+    other = approved(home, planned(home, "failover", "west"))
+    assert other.digest != made.plan.digest
+    with pytest.raises(Refused, match="not approved"):
+        changing.act(Act(home=home), made.plan)
+    assert primary(world)[0] == "east"
+
+
+def _order(home: Home, plan: Plan, what: str, step: str) -> None:
+    command = [sys.executable, "-m", "deployments.cli.main", "run", what, plan.digest, step, "--as", "ann", "--json"]
+    ran = subprocess.run(
+        [*command, "--home", str(home.folder)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
