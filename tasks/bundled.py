@@ -7,23 +7,20 @@ that the catalog's relative references name. The operator's folder needs nothing
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import re
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
-
-from pydantic import JsonValue
 
 from recovery.errors import BadInput, Failed
 from tasks import bundle, signatures
 from tasks.bundle import Bundle
-from tasks.bundling import refuse_ledger
-from tasks.catalog_file import load
 from tasks.keys import ENGINE, engine_fingerprints, signer
 
 STAMP = "bundle.json"
+_REFERENCE = re.compile(r"\bfile:([^/\s\"',}\]][^\s\"',}\]]*)")
 
 
 def cache_folder() -> Path:
@@ -49,9 +46,7 @@ def unpack(
     trusted = trusted_by(own, trust)
     found = bundle.read(path, trusted=trusted, now=now, stale=stale)
     folder = _laid_out(found, own, cache or cache_folder())
-    catalog = load(folder / "catalog.yaml")
-    refuse_ledger(catalog)
-    _link_secrets(json.loads(catalog.model_dump_json(by_alias=True)), folder, own)
+    _link_secrets((folder / "catalog.yaml").read_text(), folder, own)
     _link_keys(folder / "keys", own, keys)
     return folder
 
@@ -95,27 +90,14 @@ def _laid_out(found: Bundle, own: Path, cache: Path) -> Path:
     return folder
 
 
-def _link_secrets(catalog: JsonValue, folder: Path, own: Path) -> None:
-    """A relative reference to a secret counts from the home, which is here the operator's folder."""
-    inside = f"file:{folder}/"
-    for each in _texts(catalog):
-        name = each.removeprefix(inside)
-        if name == each or (folder / name).exists() or not (own / name).exists():
+def _link_secrets(catalog: str, folder: Path, own: Path) -> None:
+    """A relative reference to a secret counts from the home, which is here the operator's folder. Found in the text,
+    since whoever opens the home reads the catalog, and a first effect has no time to read it twice."""
+    for name in _REFERENCE.findall(catalog):
+        if ".." in Path(name).parts or (folder / name).exists() or not (own / name).exists():
             continue
         (folder / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / name).symlink_to(own.absolute() / name)
-
-
-def _texts(value: JsonValue) -> Iterator[str]:
-    match value:
-        case str():
-            yield value
-        case dict():
-            for each in value.values():
-                yield from _texts(each)
-        case list():
-            for each in value:
-                yield from _texts(each)
 
 
 def _link_keys(folder: Path, own: Path, given: Sequence[Path]) -> None:

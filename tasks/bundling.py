@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
@@ -23,12 +24,14 @@ from recovery.runbook import Runbook
 from recovery.value import canonical
 from tasks import bundle
 from tasks.bundle import BundleManifest
-from tasks.engine import Act
 from tasks.home import Home
 from tasks.keys import public_pems
 from tasks.observing import changes
-from tasks.pages import Page, Told
 from tasks.runbook_file import Library, library, load_all
+
+if TYPE_CHECKING:
+    from tasks.engine import Act
+    from tasks.pages import Told
 
 SECONDS = 6.0
 _SECRET = re.compile(
@@ -91,6 +94,8 @@ def make(home: Home, path: Path) -> Made:
 
 def refresh(act: Act, out: str = "") -> Told:
     """The bundle written anew, as a flow tells of it."""
+    from tasks.pages import Page, Told
+
     made = make(act.home, (Path(out).expanduser() if out else default_path(act.home)).absolute())
     text = f"{made.path}: {len(made.manifest.files)} files, signed by {made.manifest.key[:16]}"
     lines = [
