@@ -142,13 +142,19 @@ def test_one_that_went_on_by_itself_is_rewound_but_only_after_its_losses_are_lis
 ) -> None:
     plan = two.plan(steps=STEPS_HERE)
     stage = stage_of(two, east, plan)
+    with (two.west.data_dir / "postgresql.conf").open("a") as out:
+        out.write("synchronous_standby_names = 'east'\n")
+    run(two.west.dsn, "select pg_reload_conf()")
     diverge(two, stage, plan)
+    assert one(two.west.dsn, "show synchronous_standby_names") == ("",)
     verb = Sync(stage=stage, send=east)
     with pytest.raises(Refused, match="rule 12"):
         perform(verb, plan, "follow")
     assert perform(Losses(stage=stage, send=east), plan, "losses")["lost_commits"] == 1
     facts = perform(verb, plan, "follow", attempt=2)
     assert facts["east"]["rewound"] is True  # type: ignore[call-overload, index]
+    assert facts["east"]["synchronous"] == "east"  # type: ignore[call-overload, index]
+    wait_for("confirmation", lambda: one(two.west.dsn, "show synchronous_standby_names") == ("east",))
     follows(two)
     assert rows(two.east.dsn).isdisjoint({101, 102})
     assert verb.observe(plan.step("follow"), scene_of(plan, {"follow": facts})).truth is Truth.HOLDS

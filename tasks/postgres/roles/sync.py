@@ -89,7 +89,8 @@ class Sync:
                     return {**_await(connection, slot, member, deadline), "already": True}
                 connection.execute("checkpoint")  # pg_rewind reads the new timeline from the control file
                 facts = self._order(member, primary, how, move, scene, deadline)
-                return {**facts, **_await(connection, slot, member, deadline), "slots": made}
+                streams = _await(connection, slot, member, deadline)
+                return {**facts, **streams, "slots": made, "synchronous": _confirmed_again(connection)}
         except psycopg.Error as error:
             raise Failed(
                 f"{primary.member} broke off: {first_line(error)}", hint="see its server log; the step goes on there"
@@ -144,6 +145,21 @@ def _not_following(said: Server | Silent, primary: Server) -> str:
         case Server() if said.place.timeline != primary.place.timeline:
             return f"{said.member} is on timeline {said.place.timeline}"
     return ""
+
+
+def _confirmed_again(connection: Connection) -> str:
+    """A promotion cleared `synchronous_standby_names`, since nobody was left to confirm; now somebody is, so that what
+    the server's own configuration says is in force again. Gives what is."""
+    row = connection.execute(
+        "select 1 from pg_file_settings where name = 'synchronous_standby_names' and setting = ''"
+        " and sourcefile like '%postgresql.auto.conf'"
+    ).fetchone()
+    if row is not None:
+        connection.execute("alter system reset synchronous_standby_names")
+        connection.execute("select pg_reload_conf()")
+    told = "select setting from pg_file_settings where name = 'synchronous_standby_names' order by seqno desc limit 1"
+    last = connection.execute(told.encode()).fetchone()
+    return str(last[0]) if last is not None else ""
 
 
 def _await(connection: Connection, slot: str, member: str, deadline: Deadline) -> Facts:
