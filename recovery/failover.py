@@ -48,6 +48,7 @@ class Proposal:
     groups: tuple[tuple[str, ...], ...]
     live: frozenset[str]
     forecast: Forecast
+    seen: Observation | None = None
 
     def document(self) -> dict[str, JsonValue]:
         """As `dr plan --json` shows it."""
@@ -82,6 +83,7 @@ def propose(
     served = [step.id for step in plan.steps if step.verb == "converge"]
     return Proposal(
         plan=plan,
+        seen=seen,
         hazards=found,
         groups=groups(plan.steps),
         live=live_ids(runbook, catalog, by),

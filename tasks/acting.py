@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import JsonValue
 
@@ -23,6 +23,7 @@ from recovery.hazard import Acceptance, Hazard
 from recovery.hazards import DEGRADED, hazards
 from recovery.journal import ENDED, RUN_BEGUN, STEP_KEPT, STEP_UNDONE, generation, history, outcome, results
 from recovery.objective import Objective
+from recovery.observation import Observation
 from recovery.outcome import Changed, changed, step_seconds
 from recovery.plan import Plan
 from recovery.runbook import Runbook
@@ -30,7 +31,7 @@ from recovery.step import Mode
 from recovery.value import canonical, rfc3339
 from tasks import approving, kinds, runbook_file
 from tasks.engine import Act, keep_plan
-from tasks.home import Home
+from tasks.home import Home, ledger_seen
 from tasks.journal import Journal, read_records
 from tasks.lease_places import Holdings
 from tasks.loop import Loop
@@ -39,16 +40,19 @@ from tasks.orders_of_people import taking
 from tasks.stage import Consented, Stage
 from tasks.store import AlreadyThere
 
+FRESH = timedelta(seconds=1)
 RUN_HALTED, RUN_OUTCOME, RUN_RESUMED = "run.halted", "run.outcome", "run.resumed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Running:
-    """A run of a stored plan, from here. `outage_since`: since when users are not served, where a person knows it."""
+    """A run of a stored plan, from here. `outage_since`: since when users are not served, where a person knows it.
+    `seen`: what the plan's making saw; it is looked again unless that is no older than a second."""
 
     act: Act
     plan: Plan
     outage_since: datetime | None
+    seen: Observation | None = None
 
     @property
     def home(self) -> Home:
@@ -60,9 +64,9 @@ class Running:
         if outcome(records) is not None:
             return self.told(records, None)
         try:
-            silent_home = self.accepted_silence()
+            need_home = _live(self.plan) and not (ledger_seen(self.home).home == "silent" and self.accepted_silence())
             least = generation(records) + 1
-            with self.act.holding(lease_of(self.plan), self.plan.run, least=least, need_home=not silent_home) as held:
+            with self.act.holding(lease_of(self.plan), self.plan.run, least=least, need_home=need_home) as held:
                 return self.under(held)
         except Refused as refusal:
             self.leave(refusal)
@@ -75,7 +79,7 @@ class Running:
             *(each.approval.accepted for each in given.given if each.valid),
             *(each.approval.accepted for each in given.standing if all(each.valid)),
         ]
-        return any(one.klass == DEGRADED for accepted in everything for one in accepted) or not _live(self.plan)
+        return any(one.klass == DEGRADED for accepted in everything for one in accepted)
 
     def under(self, held: Holdings) -> Changed:
         """Under the lease: admitted or refused before the first record."""
@@ -98,7 +102,9 @@ class Running:
     def admitted(self, records: tuple[Record, ...]) -> Mapping[str, JsonValue] | None:
         """The facts of the run's first record; None for a run that has ended meanwhile. Raises Refused."""
         home, stored = self.home, self.plan
-        seen = observe(home, stored.service, target=str(stored.pinned["to"]), run=stored.run)
+        seen = self.seen
+        if seen is None or home.now() - seen.at > FRESH:
+            seen = observe(home, stored.service, target=str(stored.pinned["to"]), run=stored.run)
         begun = bool(records)
         derived = None if begun else make(asked_of(stored), book(home, stored.runbook), home.catalog, seen)
         found = hazards(stored, seen, rpo_seconds=rpo_seconds(home.catalog))

@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from recovery.binding import ends
 from recovery.errors import BadInput
 from recovery.failover import Asked, Proposal, propose
+from recovery.observation import Observation
 from recovery.outcome import Changed
 from recovery.plan import NothingToDo, Plan
 from recovery.value import canonical
@@ -75,7 +76,7 @@ def find(home: Home, prefix: str) -> Plan:
     return read_plan(home.ledger(), found[0].removeprefix("plans/").removesuffix(".json"))
 
 
-def act(act: Act, stored: Plan, *, outage_since: datetime | None = None) -> Changed:
-    """Start the plan's only run, take it up again, or report it. Raises Refused with nothing touched, and leaves the
-    refusal on record."""
-    return Running(act=act, plan=stored, outage_since=outage_since).go()
+def act(act: Act, stored: Plan, *, outage_since: datetime | None = None, seen: Observation | None = None) -> Changed:
+    """Start the plan's only run, take it up again, or report it. `seen`: what its making saw a moment ago. Raises
+    Refused with nothing touched, and leaves the refusal on record."""
+    return Running(act=act, plan=stored, outage_since=outage_since, seen=seen).go()

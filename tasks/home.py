@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 LEDGER_SECONDS = 2.0
 """The patience with the home of the ledger or of leases where there is another place to go to."""
+MIRRORS_SECONDS = 0.1
 MIRROR_SECONDS = 1.5
 """The patience with another place: whoever reads the union of all waits for it once."""
 ONLY_SECONDS = 30.0
@@ -194,7 +195,12 @@ def ledger_seen(home: Home) -> LedgerSeen:
 
     pool = ThreadPoolExecutor(max(1, len(sites)), thread_name_prefix="ledger-seen")
     asked = {site: pool.submit(answers, site) for site in sites}
-    wait(asked.values(), timeout=SEEN_SECONDS * 1.5)
+    first = asked.get(where.home)
+    if first is not None:
+        wait([first], timeout=SEEN_SECONDS * 1.5)
+    answered = first is None or (first.done() and first.result())
+    # A mirror matters while the home is silent; else nobody waits for a lost site's.
+    wait(asked.values(), timeout=MIRRORS_SECONDS if answered else SEEN_SECONDS * 1.5)
     pool.shutdown(wait=False)
     there = {site for site, said in asked.items() if said.done() and said.result()}
     at_home = where.home.startswith("directory:") or where.home in there

@@ -22,6 +22,7 @@ from tasks.home import Home
 from tasks.loop import Event
 
 if TYPE_CHECKING:
+    from recovery.failover import Proposal
     from recovery.outcome import Changed
 
 REREAD = timedelta(seconds=5)
@@ -96,14 +97,17 @@ class Watch:
             return None
         found = sight.ripe[0]
         try:
-            plan = self._unfinished(found) or self._planned(found)
+            plan, seen = self._unfinished(found), None
             if plan is None:
-                self._rest()
-                return None
+                made = self._planned(found)
+                if made is None:
+                    self._rest()
+                    return None
+                plan, seen = made.plan, made.seen
             from tasks import changing
 
             self.tell(f"acting by standing approval {found.approval.id[:12]}: plan {plan.digest[:12]}")
-            ended = changing.act(Act(home=self.home, tell=self.show), plan)
+            ended = changing.act(Act(home=self.home, tell=self.show), plan, seen=seen)
         except DrError as trouble:
             self._say(f"not acted: {trouble.fact}; {trouble.hint}")
             self._rest()
@@ -152,7 +156,7 @@ class Watch:
             self._say(each)
         self._standing, self._cancelled, self._read_at = found, gone, now
 
-    def _planned(self, found: GivenStanding) -> Plan | None:
+    def _planned(self, found: GivenStanding) -> Proposal | None:
         from tasks import changing
 
         to = target_of(self.home, self.service, found)
@@ -160,7 +164,7 @@ class Watch:
         if isinstance(made, NothingToDo):
             self._say(f"nothing to do: {made.why}")
             return None
-        return made.plan
+        return made
 
     def _unfinished(self, found: GivenStanding) -> Plan | None:
         """The service's last run, where this very approval began it and it has not ended. One that people began is

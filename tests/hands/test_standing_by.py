@@ -43,7 +43,7 @@ class Post:
         made = self.world.planned(at=self.world.at)
         return _proposal(made)
 
-    def act(self, act: Act, plan: Plan) -> Any:
+    def act(self, act: Act, plan: Plan, *, seen: object = None) -> Any:
         self.acted.append(plan)
         return self.answer(plan)
 
