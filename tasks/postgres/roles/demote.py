@@ -21,8 +21,8 @@ from recovery.value import rfc3339
 from tasks.kind import Facts, Scene
 from tasks.postgres.reading import Connection, Deadline, first_line, only, reading
 from tasks.postgres.roles import beyond
+from tasks.postgres.roles.choosing import Pinned, choose, pinned_of
 from tasks.postgres.roles.ordering import ByAgent, Send
-from tasks.postgres.roles.promote import Pinned, choose, pinned_of
 from tasks.postgres.roles.servers import Server, Silent, ask_all, primaries
 from tasks.stage import Stage
 

@@ -9,51 +9,30 @@ transaction, and a copy of it, started with no network and no archive, tells the
 from __future__ import annotations
 
 import hashlib
-import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
-from psycopg import sql
 
 from recovery.errors import BadInput, Failed, Refused, Unproven
-from recovery.losses import HEARTBEAT_SCHEMA, Losses, Relation, Row, Seen, listed
+from recovery.losses import Losses, Seen, listed
 from recovery.point import lsn_text, segment_name
 from recovery.value import canonical
 from recovery.wal import Switch
 from tasks.host import LocalHost
-from tasks.postgres import control, scratch, scratch_conf, seal, wal, wal_file, waldump
+from tasks.postgres import control, scratch, seal, wal, wal_file, waldump
 from tasks.postgres.agent_config import AgentConfig
 from tasks.postgres.orders import Facts, Work
-from tasks.postgres.reading import Connection, first_line
+from tasks.postgres.roles.lost_rows import read_rows
 from tasks.postgres.scratch import Scratch
 from tasks.postgres.stopping import servers_in
 from tasks.store import AlreadyThere, Store
 
 BACK_SEGMENTS = 8
 """So many files before the promotion are read for the changes of transactions that committed behind it."""
-MOST_ROWS = 50_000
 COPY_SECONDS = 2 * 3600.0
-RECOVERS_SECONDS = 3600.0
 WALDUMP_SECONDS = 3600.0
-TABLE_SECONDS = 600
-_NAMES = """
-select case when c.relisshared then 0 else (select oid from pg_database where datname = current_database()) end::bigint,
-  pg_relation_filenode(c.oid)::bigint, n.nspname, c.relname, c.relkind::text
-from pg_class c join pg_namespace n on n.oid = c.relnamespace
-where c.relkind in ('r', 't', 'm', 'S') and pg_relation_filenode(c.oid) is not null
-"""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Table:
-    """A relation of the copy, and whether its rows are worth reading."""
-
-    relation: Relation
-    readable: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +53,7 @@ class Losing:
         self._copy(copy, work)
         try:
             seen, last = self._read_wal(copy, found, left_at, work)
-            names, rows, unread = self._read_rows(copy, seen, work)
+            names, rows, unread = read_rows(copy, seen, work.say)
         finally:
             scratch.discard(copy)
         made = Losses(
@@ -153,31 +132,6 @@ class Losing:
             keys = seal.keyring([self.config.key]) if self.config.key else {}
             wal.fetch(self._store(), found.system_id, missing, wal_dir, keys=keys, segment_bytes=size)
 
-    def _read_rows(
-        self, copy: Scratch, seen: Seen, work: Work
-    ) -> tuple[Mapping[str, Relation], Sequence[Row], dict[str, str]]:
-        """Names and rows of what the lost transactions changed, from the copy. What can't be read says why."""
-        files = seen.files()
-        if not files:
-            return {}, (), {}
-        scratch_conf.configure_copy(copy)
-        scratch.start(copy, as_it_is=True)
-        work.say("the copy recovers its own WAL", None)
-        _await_open(copy)
-        xids = [xid for commit in seen.commits for xid in (commit.xid, *commit.subxids)]
-        names: dict[str, Relation] = {}
-        rows: list[Row] = []
-        unread: dict[str, str] = {}
-        for database in _databases(copy, files):
-            with psycopg.connect(copy.dsn(database), autocommit=True, connect_timeout=10) as connection:
-                tables = {file: each for file, each in _tables(connection, database) if file in files}
-                names |= {file: each.relation for file, each in tables.items()}
-                for file, each in tables.items():
-                    if each.readable:
-                        work.say(f"reading {each.relation.text}", None)
-                        _rows(connection, each.relation, seen.blocks(file), xids, rows, unread)
-        return names, rows, unread
-
     def _export(self, made: Losses, work: Work) -> Facts:
         """Into this site's bucket, under a name that its content gives; nothing is ever overwritten."""
         body = canonical(made)
@@ -243,77 +197,3 @@ def _refuse(config: AgentConfig, found: control.Control, work: Work) -> None:
             f"the data here is on timeline {found.timeline} already, so it holds nothing of its own any more",
             hint="see 'dr losses RUN' for what was exported before it was rewound or rebuilt",
         )
-
-
-def _await_open(copy: Scratch) -> None:
-    begin = time.monotonic()
-    absent = begin + scratch.APPEARS_WITHIN_SECONDS
-    while time.monotonic() - begin < RECOVERS_SECONDS:
-        if copy.pid() is not None:
-            absent = time.monotonic() + 1.0
-            with suppress(psycopg.OperationalError), psycopg.connect(copy.dsn(), connect_timeout=5):
-                return  # else it takes no connections yet
-        if time.monotonic() > absent:
-            words = copy.log.read_text(errors="replace")[-300:] if copy.log.exists() else ""
-            raise Unproven(
-                f"the copy of the old data does not start: {' '.join(words.split())}",
-                hint="the transactions are known, their rows are not; keep the old data and look at it by hand",
-            )
-        time.sleep(0.02)
-    raise Failed(
-        f"the copy did not recover within {RECOVERS_SECONDS:g} s", hint="see its log; the order may be sent again"
-    )
-
-
-def _databases(copy: Scratch, files: Sequence[str]) -> list[str]:
-    """Those in which something changed; the first one also tells of what all share."""
-    wanted = {int(file.partition("/")[0]) for file in files}
-    with psycopg.connect(copy.dsn(), autocommit=True, connect_timeout=10) as connection:
-        known = connection.execute(
-            "select oid::bigint, datname from pg_database where datallowconn order by oid"
-        ).fetchall()
-    found = [str(name) for oid, name in known if oid in wanted]
-    return found if found or 0 not in wanted else ["postgres"]
-
-
-def _tables(connection: Connection, database: str) -> Iterator[tuple[str, Table]]:
-    for oid, filenode, schema, name, kind in connection.execute(_NAMES.encode()).fetchall():
-        own = schema not in {"pg_catalog", "pg_toast", "information_schema", HEARTBEAT_SCHEMA}
-        relation = Relation(database=database, schema_name=str(schema), name=str(name))
-        yield f"{oid}/{filenode}", Table(relation=relation, readable=kind == "r" and own)
-
-
-def _rows(
-    connection: Connection, relation: Relation, blocks: Sequence[int], xids: Sequence[int], into: list[Row],
-    unread: dict[str, str],
-) -> None:  # fmt: skip
-    """The rows of lost transactions, from the pages that they wrote."""
-    query = sql.SQL(
-        "select xmin::text::bigint, to_jsonb(t)::text from only {}.{} t"
-        " where ctid >= {} and ctid < {} and xmin::text::bigint = any(%s)"
-    )
-    try:
-        connection.execute(f"set statement_timeout = '{TABLE_SECONDS}s'".encode())
-        for first, last in _runs(blocks):
-            bounds = sql.Literal(f"({first},0)") + sql.SQL("::tid"), sql.Literal(f"({last + 1},0)") + sql.SQL("::tid")
-            table = sql.Identifier(relation.schema_name), sql.Identifier(relation.name)
-            for xid, text in connection.execute(query.format(*table, *bounds), [list(xids)]).fetchall():
-                if len(into) >= MOST_ROWS:
-                    unread[relation.text] = f"only the first {MOST_ROWS} rows of all are listed"
-                    return
-                into.append(Row(relation=relation.text, xid=xid, row=json.loads(text, parse_float=str)))
-    except psycopg.Error as error:
-        unread[relation.text] = first_line(error)
-
-
-def _runs(blocks: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Neighbouring pages as one range; small holes are read over."""
-    begin = end = -1
-    for block in blocks:
-        if begin >= 0 and block - end > 8:
-            yield begin, end
-            begin = block
-        begin = block if begin < 0 else begin
-        end = block
-    if begin >= 0:
-        yield begin, end

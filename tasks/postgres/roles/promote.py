@@ -5,8 +5,6 @@ engine goes on wherever it stopped: a standby with our setting, a primary that n
 follows the old primary.
 """
 
-# ruff: noqa: E501 -- SQL reads best unbroken
-
 from __future__ import annotations
 
 import time
@@ -19,7 +17,7 @@ import psycopg
 
 from recovery.catalog import Member
 from recovery.drive import Move, Seen, Truth
-from recovery.errors import BadInput, DrError, Failed, Refused
+from recovery.errors import DrError, Failed, Refused
 from recovery.point import lsn_text
 from recovery.step import Mode, Step
 from recovery.value import rfc3339
@@ -29,6 +27,7 @@ from tasks.postgres.place import history
 from tasks.postgres.reading import Connection, Deadline, first_line, only, reading
 from tasks.postgres.roles import beyond, follow, rehearsing
 from tasks.postgres.roles.beyond import Beyond, Replay
+from tasks.postgres.roles.choosing import Pinned, choose, ours, pinned_of, promoted_already
 from tasks.postgres.roles.servers import REPLAY_FOLDER, Server, Silent, ask_all, primaries, server, standbys, whys
 from tasks.postgres.roles.witness import term_now
 from tasks.postgres.terms import overtaken
@@ -45,14 +44,6 @@ _RECOVERED = """
 select greatest(pg_last_xact_replay_timestamp(), {beat})
 """
 _BEAT = "(select max(at) from standfast.beat where lsn < {lsn}::pg_lsn)"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pinned:
-    """What the plan pinned of the database: no other system is promoted, and only from this timeline."""
-
-    system_id: str
-    timeline: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +80,7 @@ class Promote:
         members = dict(self.stage.members(move.step.resource, self.stage.target))
         said = ask_all(members.items())
         pinned = pinned_of(scene, move.step.resource)
-        found = _already(said, pinned)
+        found = promoted_already(said, pinned)
         chosen = found or choose(said, pinned)
         try:
             with reading(members[chosen.member].dsn, deadline) as connection:
@@ -176,45 +167,6 @@ def _refuse_rehearsal(scene: Scene) -> None:
         )
 
 
-def pinned_of(scene: Scene, resource: str) -> Pinned:
-    """What the plan pinned. Raises BadInput for a plan that pinned nothing of the database."""
-    databases = scene.plan.pinned.get("databases")
-    found = databases.get(resource) if isinstance(databases, dict) else None
-    if not isinstance(found, dict):
-        raise BadInput(f"the plan pinned nothing of {resource}", hint="make a new plan with 'dr plan'")
-    return Pinned(system_id=str(found["system_id"]), timeline=int(str(found["timeline"])))
-
-
-def ours(found: Server, pinned: Pinned) -> bool:
-    """Whether a primary is what this plan's promotion makes: the same system on a later timeline."""
-    return found.primary and found.place.system_id == pinned.system_id and found.place.timeline > pinned.timeline
-
-
-def choose(said: Mapping[str, Server | Silent], pinned: Pinned) -> Server:
-    """The most advanced standby: on the pinned timeline, the highest LSN. Raises Refused for another system or a later
-    timeline, which only a new plan may follow; Failed when none answers."""
-    found = standbys(said)
-    strange = next((each for each in found if each.place.system_id != pinned.system_id), None)
-    if strange is not None:
-        raise Refused(
-            f"{strange.member} belongs to system {strange.place.system_id}, the plan is for {pinned.system_id}",
-            hint="it was made anew since: make a new plan with 'dr plan'",
-        )
-    later = next((each for each in found if each.place.timeline > pinned.timeline), None)
-    if later is not None:
-        raise Refused(
-            f"{later.member} stands on timeline {later.place.timeline}, the plan pinned {pinned.timeline}",
-            hint="roles have changed since: make a new plan with 'dr plan'",
-        )
-    able = [each for each in found if each.place.timeline == pinned.timeline]
-    if not able:
-        raise Failed(
-            f"no standby on timeline {pinned.timeline} answers ({whys(said) or 'none is left'})",
-            hint="see whether the servers of the site run ('dr status'); without one, restore a backup there",
-        )
-    return max(able, key=lambda each: (each.place.timeline, each.received_lsn))
-
-
 def unfinished(promoted: Server, said: Mapping[str, Server | Silent], recorded: Facts) -> str:
     """What is still to be done after the promotion, in words; empty when nothing is. A neighbour that could not be
     pointed at the new primary is on record and holds nothing up."""
@@ -228,19 +180,6 @@ def unfinished(promoted: Server, said: Mapping[str, Server | Silent], recorded: 
         if not follow.follows(each, promoted) and not str(known.get(each.member, "")).startswith("not ")
     ]
     return f"{lagging[0].member} does not follow {promoted.member} yet" if lagging else ""
-
-
-def _already(said: Mapping[str, Server | Silent], pinned: Pinned) -> Server | None:
-    open_ = primaries(said)
-    if not open_:
-        return None
-    if len(open_) > 1 or not ours(open_[0], pinned):
-        first = open_[0]
-        raise Refused(
-            f"{first.member} takes writes already, on timeline {first.place.timeline} of system {first.place.system_id}",
-            hint="that is not what the plan pinned: see 'dr status', and make a new plan",
-        )
-    return open_[0]
 
 
 def _await_open(connection: Connection, member: str) -> None:

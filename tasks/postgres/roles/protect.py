@@ -23,8 +23,8 @@ from recovery.wal import HistoryFile, parse
 from tasks.kind import Facts, Scene
 from tasks.postgres.archiver import key_of
 from tasks.postgres.reading import Deadline, first_line, only, reading
+from tasks.postgres.roles.choosing import ours, pinned_of
 from tasks.postgres.roles.ordering import ByAgent
-from tasks.postgres.roles.promote import ours, pinned_of
 from tasks.postgres.roles.servers import Server, ask_all, primaries, whys
 from tasks.stage import Stage
 
