@@ -70,6 +70,7 @@ class Follow:
         why = diverged(config.data_dir, work)
         if why:
             refuse_unlisted(config, work, why)
+            refuse_no_primary(upstream)
             marker.parent.mkdir(parents=True, exist_ok=True)
             marker.touch()
             rewind(config, upstream, work)
@@ -102,6 +103,7 @@ class Rebuild:
             if (data / "global" / "pg_control").exists() and (why := diverged(data, work)):
                 refuse_unlisted(config, work, why)
             shutil.rmtree(fresh, ignore_errors=True)
+            refuse_no_primary(upstream)
             _refuse_full(upstream, data)
             work.say(f"copying {upstream.site} anew", None)
             base_backup(config, upstream, fresh)
@@ -174,6 +176,15 @@ def diverged(data: Path, work: Work) -> str:
     return "" if end <= left_at else f"it wrote up to {lsn_text(end)}, beyond {lsn_text(left_at)}"
 
 
+def refuse_no_primary(upstream: Upstream) -> None:
+    """Before anything is changed here: the other server answers, with the rights of this DSN, and takes writes."""
+    if _asked(upstream, "select pg_is_in_recovery()"):
+        raise Refused(
+            f"the server at {upstream.site} is a standby itself",
+            hint="see 'dr status' for the roles; nothing was touched",
+        )
+
+
 def rewind(config: AgentConfig, upstream: Upstream, work: Work) -> None:
     """Bring the data back to where the new timeline left it. Its own configuration survives."""
     work.say(f"rewinding to where {upstream.site} took over", None)
@@ -239,10 +250,21 @@ def await_streaming(dsn: str) -> None:
     )
 
 
+def _asked(upstream: Upstream, query: str) -> object:
+    try:
+        with psycopg.connect(upstream.dsn, autocommit=True, connect_timeout=10) as connection:
+            row = connection.execute(query.encode()).fetchone()
+    except psycopg.Error as error:
+        raise Failed(
+            f"{upstream.site} can't be asked from here: {' '.join(str(error).split())[:200]}",
+            hint="see `upstreams` in the agent's configuration, pg_hba.conf there and the network; nothing was touched",
+        ) from None
+    return row[0] if row else None
+
+
 def _refuse_full(upstream: Upstream, data: Path) -> None:
-    with psycopg.connect(upstream.dsn, autocommit=True, connect_timeout=10) as connection:
-        row = connection.execute("select coalesce(sum(pg_database_size(oid)), 0)::bigint from pg_database").fetchone()
-    size = int(row[0]) if row else 0
+    told = _asked(upstream, "select coalesce(sum(pg_database_size(oid)), 0)::bigint from pg_database")
+    size = int(str(told or 0))
     free = LocalHost().free_bytes(data.parent)
     if free < size * 1.1:
         raise Failed(
