@@ -119,15 +119,18 @@ def _offer(api_url: str, offered: dict[str, list[str]]) -> None:
     """Let the forms offer the catalog's names: the flows' own schemas, the same for every catalog, cannot know them."""
     for each in _ask(api_url, "POST", "deployments/filter", {"deployments": {"tags": {"all_": ["standfast"]}}}):
         schema = each["parameter_openapi_schema"]
-        for name, field in schema["properties"].items():
-            if name in offered:
-                field["enum"] = offered[name]
-        _ask(api_url, "PATCH", f"deployments/{each['id']}", {"parameter_openapi_schema": schema})
+        known = {name: field for name, field in schema["properties"].items() if name in offered}
+        for name, field in known.items():
+            field["enum"] = offered[name]
+        if known:
+            _ask(api_url, "PATCH", f"deployments/{each['id']}", {"parameter_openapi_schema": schema})
 
 
 def _ask(api_url: str, method: str, path: str, wanted: dict[str, Any]) -> Any:
+    """An answer of the server; while its database is busy it says 503, and is asked again."""
+    again = urllib3.Retry(8, status_forcelist=(503,), allowed_methods=None, backoff_factor=0.5, raise_on_status=False)
     try:
-        answer = urllib3.request(method, f"{api_url}/{path}", json=wanted, timeout=30, retries=2)
+        answer = urllib3.request(method, f"{api_url}/{path}", json=wanted, timeout=30, retries=again)
     except urllib3.exceptions.HTTPError as trouble:
         raise Failed(f"the Prefect server does not answer: {trouble}", hint="see its log") from None
     if answer.status >= 300:
