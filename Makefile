@@ -37,9 +37,12 @@ faults: setup              ## every planted fault, and the table of which were d
 
 storm: setup               ## the same proof again and again, under load: no false alarm
 	@$(PY) -m deployments.lab.storm $(ARGS)
+	@$(PY) -m deployments.lab.storm_changes $(FAILOVERS)
+	@$(PY) -m pytest -m slow tests/stories/test_changes.py
 
 bench: setup               ## speeds against the peers and the machine's own limits
 	@$(PY) -m tests.bench.steps $(STEPS_ARGS)
+	@$(PY) -m tests.bench.outage $(OUTAGE_ARGS)
 	@$(PY) -m tests.bench $(ARGS)
 
 clean:                     ## remove what make made, but never a home

@@ -45,19 +45,19 @@ def there_and_home(world: World, home: Home, say: Callable[[str], None]) -> tupl
     """The east is lost under load and the west takes over; the east comes back and the service goes home to it."""
     observer.begin(world)
     try:
-        _await(world, "east", BEFORE)
+        served_by(world, "east", BEFORE)
         say(f"a user outside, who knows only the name, writes {observer.RATE:g} rows/s")
         breaking.begin(world, faults.parse("site:east", None))
         say("[bold red]the east is lost[/]: database, objects, control plane, agent and application")
-        away = _moved(home, "failover", "west", "ann", say)
-        _await(world, "west", AFTER)
+        away = moved(home, "failover", "west", "ann", say)
+        served_by(world, "west", AFTER)
         breaking.end(world)
         say("the east is back with its old data; its database is kept stopped, since there is a newer primary")
-        back = _moved(home, "failback", "east", "bob", say)
-        _await(world, "east", AFTER)
+        back = moved(home, "failback", "east", "bob", say)
+        served_by(world, "east", AFTER)
     finally:
         observer.end(world)
-    seen, lists = observer.look(world), _lists(home, away.run)
+    seen, lists = observer.look(world), lists_of(home, away.run)
     stray = unlisted(seen["missing"], lists) if isinstance(seen["missing"], list) else []
     if stray:
         raise Failed(
@@ -91,7 +91,7 @@ def _figure(figure: float | str, unit: str) -> str:
     return f"{figure:.2f} s" if unit == "s" else f"{figure:g}"
 
 
-def _moved(home: Home, runbook: str, to: str, person: str, say: Callable[[str], None]) -> Changed:
+def moved(home: Home, runbook: str, to: str, person: str, say: Callable[[str], None]) -> Changed:
     """Plan, show, approve, act. Raises Failed when it stands still."""
     begun = time.monotonic()
     made = _planned(home, runbook, to)
@@ -140,14 +140,16 @@ def _act(home: Home, made: Proposal) -> Changed:
     return changed
 
 
-def _lists(home: Home, run: str) -> tuple[Losses, ...]:
+def lists_of(home: Home, run: str) -> tuple[Losses, ...]:
     """What the failover gave up, by database, as its old data told since; empty while it was not read."""
     from tasks.postgres.roles.losses import read
 
     return tuple(each.losses for each in read(home, run))
 
 
-def _await(world: World, site: str, count: int) -> None:
+def served_by(world: World, site: str, count: int) -> None:
+    """Wait until the user outside has had so many writes in a row acknowledged by that site. Raises Failed."""
+
     def enough() -> bool:
         seen = [each for session in observer.sessions(world)[-1:] for each in session]
         last = [each.site for each in seen if each.outcome == "acknowledged"][-count:]
