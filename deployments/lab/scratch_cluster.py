@@ -80,6 +80,7 @@ def cluster(
     settings: Mapping[str, str] | None = None,
     standby: bool = False,
     standby_settings: Mapping[str, str] | None = None,
+    segment_mb: int = 16,
 ) -> Iterator[Cluster]:
     """A fresh cluster in `folder` (made when missing), running; stopped and removed at the end. About a second.
 
@@ -93,7 +94,7 @@ def cluster(
     with ExitStack() as stack:
         data_dir = folder / "data"
         stack.callback(shutil.rmtree, data_dir, ignore_errors=True)
-        server.initdb(bin_dir, data_dir, auth=["--auth=trust"])
+        server.initdb(bin_dir, data_dir, auth=["--auth=trust", f"--wal-segsize={segment_mb}"])
         primary = _run(stack, bin_dir, data_dir, archive_dir, chosen)
         if standby:
             copy = folder / "standby"

@@ -161,10 +161,12 @@ def second_standby(two: Pair, folder: Path) -> Iterator[Cluster]:
 
 
 @contextmanager
-def pair(folder: Path, *, standby_archives: bool = False, **settings: str) -> Iterator[Pair]:
+def pair(folder: Path, *, standby_archives: bool = False, segment_mb: int = 1, **settings: str) -> Iterator[Pair]:
     chosen = {"wal_retrieve_retry_interval": "1s", "max_slot_wal_keep_size": "1GB", **settings}
     more = {"archive_mode": "on", "archive_command": "false"} if standby_archives else {}
-    with cluster(folder / "pair", archive=True, settings=chosen, standby=True, standby_settings=more) as east:
+    with cluster(
+        folder / "pair", archive=True, settings=chosen, standby=True, standby_settings=more, segment_mb=segment_mb
+    ) as east:
         assert east.standby is not None
         run(
             east.dsn,

@@ -48,7 +48,7 @@ class AgentOfTest(threading.Thread):
                 raw = path.read_bytes()
                 metadata = {"sha256": hashlib.sha256(raw).hexdigest(), "size": str(len(raw))}
                 key = key_of(self.system, parse(path.name), path.name)
-                if key not in self.two.archive.objects and (path.suffix == ".history" or len(raw) == 1 << 24):
+                if key not in self.two.archive.objects and (path.suffix == ".history" or len(raw) == 1 << 20):
                     self.two.archive.put(key, zstandard.compress(raw), metadata)
 
 

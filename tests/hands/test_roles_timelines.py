@@ -36,7 +36,7 @@ def switched(dsn: str, archive: Path) -> Path:
 
 
 def test_a_timeline_without_backup_or_mark_is_found_by_its_archive_and_restored(tmp_path: Path) -> None:
-    with pair(tmp_path, standby_archives=True) as two:
+    with pair(tmp_path, standby_archives=True, segment_mb=16) as two:
         made = backup(two, tmp_path / "base")
         assert two.east.archive_dir is not None
         run(two.east.dsn, "insert into rows values (101)")
