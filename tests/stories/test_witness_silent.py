@@ -83,13 +83,16 @@ def test_a_dead_witness_hinders_no_proof_and_lacks_nothing_afterwards(
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["kill", "stop", "blackhole"])
 def test_every_command_answers_while_the_witness_is_dead(troubled: Lab, how: str):
+    """Within what it takes on this machine now, and a few patiences."""
     world, home = troubled
+    commands = (("status",), ("points",), ("evidence", "verify"), ("sweep",), ("runs",))
+    usual = {words: dr(home.folder, *words, "--json").seconds for words in commands}
     with witness_broken(world, how):
         backed = dr(home.folder, "backup", DB, "--full", "--json")
         assert backed.code == 0, backed
-        for words in (("status",), ("points",), ("evidence", "verify"), ("sweep",), ("runs",)):
+        for words in commands:
             said = dr(home.folder, *words, "--json")
-            assert said.seconds < 12, (words, said)
+            assert said.seconds < 2 * usual[words] + 6, (words, usual[words], said)
             assert "Traceback" not in said.err, said
             assert said.document
     until(lambda: dr(home.folder, "evidence", "sync", "--json").code == 0)
