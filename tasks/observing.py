@@ -25,9 +25,13 @@ T = TypeVar("T")
 def changes(home: Home, service: str) -> tuple[Change, ...]:
     """The changes of roles that a service went through, oldest first. Raises Failed for one that cannot be read."""
     ledger = home.ledger()
+    keys = list(ledger.list(f"epochs/{service}/"))
+    if not keys:
+        return ()
+    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="changes") as eyes:
+        bodies = list(eyes.map(ledger.get, keys))
     found: list[Change] = []
-    for key in ledger.list(f"epochs/{service}/"):
-        body = ledger.get(key)
+    for key, body in zip(keys, bodies, strict=True):
         try:
             found.append(Change.model_validate_json(body or b""))
         except ValidationError:

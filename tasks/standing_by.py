@@ -70,12 +70,16 @@ class Watch:
     def warm(self) -> None:
         """Before the event: import and open all that acting needs, so that on the day no second goes into it. What is
         silent now is no trouble of the watch."""
-        from tasks import changing, route53, service
+        from tasks import acting, changing, route53, service
         from tasks.observing import observe
         from tasks.postgres import roles
 
         self._warm = (changing, route53, service, roles)
         with suppress(DrError):
+            self._reread()
+            for each in self._standing:
+                acting.book(self.home, each.approval.runbook)
+            self.home.signer()
             observe(self.home, self.service)
 
     def look(self) -> Sight:
@@ -169,13 +173,16 @@ class Watch:
     def _unfinished(self, found: GivenStanding) -> Plan | None:
         """The service's last run, where this very approval began it and it has not ended. One that people began is
         theirs: the lease and the epoch say what may be done beside it."""
+        from recovery.evidence import manifest_key
         from recovery.journal import outcome
         from tasks.engine import read_plan
         from tasks.journal import read_records
 
         last = Act(home=self.home).leases().look(self.service)
-        records = read_records(self.home.ledger(), last.run) if last is not None and last.run else ()
-        if last is None or not records or outcome(records) is not None:
+        if last is None or not last.run or self.home.ledger().get(manifest_key(last.run)) is not None:
+            return None  # the usual case costs one question, not the reading of a whole run
+        records = read_records(self.home.ledger(), last.run)
+        if not records or outcome(records) is not None:
             return None
         consent = records[0].facts.get("consent")
         mine = isinstance(consent, dict) and consent.get("standing") == found.approval.id
