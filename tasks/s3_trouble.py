@@ -5,6 +5,7 @@ Separate from the store so that its methods read as what they ask; the classes o
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,11 @@ from tasks import aws
 Outcome = tuple[aws.Meaning, bool] | None
 """None: done. Else what the server said instead (`absent`, `exists`, `conflict`), and whether an earlier try of the
 same call, whose answer was lost, may be the reason."""
+
+
+SHORT_SECONDS, REFUSED_SHARE = 3.0, 0.15
+_REFUSED = frozenset({"EndpointConnectionError", "ConnectionClosedError"})
+"""Nobody listens there, or who listens hangs up."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,14 +65,19 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Persistence:
-    """Tries a call again, full jitter, while its error is one that passes and the patience lasts."""
+    """Tries a call again, full jitter, while its error is one that passes and the patience lasts. Where the patience is
+    short, because there is another place to go to, a refused connection is soon taken at its word."""
 
     place: Place
     patience_seconds: float
 
     def __call__(self, doing: str, act: Callable[[], object]) -> Outcome:
         """Perform. Gives an Outcome that the caller decides on; raises DrError for everything else."""
-        tries = 0
+        tries, begun = 0, time.monotonic()
+        refused_until = begun + self.patience_seconds * (REFUSED_SHARE if self.patience_seconds <= SHORT_SECONDS else 1)
+
+        def passes(error: BaseException) -> bool:
+            return _passes(error) and not (type(error).__name__ in _REFUSED and time.monotonic() > refused_until)
 
         def once() -> None:
             nonlocal tries
@@ -79,7 +90,7 @@ class Persistence:
                 wait=wait_random_exponential(
                     multiplier=min(0.2, self.patience_seconds / 20), max=min(5, self.patience_seconds / 4)
                 ),
-                retry=retry_if_exception(_passes),
+                retry=retry_if_exception(passes),
                 reraise=True,
             )(once)
         except DrError:
