@@ -50,17 +50,31 @@ class TaskRuns:
     context: Context
     log: Log
     _states: dict[str, State[Any]] = field(default_factory=dict)
+    _silent: threading.Event = field(default_factory=threading.Event)
 
     def __call__(self, move: Move, perform: Callable[[], Facts]) -> Facts:
-        """See tasks.loop.Door."""
+        """See tasks.loop.Door. A server that hangs costs one patience before a move and one after it, and is left
+        alone for the rest of the run."""
         made = _Made(perform=perform)
+        if self._silent.is_set():
+            return made.facts()
+        follower = threading.Thread(target=self._follow, args=(move, made), name="prefect", daemon=True)
+        follower.start()
+        made.settled.wait(API_SECONDS)
+        made.call()
+        follower.join(API_SECONDS)
+        if follower.is_alive():
+            self._silent.set()
+            self.log.error("Prefect does not answer at step %s: the run goes on without it", move.step.id)
+        return made.facts()
+
+    def _follow(self, move: Move, made: _Made) -> None:
         try:
-            state = self.context.copy().run(self._run, move, made)
+            self._states[move.step.id] = self.context.copy().run(self._run, move, made)
         except Exception as trouble:  # noqa: BLE001 -- whatever Prefect's machinery raises, the move decides, not it
             self.log.error("Prefect could not follow step %s: %s", move.step.id, _line(trouble))  # noqa: TRY400
-        else:
-            self._states[move.step.id] = state
-        return made.facts()
+        finally:
+            made.settled.set()
 
     def _run(self, move: Move, made: _Made) -> State[Any]:
         """The task run. It is drawn after the steps it needs; only completed ones, or Prefect would not begin it."""
@@ -81,17 +95,20 @@ class TaskRuns:
 
 
 class _Made:
-    """One call of `perform`, whatever goes on around it: what it gave or raised is kept for the loop."""
+    """One call of `perform`, by whoever comes first, whatever goes on around it: what it gave or raised is kept.
+    `settled`: it was called, or Prefect will not call it."""
 
     def __init__(self, *, perform: Callable[[], Facts]) -> None:
+        self.settled = threading.Event()
         self._perform = perform
+        self._lock = threading.Lock()
         self._called = False
         self._facts: Facts = {}
         self._trouble: BaseException | None = None
 
     def state(self) -> State[None]:
         """Call it, as a task's body: its trouble becomes the state's message."""
-        self._call()
+        self.call()
         match self._trouble:
             case None:
                 return Completed(message=_summary(self._facts))
@@ -102,19 +119,22 @@ class _Made:
 
     def facts(self) -> Facts:
         """What it gave; calls it when Prefect never came to it. Raises what it raised."""
-        self._call()
+        self.call()
         if self._trouble is not None:
             raise self._trouble
         return self._facts
 
-    def _call(self) -> None:
-        if self._called:
-            return
-        self._called = True
-        try:
-            self._facts = self._perform()
-        except BaseException as trouble:  # noqa: BLE001 -- kept, and raised again by `facts`
-            self._trouble = trouble
+    def call(self) -> None:
+        """Call it, or wait until it was called."""
+        self.settled.set()
+        with self._lock:
+            if self._called:
+                return
+            self._called = True
+            try:
+                self._facts = self._perform()
+            except BaseException as trouble:  # noqa: BLE001 -- kept, and raised again by `facts`
+                self._trouble = trouble
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -23,8 +24,9 @@ from tasks.home import Home, clock
 from tasks.kind import Facts, Scene
 from tests.thought.failover_scene import catalog, seen
 
-DEADLY = "promote"
-"""The step in which an engine dies while HOME/deadly is there."""
+DEADLY, HELD = "promote", "fence"
+"""The step in which an engine dies while HOME/deadly is there; the one that waits while HOME/held is there."""
+PATIENCE_SECONDS = 60.0
 
 
 def changing_home(folder: Path, *, n_of_m: int = 1, form: bool = True) -> Home:
@@ -57,7 +59,11 @@ class Verb:
         return Seen(truth=Truth.HOLDS if step.id in scene.results else Truth.ABSENT)
 
     def perform(self, move: Move, scene: Scene) -> Facts:
-        """Write it down; or die."""
+        """Write it down, once it may; or die."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while move.step.id == HELD and (self.folder / "held").exists() and time.monotonic() < until:
+            (self.folder / "waits").touch()
+            time.sleep(0.05)
         if move.step.id == DEADLY and (self.folder / "deadly").exists():
             (self.folder / "deadly").unlink()
             os.kill(os.getpid(), signal.SIGKILL)

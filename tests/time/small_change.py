@@ -1,0 +1,29 @@
+"""A program: the flow `failover` in a made-up world, against the named server. With a digest that plan is taken up."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def main(folder: Path, api_url: str, digest: str) -> None:
+    """Settings first, Prefect after them."""
+    from deployments.flown import connected
+
+    with connected(folder, api_url):
+        from flows.failover import failover
+        from tests.time.change_scene import changing_home, made_up
+
+        home = changing_home(folder)
+        named, patience = patch("tasks.asking.home_at", lambda folder: home), patch("tasks.verbs.API_SECONDS", 2.0)
+        with made_up(folder), named, patience:
+            asyncio.run(failover(service="core", to="west", digest=digest, return_state=True))  # type: ignore[arg-type,call-overload,unused-ignore]
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
