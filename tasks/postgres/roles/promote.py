@@ -36,6 +36,8 @@ from tasks.stage import Stage
 POLL_SECONDS = 0.005
 TERM_SECONDS = 0.4
 OPENS_SECONDS = 60.0
+OPENING_SECONDS = 20.0
+"""For so long an attempt waits for what one before it ordered; whoever is a standby still is no promotion of ours."""
 WAKE_SECONDS = 0.1
 """With summarize_wal a promotion waits for the summarizer, which on a standby that has received nothing for a while
 sleeps for up to half a minute (PostgreSQL 17 and 18, seen); a reload wakes every process."""
@@ -78,8 +80,8 @@ class Promote:
         begun_at, clock = scene.now(), time.monotonic()
         deadline = Deadline(move.step.patience_seconds)
         members = dict(self.stage.members(move.step.resource, self.stage.target))
-        said = ask_all(members.items())
         pinned = pinned_of(scene, move.step.resource)
+        said = _opened(members, pinned, deadline) if move.attempt > 1 else ask_all(members.items())
         found = promoted_already(said, pinned)
         chosen = found or choose(said, pinned)
         try:
@@ -180,6 +182,22 @@ def unfinished(promoted: Server, said: Mapping[str, Server | Silent], recorded: 
         if not follow.follows(each, promoted) and not str(known.get(each.member, "")).startswith("not ")
     ]
     return f"{lagging[0].member} does not follow {promoted.member} yet" if lagging else ""
+
+
+def _opened(members: Mapping[str, Member], pinned: Pinned, deadline: Deadline) -> Mapping[str, Server | Silent]:
+    """What the servers say once none of them is in the middle of a promotion that an attempt before this one ordered:
+    such a one is no primary yet and stands on the later timeline already."""
+    end = time.monotonic() + min(OPENING_SECONDS, deadline.left_seconds)
+    while True:
+        said = ask_all(members.items())
+        opening = [
+            each
+            for each in standbys(said)
+            if each.place.system_id == pinned.system_id and each.place.timeline > pinned.timeline
+        ]
+        if primaries(said) or not opening or time.monotonic() > end:
+            return said
+        time.sleep(POLL_SECONDS * 10)
 
 
 def _await_open(connection: Connection, member: str) -> None:
