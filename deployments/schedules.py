@@ -125,7 +125,7 @@ _UNFILLED = {  # what a lab fills in with more than a word
     "dns_ttl": "1 s",
     "name_servers": "[]",
     "resolvers": "[]",
-    "probes": "{}",
+    "probes": "{app-east: {site: east, url: http://nowhere.invalid/east}}",
     "approvers": "{}",
     "members": "{east: {dsn: host=nowhere, data_dir: /nowhere, bin_dir: /nowhere}}",
     "arc_endpoints": "{nowhere: file:arc}",
