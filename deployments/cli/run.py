@@ -57,7 +57,8 @@ def cancel(
     run: RunArgument, who: AnyoneOption = None, why: WhyOption = "", wait: WaitOption = 3.0,
     home: HomeOption = None, as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """End the run where it stands, for ever. What it has changed stays changed."""
+    """End the run, for ever. Until its promotion has begun the old primary gets its role back; after that what it has
+    changed stays changed."""
     _order("cancel", run, who, home, as_json, why=why, wait=wait)
 
 
@@ -168,9 +169,8 @@ def _refuse_now(home: Home, plan: Plan, order: Order, shown: tuple[Hazard, ...])
         return
     approving.refused(home, plan.digest, [f"{order.words} by {order.who}: {answer.why}"], subject=plan.service)
     accept = "".join(f" --accept {each.klass}" for each in shown)
-    hint = (
-        f"accept them, if you do: dr run {order.words.replace(' ', f' {plan.run[:12]} ', 1)} --as {order.who}{accept}"
-    )
+    said_again = " ".join(each for each in (order.word.value, plan.run[:12], order.step) if each)
+    hint = f"accept them, if you do: dr run {said_again} --as {order.who}{accept}"
     raise Refused(
         f"{order.words} is refused: {answer.why}",
         hint=hint if "accepted" in answer.why else f"see the run with 'dr show {plan.run[:12]}'",

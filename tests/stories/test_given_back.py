@@ -1,0 +1,124 @@
+"""A failover that is given up after its fence: the old primary writes again, and nobody else did meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import psycopg
+import pytest
+from test_fence import Acted, eventually, held, is_in
+from test_fence import world as world  # noqa: PLC0414 -- the fixture: east is the primary before and after
+
+from deployments.lab import breaking, faults
+from deployments.lab.postgres import part
+from deployments.lab.world import World
+from recovery.drive import History, Tried
+from tasks.home import open_home
+from tasks.kind import Facts
+from tasks.postgres.roles import servers, witness
+from tasks.postgres.roles.giving_back import give_back
+
+pytestmark = pytest.mark.lab
+DB = "orders-db"
+BEGUN = History(steps={"fence": Tried(begun=1, ended=1)})
+
+
+def given_back(run: Acted, told: History = BEGUN, *, changed: bool = False) -> Facts:
+    return give_back(run.stage, DB, told, changed=changed)
+
+
+def writes(world: World, site: str) -> bool:
+    try:
+        with psycopg.connect(world.dsn(site), autocommit=True) as sql:
+            sql.execute("insert into standfast.beat default values")
+    except psycopg.Error:
+        return False
+    return True
+
+
+@pytest.fixture
+def both_ever(world: World) -> Iterator[list[str]]:
+    """Sites that took a write while the other one would have, asked all the while."""
+    found: list[str] = []
+    stop = threading.Event()
+
+    def watch() -> None:
+        members = open_home(world.home).resource(DB).members
+        while not stop.wait(0.05):
+            open_ = servers.primaries(servers.ask_all(members.items(), patience_seconds=1.0))
+            if len(open_) > 1:
+                found.append(" and ".join(each.member for each in open_))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    yield found
+    stop.set()
+    watching.join(20)
+
+
+def test_cancelled_after_the_fence_the_old_primary_writes_again(world: World, both_ever: list[str]) -> None:
+    run = Acted(world)
+    run.perform()
+    assert not writes(world, "east")
+    facts = given_back(run)
+    assert facts["writes"] == "east", facts
+    assert facts["started"] == {"east": "running"}
+    assert writes(world, "east")
+    terms = witness.terms(run.stage.home)
+    assert terms is not None
+    found = terms.read(DB)
+    assert found is not None
+    assert (found.generation, found.turn, found.primary) == (run.stage.term, 1, "east")
+    assert given_back(run) == {}, "again there is nothing to undo"
+    run.perform()  # the same epoch, another change of mind: it is fenced again
+    is_in(world, "east", "held")
+    assert given_back(run)["writes"] == "east"
+    assert both_ever == []
+
+
+def test_once_a_promotion_has_begun_nothing_is_given_back_and_it_is_said_what_can_be_done(world: World) -> None:
+    run = Acted(world)
+    run.perform()
+    promote = run.step.but(id="promote", verb="promote", arguments={})
+    run.stage = replace(run.stage, plan=run.stage.plan.but(steps=(*run.stage.plan.steps, promote)))
+    told = History(steps={**BEGUN.steps, "promote": Tried(begun=1, failed=1)})
+    kept = str(given_back(run, told)["kept"])
+    assert "had begun" in kept
+    assert "dr plan" in kept
+    assert "have changed since" in str(given_back(run, changed=True)["kept"])
+    is_in(world, "east", "held")
+    assert held(world)
+
+
+def test_with_the_other_site_lost_its_lease_has_to_lapse_first(world: World, both_ever: list[str]) -> None:
+    run = Acted(world)
+    run.perform()
+    breaking.begin(world, faults.parse("site:west", "kill"))
+    facts = given_back(run)
+    assert facts["writes"] == "east", facts
+    assert facts["posted"]["witness"] == "written"  # type: ignore[index,call-overload]
+    assert writes(world, "east")
+    breaking.end(world)
+    part.start(world, "west")
+    assert both_ever == []
+
+
+def test_with_the_witness_lost_the_agents_word_is_enough(world: World) -> None:
+    run = Acted(world)
+    run.perform()
+    breaking.begin(world, faults.parse("witness", "kill"))
+    facts = given_back(run)
+    assert facts["writes"] == "east", facts
+    assert facts["posted"]["west"] == "accepted"  # type: ignore[index,call-overload]
+    breaking.end(world)
+    terms = witness.terms(run.stage.home)
+    assert terms is not None
+
+    def carried() -> bool:
+        found = terms.read(DB)
+        return found is not None and found.primary == "east"
+
+    eventually(carried, "the agents' term at the witness")
+    assert writes(world, "east")
