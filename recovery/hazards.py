@@ -7,6 +7,7 @@ it; what should have one and could not be measured is a class of its own, so tha
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import ceil
 
 from recovery.hazard import Hazard
 from recovery.observation import DnsSeen, FenceSeen, Observation
@@ -65,8 +66,9 @@ def _loss(
         return
     objective = rpo_seconds.get(resource)
     promised = "" if objective is None else f"; objective {objective:g} s"
-    text = f"may lose up to {best.behind_seconds:g} s of commits of {resource}{promised}"
-    yield Hazard(id=f"data-loss-{resource}"[:63], klass="data-loss", figure=best.behind_seconds, unit="s", text=text)
+    seconds = ceil(best.behind_seconds * 10) / 10  # for people, and never less than it is
+    text = f"may lose up to {seconds:g} s of commits of {resource}{promised}"
+    yield Hazard(id=f"data-loss-{resource}"[:63], klass="data-loss", figure=seconds, unit="s", text=text)
 
 
 def _unfenced(step: Step, why: object) -> Iterator[Hazard]:
