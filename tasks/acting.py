@@ -66,8 +66,9 @@ class Running:
         try:
             need_home = _live(self.plan) and not (ledger_seen(self.home).home == "silent" and self.accepted_silence())
             least = generation(records) + 1
+            before = {} if records else self.act.before(lease_of(self.plan), self.plan.run)
             with self.act.holding(lease_of(self.plan), self.plan.run, least=least, need_home=need_home) as held:
-                return self.under(held)
+                return self.under(held, before)
         except Refused as refusal:
             self.leave(refusal)
             raise
@@ -81,7 +82,7 @@ class Running:
         ]
         return any(one.klass == DEGRADED for accepted in everything for one in accepted)
 
-    def under(self, held: Holdings) -> Changed:
+    def under(self, held: Holdings, before: Mapping[str, JsonValue]) -> Changed:
         """Under the lease: admitted or refused before the first record."""
         home, ledger = self.home, self.home.ledger()
         records = read_records(ledger, self.plan.run)
@@ -93,7 +94,7 @@ class Running:
             ledger, self.plan.run, who=home.who, generation=held.generation, clock=home.now, digest=self.plan.digest
         )
         if not journal.records():
-            journal.append(RUN_BEGUN, self.plan.service, facts={**facts, "door": self.act.via})
+            journal.append(RUN_BEGUN, self.plan.service, facts={**facts, **before, "door": self.act.via})
         else:
             journal.append(RUN_RESUMED, self.plan.service, facts={"door": self.act.via})
         halt = self.drive(journal, held)
