@@ -14,6 +14,7 @@ from itertools import product
 
 from pydantic import JsonValue
 
+from recovery.approval import FORM
 from recovery.catalog import Catalog, Member
 from recovery.doors import DnsName
 from recovery.objective import duration_text
@@ -47,6 +48,7 @@ def names(catalog: Catalog, *, service: str, resource: str, source: str, target:
         "approver": tuple(
             f"{name} ({person.contact})" if person.contact else name
             for name, person in catalog.consent.approvers.items()
+            if name != FORM  # a form is nobody to ask
         ),
     }
     if home in catalog.sites:
