@@ -106,6 +106,8 @@ class Loop:
     _since: dict[str, tuple[Truth, datetime]] = field(default_factory=dict)
     _held: dict[str, tuple[Seen, float]] = field(default_factory=dict)
     _told: _Told = field(default_factory=_Told)
+    _reused: bool = False
+    """Whether the last look took something to hold that it did not look at."""
     _orders_at_seconds: float = float("-inf")
     _stopped: bool = False
     _watched: bool = True
@@ -129,6 +131,8 @@ class Loop:
                     case Wait():
                         self._await(pause)
                         pause = min(pause * 1.5, POLL_MOST_SECONDS)
+                    case Finish() | Halt() if self._reused:
+                        self._held.clear()  # an end is decided by fresh looks alone: a move may just have unmade a truth
                     case Finish() | Halt():
                         return decision
 
@@ -167,6 +171,7 @@ class Loop:
     def _look(self, told: _Told, eyes: ThreadPoolExecutor) -> Mapping[str, Seen]:
         """What can matter now, looked at side by side; what comes into its turn by what was seen is looked at next."""
         scene, seen = self._scene(told), self._fresh()
+        self._reused = bool(seen)
         while steps := in_turn(self.plan, told.past, seen):
             parts = [steps[start::AT_ONCE] for start in range(min(AT_ONCE, len(steps)))]
             looks = (eyes.map if len(parts) > 1 else map)(self._see_all, parts, repeat(scene))

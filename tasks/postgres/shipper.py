@@ -54,6 +54,7 @@ class Shipper:
         self._pending: dict[str, float] = {}
         self._bodies: dict[str, Body] = {}
         self._refused: set[str] = set()
+        self._early: set[str] = set()
         self._due = 0.0
         self._trouble: dict[str, str] = {}
 
@@ -197,14 +198,19 @@ class Shipper:
                 self._memory.set_shipped(self.site, timeline, moved)
 
     def _advance(self, shipped: list[str]) -> None:
-        """The position there: the newest shipped segment before which none of its timeline waits."""
+        """The position there: the newest shipped segment before which none of its timeline waits. What came there while
+        an earlier one still waited is kept in mind until that has come, too."""
         size = self._segment_bytes() if shipped else 0
+        self._early.update(shipped)
         with self._more:
             waiting = [
                 each for key in (*self._pending, *self._refused) if (each := _segment(key, size or 1)) is not None
             ]
-        for each in filter(None, (_segment(key, size) for key in shipped)):
-            if not any(one.timeline == each.timeline and one.number < each.number for one in waiting):
+        for key in sorted(self._early) if shipped else ():
+            each = _segment(key, size)
+            if each is None or not any(one.timeline == each.timeline and one.number < each.number for one in waiting):
+                self._early.discard(key)
+            if each is not None and key not in self._early:
                 name = name_of(each.timeline, each.number, size)
                 position = Position(segment=name, lsn=(each.number + 1) * size, at=utc_now())
                 self._memory.set_shipped(self.site, each.timeline, position)

@@ -41,9 +41,9 @@ def test_quarantine_parks_and_release_lets_go(tmp_path: Path) -> None:
         park = Act(tmp_path, made, "quarantine", arguments={"site": "west"})
         free = Act(tmp_path, made, "release", arguments={"site": "west"})
         assert park.observe().truth is Truth.ABSENT
-        assert park.perform() == {"site": "west", "parked": True, "waiting": 3, "sent": 7}
+        assert park.perform() == {"site": "west", "parked": True, "waiting": 3, "sent": 7, "before": False}
         assert (park.observe().truth, park.observe().why) == (Truth.HOLDS, "parked, 3 wait")
-        assert west.asked[1][:2] == ("PUT", "/side-effects")
+        assert west.asked[2][:2] == ("PUT", "/side-effects"), "after it was asked how it stood before"
         assert free.perform()["parked"] is False
         assert free.observe().truth is Truth.HOLDS
         assert park.observe().truth is Truth.ABSENT

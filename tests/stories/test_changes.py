@@ -115,6 +115,7 @@ def _killed(world: World, here: Home, folder: Path, *points: str) -> None:
     assert told.rto_seconds > outage(world, told) - 1.0, "never told better than it was; how near: make storm"
 
 
+@pytest.mark.slow
 def test_graceful_there_and_home_again_nothing_is_lost(world: World, home: Home) -> None:
     there = moved(home, "switchover", "west")
     assert (there.outcome, there.lost_commits, there.rpo_seconds) == ("met", 0, 0.0), there
@@ -129,6 +130,7 @@ def test_graceful_there_and_home_again_nothing_is_lost(world: World, home: Home)
     assert back.rto_seconds > outage(world, back) - 1.0
 
 
+@pytest.mark.slow
 def test_two_operators_at_once_one_acts_and_the_other_is_refused(world: World, home: Home, tmp_path: Path) -> None:
     lost(world, "postgres:east")
     first, second = planned(home, "failover", "west"), planned(home, "failover", "west")
@@ -152,6 +154,7 @@ def test_two_operators_at_once_one_acts_and_the_other_is_refused(world: World, h
     assert primary(world)[0] == "west"
 
 
+@pytest.mark.slow
 def test_the_control_plane_lost_alone_stops_nobody_and_is_not_needed(world: World, home: Home) -> None:
     lost(world, "aws:east")
     seen(world, "east")
@@ -161,6 +164,7 @@ def test_the_control_plane_lost_alone_stops_nobody_and_is_not_needed(world: Worl
     seen(world, "west")
 
 
+@pytest.mark.slow
 def test_a_site_that_serves_is_not_declared_lost_because_its_neighbour_cannot_see_it(world: World, home: Home) -> None:
     lost(world, "network:east-west")
     seen(world, "east")
@@ -171,6 +175,7 @@ def test_a_site_that_serves_is_not_declared_lost_because_its_neighbour_cannot_se
     _cancel(home, told.run)
 
 
+@pytest.mark.slow
 def test_an_old_primary_that_everybody_but_the_witness_has_lost_ends_before_the_new_one_begins(
     world: World, home: Home
 ) -> None:
@@ -244,6 +249,7 @@ def test_a_recovery_site_that_is_too_small_gets_no_users_until_it_has_grown(worl
     seen(world, "west")
 
 
+@pytest.mark.slow
 def test_an_old_primary_that_comes_back_in_mid_run_stays_stopped(world: World, home: Home) -> None:
     lost(world, "site:east")
     plan = approved(home, planned(home, "failover", "west"))
@@ -271,6 +277,7 @@ def test_a_slow_name_server_delays_and_breaks_nothing(world: World, home: Home) 
     seen(world, "west")
 
 
+@pytest.mark.slow
 def test_what_the_failover_gave_up_is_listed_before_the_old_data_goes(world: World, home: Home) -> None:
     """The standby is cut off first, so that acknowledged rows are truly lost."""
     with psycopg.connect(world.dsn("west"), autocommit=True) as sql:
@@ -295,6 +302,7 @@ def test_what_the_failover_gave_up_is_listed_before_the_old_data_goes(world: Wor
     assert unlisted(missing, [each.losses for each in listed]) == []
 
 
+@pytest.mark.slow
 def test_consent_given_in_advance_acts_alone_within_thirty_seconds(world: World, home: Home) -> None:
     approving.approve_standing(home, "east-is-out", who="ann")
     watching = subprocess.Popen(
@@ -313,6 +321,7 @@ def test_consent_given_in_advance_acts_alone_within_thirty_seconds(world: World,
         watching.kill()
 
 
+@pytest.mark.slow
 def test_consent_that_is_none_moves_nothing(world: World, home: Home) -> None:
     lost(world, "app:east")
     made = planned(home, "failover", "west")

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import psycopg
 import pytest
-from test_fence import Acted, eventually, held, is_in
-from test_fence import world as world  # noqa: PLC0414 -- the fixture: east is the primary before and after
+from test_fenced import Acted, eventually, held, is_in
+from test_fenced import world as world  # noqa: PLC0414 -- the fixture: east is the primary before and after
 
 from deployments.lab import breaking, faults
 from deployments.lab.postgres import part
@@ -20,7 +20,7 @@ from tasks.kind import Facts
 from tasks.postgres.roles import servers, witness
 from tasks.postgres.roles.giving_back import give_back
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 DB = "orders-db"
 BEGUN = History(steps={"fence": Tried(begun=1, ended=1)})
 

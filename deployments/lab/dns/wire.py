@@ -25,6 +25,7 @@ from deployments.lab.proxy.weather import Weather
 
 Respond = Callable[[bytes, bool], bytes | None]
 """Question, whether it came over a stream → answer."""
+PORT_TRIES = 8
 BUFFER_BYTES = 1 << 20
 STREAM_PATIENCE_SECONDS = 5.0
 POLL_SECONDS = 0.1
@@ -55,10 +56,18 @@ class NameServer:
     ) -> None:
         self.respond, self.weather, self.pool = respond, weather, pool
         handler = type("Handler", (_Stream,), {"server_of": self})
-        self.tcp = _Streams((address, port), handler)
-        self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
-        self.udp.bind((address, self.tcp.server_address[1]))
+        for left in reversed(range(PORT_TRIES if port == 0 else 1)):
+            self.tcp = _Streams((address, port), handler)
+            self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self.udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+            try:
+                self.udp.bind((address, self.tcp.server_address[1]))
+                break
+            except OSError:  # the kernel chose the port for TCP; somebody has it for UDP
+                self.udp.close()
+                self.tcp.server_close()
+                if not left:
+                    raise
 
     @property
     def port(self) -> int:
