@@ -132,7 +132,7 @@ class Loop:
                         self._await(pause)
                         pause = min(pause * 1.5, POLL_MOST_SECONDS)
                     case Finish() | Halt() if self._reused:
-                        self._held.clear()  # an end is decided by fresh looks alone: a move may just have unmade a truth
+                        self._held.clear()  # an end is decided by fresh looks: a move may just have unmade a truth
                     case Finish() | Halt():
                         return decision
 
