@@ -33,14 +33,12 @@ class Watched:
 def heard(watched: Watched, said: Said, *, at_seconds: float, words: str = "") -> Watched:
     """After one more answer. Silence neither proves nor disproves: the series waits for the next answer."""
     after = replace(watched, last=said, asks=watched.asks + 1, words=words)
-    match said:
-        case "silent":
-            return after
-        case "other":
-            return replace(after, series=0, new_seconds=None, answered=True)
-        case "new":
-            since = at_seconds if watched.new_seconds is None else watched.new_seconds
-            return replace(after, series=watched.series + 1, new_seconds=since, answered=True)
+    if said == "silent":
+        return after
+    if said == "other":
+        return replace(after, series=0, new_seconds=None, answered=True)
+    since = at_seconds if watched.new_seconds is None else watched.new_seconds
+    return replace(after, series=watched.series + 1, new_seconds=since, answered=True)
 
 
 def turned(watched: Watched, series: int = SERIES) -> bool:

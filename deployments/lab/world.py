@@ -198,6 +198,9 @@ def _with_runtime(world: World) -> World:
     runtime = world.runtime if world.runtime.is_dir() else world.lab / "r"
     if len(str(runtime).encode()) > SOCKET_PATH_MAX:
         runtime = Path(tempfile.mkdtemp(prefix="standfast-"))
+    if len(str(runtime).encode()) > SOCKET_PATH_MAX:  # a temporary folder of somebody's own, as long as the home
+        runtime.rmdir()
+        runtime = Path(tempfile.mkdtemp(prefix="standfast-", dir="/tmp"))
     runtime.mkdir(mode=0o700, exist_ok=True)
     world = world.model_copy(update={"runtime": runtime})
     save(world)

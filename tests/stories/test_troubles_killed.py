@@ -8,6 +8,7 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from troubled import DB, Running, Said, dr, evidence_troubles, left, runs_of, servers_of, swept, until
 
@@ -23,6 +24,14 @@ Lab = tuple[World, Home]
 STEPS = ("fetch", "verify", "recover", "check", "discard")
 MOMENTS = [f"{step}: {word}" for step in STEPS for word in ("begun", "ended")]
 SAMPLE = {"recover: begun"}
+
+
+def runs(program: psutil.Process) -> bool:
+    """Whether it does anything any more: an ended one that nobody has taken in yet does not."""
+    try:
+        return program.is_running() and program.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def sampled(moments: list[str], sample: set[str]) -> list[object]:

@@ -209,3 +209,14 @@ def test_how_long_each_probe_has_failed_is_what_standing_approvals_ask() -> None
     seen = scene.seen(failing_seconds=12)
     assert seen.failing() == {"app-east": 12}
     assert seen.but(probes={"x": ProbeSeen(outcome="unproven", failing_seconds=99)}).failing() == {}
+
+
+def test_a_failback_is_planned_from_the_primary_that_it_rebuilds_from_and_not_without_seeing_it() -> None:
+    seen = scene.seen(primary="west", epoch=1)
+    with pytest.raises(Unproven, match="the primary of validation-db at west"):
+        make(asked(to="east"), scene.runbook("failback"), scene.catalog(), seen)
+    west = MemberSeen(site="west", role="primary", system_id="7", timeline=2, lsn=900)
+    there = seen.but(members={"validation-db": (west,)})
+    made = make(asked(to="east"), scene.runbook("failback"), scene.catalog(), there)
+    assert isinstance(made, Plan)
+    assert made.pinned["databases"] == {"validation-db": {"system_id": "7", "timeline": 2, "candidates": ["east"]}}

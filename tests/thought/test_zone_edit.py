@@ -71,6 +71,10 @@ def test_the_others_keep_their_proportion() -> None:
     assert [each["Weight"] for each in after] == [20, 70, 10]
 
 
+def test_a_site_alone_has_what_it_is_given() -> None:
+    assert [each["Weight"] for each in shifted(weighted([7]), DNS, "east", 100)] == [100]
+
+
 def test_a_stranger_with_a_weight_stops_a_shift_and_one_without_does_not() -> None:
     for weight in (0, 1):
         sets = [*weighted([100, 0]), record("north", Weight=weight)]

@@ -170,6 +170,7 @@ def test_consent_in_the_ledger_goes_on_without_the_form_and_a_killed_worker_is_f
     assert sorted(performed(tmp_path)) == steps(plan)
 
 
+@pytest.mark.slow
 def test_with_the_server_hanging_in_mid_run_the_run_goes_on(tmp_path: Path, api_url: str, place: Path) -> None:
     home = changing_home(tmp_path)
     plan = planned(home)
