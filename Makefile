@@ -38,7 +38,7 @@ faults: setup              ## every planted fault, and the table of which were d
 storm: setup               ## the same proof again and again, under load: no false alarm
 	@$(PY) -m deployments.lab.storm $(ARGS)
 	@$(PY) -m deployments.lab.storm_changes $(FAILOVERS)
-	@$(PY) -m pytest -m slow tests/stories/test_changes.py
+	@$(PY) -m pytest -m slow tests/stories tests/time
 
 bench: setup               ## speeds against the peers and the machine's own limits
 	@$(PY) -m tests.bench.steps $(STEPS_ARGS)

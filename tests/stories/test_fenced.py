@@ -35,7 +35,7 @@ from tasks.postgres.roles.fence import Fence
 from tasks.postgres.stopping import servers_in
 from tasks.stage import Consented, Stage
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 DB = "orders-db"
 BY: list[Any] = ["agent", "cloud", "lease"]
 

@@ -34,7 +34,7 @@ from tasks.postgres import looking
 from tasks.scoring import pasts
 from tasks.sweeping import sweep_scratch
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 Lab = tuple[World, Home]
 
 

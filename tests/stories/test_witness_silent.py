@@ -20,7 +20,7 @@ from tasks.home import Home, ledger_seen, open_home
 from tasks.ledger_mirrored import MirroredLedger, silent_of
 from tasks.loop import Event
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 Lab = tuple[World, Home]
 
 
