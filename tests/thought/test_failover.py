@@ -220,3 +220,7 @@ def test_a_failback_is_planned_from_the_primary_that_it_rebuilds_from_and_not_wi
     made = make(asked(to="east"), scene.runbook("failback"), scene.catalog(), there)
     assert isinstance(made, Plan)
     assert made.pinned["databases"] == {"validation-db": {"system_id": "7", "timeline": 2, "candidates": ["east"]}}
+
+
+def test_leases_live_at_the_ledgers_home_and_at_the_site_that_would_take_over() -> None:
+    assert scene.catalog().lease_sites == ("witness", "west")
