@@ -19,8 +19,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from recovery.errors import DrError, Refused
-from recovery.term import Hold, Run, may_run, newest
+from recovery.term import Hold, Run, Term, may_run, newest
 from recovery.value import canonical
 from tasks.postgres import leash_confirm
 from tasks.postgres.leash_child import Child
@@ -178,8 +180,25 @@ class Leash:
                 self._trusted_at = ticks()
                 self._remember(trusted=int(words["generation"]))
                 asked.answer(self.state())
+            case "term":
+                self._hear(asked)
             case _:
-                asked.refuse("it knows status, stop, start and trust")
+                asked.refuse("it knows status, stop, start, trust and term")
+
+    def _hear(self, asked: Asked) -> None:
+        """A term from the agent's signed order. Known before the server is promoted, so that it is not stopped for the
+        older one that was the newest when the witness was asked last."""
+        try:
+            term = Term.model_validate(asked.words.get("term"))
+        except ValidationError:
+            asked.refuse("that is no term of a known schema")
+            return
+        if term.resource != self.config.resource:
+            asked.refuse(f"the term is of {term.resource}, this leash holds {self.config.resource}")
+            return
+        self.known.learn(term)
+        self._learn()
+        asked.answer(self.state())
 
     def _remember(self, **changes: Any) -> None:
         wanted = self.memory.but(**changes)

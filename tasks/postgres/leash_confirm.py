@@ -56,6 +56,11 @@ class Known:
         if news:
             self.wake()
 
+    def learn(self, term: Term) -> None:
+        """A term that was told, not asked for: it is known from now on, and no permit comes of it."""
+        with self.lock:
+            self.term = newest(self.term, term)
+
     def fell_silent(self, by: str, why: str) -> None:
         """Somebody did not answer."""
         with self.lock:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,10 @@ class LeashControl:
     def trust(self, order: str, generation: int, *, patience_seconds: float = 2.0) -> dict[str, Any]:
         """People signed the split-brain hazard: run unconfirmed while nothing newer than the generation is known."""
         return self._say({"do": "trust", "order": order, "generation": generation}, patience_seconds)
+
+    def learn(self, term: Mapping[str, Any], *, patience_seconds: float = 2.0) -> dict[str, Any]:
+        """Tell it a term that it may not have heard of yet. It is remembered, and confirms nothing. Raises Failed."""
+        return self._say({"do": "term", "term": dict(term)}, patience_seconds)
 
     def _say(self, words: dict[str, Any], patience_seconds: float) -> dict[str, Any]:
         deadline = time.monotonic() + patience_seconds

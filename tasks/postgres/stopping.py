@@ -61,12 +61,18 @@ class Home:
         return {"term": self.term, "stop": self.stop, "start": self.start}
 
     def term(self, work: Work) -> Facts:
-        """Keep a term (argument `term`); with `unconfirmed`, people signed that this site runs without confirmation."""
+        """Keep a term (argument `term`), and let the leash know it before anybody promotes its server; with
+        `unconfirmed`, people signed that this site runs without confirmation."""
         told = work.order.arguments.get("term")
         if not isinstance(told, dict):
             raise BadInput("the order names no term", hint="this is a defect of the engine: report it")
         kept = self.own.accept(Term.model_validate(told))
         facts: Facts = {"term": kept.model_dump(mode="json")}
+        if self.leash is not None:
+            try:
+                facts["leash"] = self.leash.learn(kept.model_dump(mode="json"))
+            except Failed as trouble:  # one that starts later asks before anything else
+                facts["leash_not_told"] = trouble.fact
         if work.order.arguments.get("unconfirmed") is True:
             if kept.primary != self.config.site:
                 raise Refused(f"{kept.primary} is the primary, not {self.config.site}", hint="order it there")

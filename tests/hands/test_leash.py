@@ -270,6 +270,44 @@ def test_a_standby_needs_no_permit_and_a_promoted_one_does(site: Site):
     assert not servers_in(site.data)
 
 
+def test_a_standby_told_of_the_newer_term_is_promoted_without_being_stopped_for_the_older(site: Site):
+    """The engine promotes within a fraction of the time between two questions to the witness."""
+    (site.data / "standby.signal").touch()
+    site.term("west", 1)
+    site.begin()
+    site.is_in("running")
+    eventually(lambda: site.control.status()["generation"] == 1, "the older term")
+    told = Term(resource="orders-db", generation=2, primary="east", run="r" * 64, at=datetime.now(UTC))
+    said = site.control.learn(told.model_dump(mode="json"))
+    assert said["generation"] == 2
+    with psycopg.connect(site.dsn, autocommit=True) as sql:
+        sql.execute("select pg_promote(true, 20)")
+    time.sleep(1.5 * LEASE_SECONDS)
+    assert site.is_in("running")["pid"] == said["pid"], "it was never stopped"
+
+
+def test_a_standby_that_nobody_told_is_stopped_when_it_opens_beside_the_primary(site: Site):
+    (site.data / "standby.signal").touch()
+    site.term("west", 1)
+    site.begin()
+    site.is_in("running")
+    eventually(lambda: site.control.status()["generation"] == 1, "the term")
+    with psycopg.connect(site.dsn, autocommit=True) as sql:
+        sql.execute("select pg_promote(false)")
+    site.is_in("held")
+    assert not servers_in(site.data)
+
+
+def test_a_term_that_is_none_or_of_another_resource_is_refused(site: Site):
+    site.begin()
+    site.is_in("running")
+    other = Term(resource="other-db", generation=9, primary="west", run="r" * 64, at=datetime.now(UTC))
+    for words in (other.model_dump(mode="json"), {"resource": "orders-db"}):
+        with pytest.raises(Failed, match="the leash says"):
+            site.control.learn(words)
+    site.is_in("running")
+
+
 def test_people_s_signature_lets_it_run_unconfirmed_until_something_newer_is_known(site: Site):
     site.term("east", generation=2)
     site.begin()
