@@ -127,7 +127,7 @@ def _consent(
     stored: Plan, seen: Observation, found: tuple[Hazard, ...], consents: Consents, now: datetime
 ) -> Admitted | Missing:
     """Making and ending our own scratch is admitted by policy; live things need people (HOUSE, law 6)."""
-    if stored.pinned.get("live") is False:
+    if not stored.live:
         return Admitted(by=("policy",), spends=())
     asked = Asked(
         digest=stored.digest,

@@ -191,7 +191,7 @@ def refuse_beyond_limits(plan: Plan, found: tuple[Hazard, ...]) -> None:
 
 def lease_of(plan: Plan) -> str:
     """The lease that a run of the plan takes: a drill has its own, so that it never stands in a failover's way."""
-    return plan.service if plan.pinned.get("live") is not False else f"{plan.service}-{plan.purpose}"
+    return plan.service if plan.live else f"{plan.service}-{plan.purpose}"
 
 
 def _rebuilds(runbook: Runbook) -> bool:

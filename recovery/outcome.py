@@ -97,13 +97,13 @@ def changed(plan: Plan, records: Sequence[Record], objectives: Mapping[str, Obje
         rpo_seconds=rpo,
         lost_commits=_lost(plan, found, databases, mode),
         timeline=next((each.timeline for each in databases), None),
-        epoch=plan.epoch + 1 if databases and plan.pinned.get("live") is not False else plan.epoch,
+        epoch=plan.epoch + 1 if databases and plan.live else plan.epoch,
         databases=databases,
         outage_began_at=measured.begin,
         served_at=measured.end,
         consent=_consent(records),
         stopped=_stopped(halt),
-        live=plan.pinned.get("live") is not False,
+        live=plan.live,
         copies=_copies(plan, found),
         findings=findings,
     )
@@ -154,7 +154,7 @@ def _lost(
 ) -> int | Literal["unproven"]:
     if databases and all(_lossless(plan, found, each.database, mode) for each in databases):
         return 0
-    if plan.pinned.get("live") is False:
+    if not plan.live:
         return 0  # a drill promotes a copy: nothing that was live is given up
     return "unproven"
 

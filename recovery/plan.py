@@ -62,6 +62,11 @@ class Plan(Value):
         """The name of the only run this plan can have."""
         return self.digest
 
+    @property
+    def live(self) -> bool:
+        """Of a runbook: whether it changes what users live on; a drill and a rehearsal do not."""
+        return self.pinned.get("live") is not False
+
     def step(self, step_id: str) -> Step:
         """The step of that id. Raises KeyError when the plan has none."""
         return self._by_id[step_id]

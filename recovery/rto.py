@@ -77,7 +77,7 @@ def began(plan: Plan, records: Sequence[Record]) -> tuple[datetime | None, str]:
     """The instant from which users were not served, and why it is not known. A rehearsal counts from its run's
     beginning; a graceful change from the moment at which the old primary took no more writes, or, where its demotion
     was tried more than once, from the first time it was asked to."""
-    if plan.pinned.get("live") is False:
+    if not plan.live:
         return next((record.begin for record in records if record.kind == RUN_BEGUN), plan.asked_at), ""
     if not _ungraceful(plan, history(records)):
         stopped = [record.begin for record in records if record.kind == BEGUN and record.facts.get("verb") == "demote"]
@@ -98,7 +98,7 @@ def began(plan: Plan, records: Sequence[Record]) -> tuple[datetime | None, str]:
 
 
 def _ungraceful(plan: Plan, told: History) -> bool:
-    return plan.pinned.get("live") is not False and told.mode(plan.mode) is Mode.UNGRACEFUL
+    return plan.live and told.mode(plan.mode) is Mode.UNGRACEFUL
 
 
 def _spans(plan: Plan, records: Sequence[Record], counted: frozenset[str], start: datetime) -> Iterator[Span]:

@@ -14,7 +14,7 @@ _OF_VERB = {"redirect": (6,), "restore": (7,), "promote": (9,), "fence": (1,), "
 
 def rules_of(plan: Plan) -> tuple[Rule, ...]:
     """The rules that judge this plan, by number."""
-    live = plan.pinned.get("live") is not False
+    live = plan.live
     found = {4, 8} | ({5} if live else {11})
     for step in _done(plan):
         found.update(_OF_VERB.get(step.verb, ()))

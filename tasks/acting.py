@@ -7,7 +7,6 @@ of people and the lease, and only then the loop.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -35,7 +34,7 @@ from tasks.home import Home, ledger_seen
 from tasks.journal import Journal, read_records
 from tasks.lease_places import Holdings
 from tasks.loop import Loop
-from tasks.observing import observe
+from tasks.observing import changes, observe
 from tasks.orders_of_people import taking
 from tasks.stage import Consented, Stage
 from tasks.store import AlreadyThere
@@ -64,7 +63,7 @@ class Running:
         if outcome(records) is not None:
             return self.told(records, None)
         try:
-            need_home = _live(self.plan) and not (ledger_seen(self.home).home == "silent" and self.accepted_silence())
+            need_home = self.plan.live and not (ledger_seen(self.home).home == "silent" and self.accepted_silence())
             least = generation(records) + 1
             before = {} if records else self.act.before(lease_of(self.plan), self.plan.run)
             with self.act.holding(lease_of(self.plan), self.plan.run, least=least, need_home=need_home) as held:
@@ -208,7 +207,7 @@ class Running:
         records = journal.records()
         ended = {str(each.facts.get("step")) for each in records if each.kind == ENDED}
         wanted = [step for step in self.plan.steps if step.verb == "promote"]
-        if not _live(self.plan) or not wanted or not ended.issuperset(step.id for step in wanted):
+        if not self.plan.live or not wanted or not ended.issuperset(step.id for step in wanted):
             return
         if any(each.kind == CHANGED for each in records):
             return
@@ -226,10 +225,23 @@ class Running:
             },
             steps=step_seconds(records),
         )
-        with suppress(AlreadyThere):
-            self.home.ledger().put(change_key(change.service, change.epoch), canonical(change))
+        self.write_down(change)
         facts = facts_of_change(self.plan.epoch, primary=change.primary, databases={**change.databases})
         journal.append(CHANGED, self.plan.service, facts=facts, end=self.home.now())
+
+    def write_down(self, change: Change) -> None:
+        """Once and for ever; the same run's again is the same change. Raises Refused where another run's lies there."""
+        ledger, key = self.home.ledger(), change_key(change.service, change.epoch)
+        try:
+            ledger.put(key, canonical(change))
+        except AlreadyThere:
+            there = next((each for each in changes(self.home, change.service) if each.epoch == change.epoch), None)
+            if there is None or there.run != change.run:
+                by = "another run" if there is None else f"run {there.run[:12]}"
+                raise Refused(
+                    f"epoch {change.epoch} of {change.service} was begun by {by}, and this run promoted a server, too",
+                    hint="two changes of roles met: stop, and see both with 'dr show' before anything else is done",
+                ) from None
 
     def told(self, records: tuple[Record, ...], halt: Halt | None) -> Changed:
         catalog = self.home.catalog
@@ -278,7 +290,3 @@ def _acceptances(found: JsonValue) -> list[Acceptance]:
 def book(home: Home, name: str) -> Runbook:
     """A runbook of the installation or the home, opened. Raises what is wrong with it."""
     return runbook_file.load(name, runbook_file.library(home.folder), home.catalog)
-
-
-def _live(plan: Plan) -> bool:
-    return plan.pinned.get("live") is not False

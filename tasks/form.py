@@ -98,7 +98,7 @@ class Case:
     def page(self) -> Page:
         """The plan, as people read it before they consent."""
         people = sorted({*self.policy.listed.values()} - {FORM})
-        wanted = self.policy.n_of_m if _live(self.plan) else 0
+        wanted = self.policy.n_of_m if self.plan.live else 0
         return change_pages.planned(self.plan, self.shown, people=people, wanted=wanted, form=self.form_counts)
 
     def words(self, why: Sequence[str]) -> str:
@@ -111,7 +111,7 @@ class Case:
         A run that has begun, and one that changes nothing live, need no consent. Raises Refused when no consent could
         admit it any more.
         """
-        if not _live(self.plan) or read_records(self.home.ledger(), self.plan.run):
+        if not self.plan.live or read_records(self.home.ledger(), self.plan.run):
             return ()
         plan, home = self.plan, self.home
         seen = observe(home, plan.service, target=str(plan.pinned["to"]), run=plan.run)
@@ -233,7 +233,7 @@ def opened(home: Home, wanted: Wanted) -> Case | Told:
 def _shown_again(home: Home, plan: Plan) -> Mapping[str, JsonValue]:
     """What a stored plan looks like now: its hazards as of this moment, unless its run has begun."""
     shown = changing.proposal(home, plan.digest) or {}
-    if not _live(plan) or read_records(home.ledger(), plan.run):
+    if not plan.live or read_records(home.ledger(), plan.run):
         return shown
     seen = observe(home, plan.service, target=str(plan.pinned["to"]), run=plan.run)
     found = hazards(plan, seen, rpo_seconds=rpo_seconds(home.catalog))
@@ -278,7 +278,3 @@ def _hazards(shown: Mapping[str, Any]) -> tuple[Hazard, ...]:
         Hazard.model_validate({name: each[name] for name in fields if name in each})
         for each in shown.get("hazards", ())
     )
-
-
-def _live(plan: Plan) -> bool:
-    return plan.pinned.get("live") is not False

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from recovery.approval import ConsentPolicy
 from recovery.catalog import Member, PostgresResource, Service
 from recovery.errors import Unproven
 from recovery.hazard import Acceptance
@@ -60,7 +59,7 @@ class Stage:
     @property
     def live(self) -> bool:
         """Whether the run changes what users live on; a drill and a rehearsal do not."""
-        return self.plan.pinned.get("live") is not False
+        return self.plan.live
 
     @property
     def term(self) -> int:
@@ -72,25 +71,13 @@ class Stage:
         """The service that is driven."""
         return self.home.catalog.services[self.plan.service]
 
-    @property
-    def policy(self) -> ConsentPolicy:
-        """Whose keys count, and how many persons must agree."""
-        consent = self.home.catalog.consent
-        return ConsentPolicy(
-            n_of_m=consent.n_of_m, listed={person.key: name for name, person in consent.approvers.items()}
-        )
-
     def resource(self, name: str) -> PostgresResource:
         """A database of the catalog."""
         return self.home.resource(name)
 
     def members(self, name: str, site: str) -> tuple[tuple[str, Member], ...]:
         """A database's servers at a site: (member's name, member)."""
-        return tuple(
-            (member_name, member)
-            for member_name, member in self.resource(name).members.items()
-            if self.resource(name).site_of(member_name) == site
-        )
+        return self.resource(name).at(site)
 
     def accepted(self, klass: str) -> bool:
         """Whether the people who consented accepted that class of hazard."""

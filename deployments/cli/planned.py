@@ -25,7 +25,7 @@ def document(plan: Plan, proposal: Mapping[str, Any], consent: Consent, *, since
 
     people = sorted({*consent.approvers} - {FORM})
     classes = list(dict.fromkeys(each["klass"] for each in proposal.get("hazards", ())))
-    live = plan.pinned.get("live") is not False
+    live = plan.live
     act = f"dr act {plan.digest[:SHORT]}" + (f" --outage-since {since}" if since else "")
     accepted = "".join(f" --accept {each}" for each in classes)
     approve = [f"dr approve {plan.digest[:SHORT]} --as NAME{accepted}"] if live else []

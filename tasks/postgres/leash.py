@@ -14,7 +14,6 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -25,25 +24,15 @@ from recovery.errors import DrError, Refused
 from recovery.term import Hold, Run, Term, may_run, newest
 from recovery.value import canonical
 from tasks.postgres import leash_confirm
-from tasks.postgres.leash_child import Child
+from tasks.postgres.leash_child import Child, Stopping
 from tasks.postgres.leash_config import Held, LeashConfig, State, load, read_memory, state_file, write_memory
 from tasks.postgres.leash_confirm import Known, ticks
 from tasks.postgres.leash_door import Asked, LeashDoor
-from tasks.postgres.stopping import postmaster_pid, servers_in
+from tasks.postgres.stopping import ready, servers_in
 
 TICK_SECONDS = 0.1
 _TELL_SECONDS = 1.0
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
-
-
-@dataclass(kw_only=True)
-class Stopping:
-    """A stop underway: cleanly until `quit_at`, immediately until `kill_at` (ticks), then kill -9."""
-
-    why: str
-    quit_at: float
-    kill_at: float
-    step: Literal["begun", "fast", "quit", "killed"] = "begun"
 
 
 class Leash:
@@ -275,15 +264,6 @@ class Leash:
         with suppress(OSError):  # a full disk must not stop the leash from its work; the socket tells the same
             fresh.write_bytes(canonical(now))
             fresh.replace(path)
-
-
-def ready(data_dir: Path, pid: int) -> bool:
-    """Whether the postmaster says, in its pid file, that it accepts connections."""
-    try:
-        lines = (data_dir / "postmaster.pid").read_text().splitlines()
-    except OSError:
-        return False
-    return postmaster_pid(data_dir) == pid and len(lines) > 7 and lines[7].strip() in {"ready", "standby"}
 
 
 def _exit_code(code: int) -> int:

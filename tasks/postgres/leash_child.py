@@ -13,7 +13,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tasks.postgres.run_as import server_argv
 
@@ -25,6 +27,16 @@ _TIE = (
     "os.execvp(sys.argv[3],sys.argv[3:])"
 )
 """PR_SET_PDEATHSIG; then, if the leash died before that, not at all; then the server in this very process."""
+
+
+@dataclass(kw_only=True)
+class Stopping:
+    """A stop underway: cleanly until `quit_at`, immediately until `kill_at` (ticks), then kill -9."""
+
+    why: str
+    quit_at: float
+    kill_at: float
+    step: Literal["begun", "fast", "quit", "killed"] = "begun"
 
 
 class Child:

@@ -122,6 +122,15 @@ def postmaster_pid(data_dir: Path) -> int | None:
         return None
 
 
+def ready(data_dir: Path, pid: int) -> bool:
+    """Whether the postmaster says, in its pid file, that it accepts connections."""
+    try:
+        lines = (data_dir / "postmaster.pid").read_text().splitlines()
+    except OSError:
+        return False
+    return postmaster_pid(data_dir) == pid and len(lines) > 7 and lines[7].strip() in {"ready", "standby"}
+
+
 def stopped(config: AgentConfig, pid: int | None, *, leashed: bool) -> Stopped:
     """Look whether the server runs: by the pid that it had, by the one written down now, by its port."""
     from tasks.postgres.agent_memory import utc_now

@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 
-import urllib3
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from recovery.drive import Move, Seen, Truth
@@ -20,13 +19,13 @@ from recovery.objective import duration
 from recovery.rules import RULES
 from recovery.step import Step
 from tasks.kind import Facts, Scene
+from tasks.platform_door import ask
 from tasks.stage import Stage
 
 PATIENCE_SECONDS = 1.0
 TELL_AGAIN_SECONDS = 20.0
 """A site that drains does so for a while only; until no old connection is left it is told again."""
 _PAUSE_SECONDS = 0.2
-_MOST_BYTES = 64 * 1024
 PROVED = frozenset({"agent", "cloud", "lease"})
 """The fences that are proofs; one that was only accepted as a danger is none."""
 
@@ -140,24 +139,7 @@ class _Silent(DrError):
 
 def asked(method: str, url: str, path: str) -> Connections:
     """Raises Failed when the site is silent or says what can't be read."""
-    hint = "see whether the service's application runs there"
-    try:
-        answer = urllib3.request(
-            method,
-            url.rstrip("/") + path,
-            headers={"Connection": "close"},
-            timeout=urllib3.Timeout(total=PATIENCE_SECONDS),
-            retries=False,
-            preload_content=False,
-        )
-        try:
-            body = answer.read(_MOST_BYTES)
-        finally:
-            answer.close()
-    except urllib3.exceptions.HTTPError as error:
-        raise Failed(f"its connections can't be asked for ({type(error).__name__})", hint=hint) from None
-    if not 200 <= answer.status < 300:
-        raise Failed(f"its connections answered {answer.status}", hint=hint)
+    body = ask(method, url.rstrip("/") + path, what="its connections", patience_seconds=PATIENCE_SECONDS, keep=False)
     if method == "POST":
         return Connections(open=0, old=0)
     try:

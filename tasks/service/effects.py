@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import urllib3
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recovery.drive import Move, Seen
@@ -15,11 +14,11 @@ from recovery.errors import Failed
 from recovery.step import Step
 from recovery.value import canonical
 from tasks.kind import Facts, Scene
+from tasks.platform_door import ask
 from tasks.service.said import NOT_CONFIGURED, absent, done, holds, scratch, site_of, unknown
 from tasks.stage import Stage
 
 PATIENCE_SECONDS = 2.0
-_MOST_BYTES = 64 * 1024
 
 
 class SideEffects(BaseModel):
@@ -90,25 +89,8 @@ def _words(found: SideEffects) -> str:
 
 def _asked(method: str, url: str, told: dict[str, bool] | None = None) -> SideEffects:
     """Raises Failed when the site is silent or says what can't be read."""
-    hint = "see whether the service's application runs there"
-    try:
-        answer = urllib3.request(
-            method,
-            url,
-            body=None if told is None else canonical({**told}),
-            headers={"Content-Type": "application/json"},
-            timeout=urllib3.Timeout(total=PATIENCE_SECONDS),
-            retries=False,
-            preload_content=False,
-        )
-        try:
-            body = answer.read(_MOST_BYTES)
-        finally:
-            answer.close()
-    except urllib3.exceptions.HTTPError as error:
-        raise Failed(f"its side effects can't be asked for ({type(error).__name__})", hint=hint) from None
-    if not 200 <= answer.status < 300:
-        raise Failed(f"its side effects answered {answer.status}", hint=hint)
+    sent = None if told is None else canonical({**told})
+    body = ask(method, url, what="its side effects", patience_seconds=PATIENCE_SECONDS, body=sent)
     if told is not None:
         return SideEffects(parked=told["parked"])
     try:

@@ -162,7 +162,7 @@ class Promote:
 
 def _refuse_rehearsal(scene: Scene) -> None:
     """A run that changes nothing live must never open a live standby, whatever its steps say."""
-    if scene.plan.pinned.get("live") is False:
+    if not scene.plan.live:
         raise Refused(
             "a drill promotes its restored copy, never the live standby",
             hint="give the step `scratch: true`; the live servers were not touched",
