@@ -81,7 +81,8 @@ class Fence:
                     hint="stop the old primary by hand so that its agent can say so, or let the same people accept"
                     " split-brain; that it does not answer proves nothing",
                 )
-            if proof is None:
+            if proof is None or posted.witness:
+                # Proved by a positive fact, or signed: the new primary's leash may run though the witness is silent.
                 posted = self._post(ground, unconfirmed=True)
         finally:
             ground.over.set()
@@ -135,7 +136,7 @@ class Fence:
             run=ground.scene.plan.run,
             at=ground.scene.now(),
         )
-        return post(wanted, unconfirmed=unconfirmed)
+        return post(wanted, unconfirmed=unconfirmed, through_witness=not unconfirmed)
 
     def _leashed(self, ground: Ground) -> bool:
         """Whether a leash keeps the old primary stopped from now on."""

@@ -45,13 +45,18 @@ class Post:
     agents: tuple[tuple[str, Agent], ...]
     order_id: str
 
-    def __call__(self, wanted: Term, *, unconfirmed: bool = False) -> Posted:
-        """Post it. Raises Refused when a newer term stands at the witness."""
+    def __call__(self, wanted: Term, *, unconfirmed: bool = False, through_witness: bool = False) -> Posted:
+        """Post it. `through_witness`: while that has it not, no agent is told either; nothing could come of it but that
+        the old primary's leash hears of it there and stops, for a fence that is then refused. Raises Refused when a
+        newer term stands at the witness."""
         told: dict[str, str] = {}
         witness = "the catalog has no witness"
         if self.witness is not None:
             store = self.witness
             witness, wanted = _at_witness(lambda: store.write(wanted), wanted)
+        if witness and through_witness:
+            not_told = {site: "not told, since the witness does not have it" for site, _ in self.agents}
+            return Posted(term=wanted, at_mono=time.monotonic(), witness=witness, agents=not_told)
         with ThreadPoolExecutor(max_workers=max(1, len(self.agents))) as pool:
             answers = [
                 (site, pool.submit(self._send, number, site, agent, wanted, unconfirmed))
