@@ -203,6 +203,8 @@ def ledger_seen(home: Home) -> LedgerSeen:
     wait(asked.values(), timeout=MIRRORS_SECONDS if answered else SEEN_SECONDS * 1.5)
     pool.shutdown(wait=False)
     there = {site for site, said in asked.items() if said.done() and said.result()}
+    for site in there:  # whoever was just heard need not rest for an old silence: a live change would be refused for it
+        home.circuit(site).wake()
     at_home = where.home.startswith("directory:") or where.home in there
     mirrors = tuple(site for site in where.mirrors if site in there)
     return LedgerSeen(home="answers" if at_home else "silent", mirrors=mirrors)
