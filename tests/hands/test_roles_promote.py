@@ -125,7 +125,7 @@ def test_a_promotion_that_was_killed_in_the_midst_of_the_replay_goes_on(two: Pai
     run(two.east.dsn, "insert into rows values (101)")
     archived(two, of=begin)
     two.east.kill()
-    run(two.west.dsn, f"copy (select) to program 'mkdir {servers.REPLAY_FOLDER}'")
+    run(two.west.dsn, f"copy (select where false) to program 'mkdir {servers.REPLAY_FOLDER}'")
     run(two.west.dsn, f"alter system set restore_command = '{beyond.RESTORE_COMMAND}'")
     run(two.west.dsn, "select pg_reload_conf()")
     run(two.west.dsn, "select pg_wal_replay_pause()")

@@ -158,5 +158,6 @@ def _put(connection: Connection, name: str, raw: bytes) -> None:
 
 
 def _shell(connection: Connection, program: str) -> None:
-    """A fixed command line of ours in the server's data directory; the names in it are hexadecimal."""
-    connection.execute(sql.SQL("copy (select) to program {}").format(sql.Literal(program)))
+    """A fixed command line of ours in the server's data directory; the names in it are hexadecimal. Nothing is sent to
+    it: it reads nothing, and a row that comes after its end would be a broken pipe."""
+    connection.execute(sql.SQL("copy (select where false) to program {}").format(sql.Literal(program)))
