@@ -19,7 +19,7 @@ from tasks.postgres import roles
 from tasks.postgres.roles import servers
 from tasks.stage import Stage
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 DB = "orders-db"
 
 

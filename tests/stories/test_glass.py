@@ -28,7 +28,7 @@ from tasks.evidence import verify
 from tasks.home import Home
 from tasks.journal import read_records
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 NO_PREFECT = """
 import pathlib, sys
