@@ -26,7 +26,7 @@ from tasks.journal import Journal, read_records
 from tasks.kind import Verbs
 from tasks.lease_places import Holdings, PlacedLeases, leases_of
 from tasks.ledger import Ledger
-from tasks.ledger_mirrored import MirroredLedger, silent_of
+from tasks.ledger_mirrored import MirroredLedger
 from tasks.loop import Door, Event, Loop, plainly
 from tasks.store import AlreadyThere
 
@@ -88,25 +88,39 @@ class Act:
         return journal.records()
 
     def discard_unfinished(self, lease: str, run: str, verbs_for: Callable[[Plan], Verbs]) -> str:
-        """If the lease's last run never ended, cancel it and clean up after it. Gives what was done, for people."""
+        """Cancel what never ended under the lease, and clean up after it: its last run, and the one before that where
+        it was left so. Gives what was done, for people."""
+        texts = [self._discard(old, lease, verbs_for) for old in reversed(tuple(self._unclosed(lease, run)))]
+        return "; ".join(texts)
+
+    def _unclosed(self, lease: str, run: str) -> Iterator[str]:
+        """The runs under the lease without a signed end, newest first, as far back as one began behind another."""
         ledger = self.home.ledger()
         last = self.leases().look(lease)
-        if last is None or not last.run or last.run == run:
-            return ""
-        records = read_records(ledger, last.run)
-        ended = outcome(records)
-        if not records or (ended is not None and ledger.get(manifest_key(last.run)) is not None):
-            return ""
-        plan = read_plan(ledger, last.run)
-        if silent := silent_of(ledger):
+        old = last.run if last is not None else ""
+        while old not in ("", run):
+            records = read_records(ledger, old)
+            if not records:
+                return
+            if outcome(records) is None or ledger.get(manifest_key(old)) is None:
+                yield old
+            before = records[0].facts.get(AFTER)
+            old = str(before["run"]) if isinstance(before, dict) and "head" not in before else ""
+
+    def _discard(self, old: str, lease: str, verbs_for: Callable[[Plan], Verbs]) -> str:
+        ledger = self.home.ledger()
+        plan = read_plan(ledger, old)
+        if isinstance(ledger, MirroredLedger) and (silent := ledger.ask_again()):
             # Its newest records may lie where nobody answers now; what is written here would then be a second chain.
             text = f"run {plan.run[:8]} is unfinished; it is left so, since {', '.join(silent)} does not answer"
             self.tell(Event(step="unfinished", word="noted", text=text))
             return text
         sign = self.home.signer()
-        with self.holding(lease, last.run, least=generation(records) + 1) as held:
+        records = read_records(ledger, old)
+        ended = outcome(records)
+        with self.holding(lease, old, least=generation(records) + 1) as held:
             journal = Journal(
-                ledger, last.run, who=self.home.who, generation=held.generation, clock=self.home.now, digest=plan.digest
+                ledger, old, who=self.home.who, generation=held.generation, clock=self.home.now, digest=plan.digest
             )
             if ended is None:
                 journal.append("order.cancelled", plan.service, facts={"why": "a newer one was asked for"})

@@ -86,6 +86,13 @@ class MirroredLedger:
         """The places that did not answer when they were asked last, and why."""
         return {copy.ledger.place: copy.circuit.trouble for copy in self._copies if copy.circuit.trouble}
 
+    def ask_again(self) -> dict[str, str]:
+        """Ask the places that were silent once more, though they rest; gives those that still are, and why."""
+        for copy in self._copies:
+            if copy.circuit.trouble:
+                self._ask(copy, lambda ledger: next(ledger.list("epochs/"), None))
+        return self.silent
+
     @property
     def behind(self) -> dict[str, tuple[str, ...]]:
         """The keys that are known to be missing, by place."""
