@@ -26,6 +26,11 @@ TERMINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 TAKEN_IN_SECONDS = 60.0
 BATCH = 100
 _PATIENCE = urllib3.Timeout(connect=3.0, read=15.0)
+_AGAIN = urllib3.Retry(
+    total=6, connect=False, read=False, redirect=False, status_forcelist=(429, 502, 503), allowed_methods=None,
+    backoff_factor=0.2, backoff_jitter=0.2, raise_on_status=False,
+)  # fmt: skip
+"""A busy server (its SQLite is locked) says 503 and has done nothing. What got no answer is not repeated."""
 _LATER = "nothing depends on it: the evidence is in the ledger, and the same command brings it at any later time"
 
 
@@ -53,7 +58,7 @@ class Api:
         """Status and answer. Raises Failed for silence and for a refusal."""
         try:
             answer = urllib3.request(
-                "POST", f"{self.url}/{path}", json=body, headers=self.headers, timeout=_PATIENCE, retries=False
+                "POST", f"{self.url}/{path}", json=body, headers=self.headers, timeout=_PATIENCE, retries=_AGAIN
             )
             told = json.loads(answer.data) if answer.data else None
         except (urllib3.exceptions.HTTPError, ValueError) as trouble:

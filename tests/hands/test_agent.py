@@ -215,6 +215,13 @@ def running(world: World) -> World:
     return world
 
 
+def level(running: World) -> str:
+    """The newest segment, once what is archived is shipped, too."""
+    said = running.get()
+    newest = said["archived"]["segment"]
+    return str(newest) if newest == said["shipped"]["west"]["segment"] else ""
+
+
 def test_every_segment_is_archived_byte_identical_and_shipped_on(running: World) -> None:
     names = running.write(4)
     running.drain()
@@ -226,9 +233,9 @@ def test_every_segment_is_archived_byte_identical_and_shipped_on(running: World)
         if local.exists():
             assert zstandard.ZstdDecompressor().decompress(found[0]) == local.read_bytes()
     eventually(lambda: set(names) <= running.held("west"), "the other site's copy")
-    said = eventually(lambda: (s := running.get())["shipped"]["west"]["segment"] == names[-1] and s, "status")
+    eventually(lambda: names[-1] <= level(running), "status")  # a slow drain writes more than was asked for
+    said = running.get()
     assert said["role"] == "primary"
-    assert said["archived"]["segment"] == names[-1]
     assert said["archived"]["lsn"] <= said["flushed_lsn"]
     assert said["ready_count"] == 0
 

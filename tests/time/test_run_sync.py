@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +137,29 @@ def test_what_was_cut_off_is_told_as_crashed_and_the_doors_in_their_order(tmp_pa
     cut = records[:2]
     assert [each.word for each in imported.attempts(cut)] == ["Crashed"]
     assert imported.doors(records) == ("glass",)
+
+
+def test_a_busy_server_is_asked_again_and_one_that_stays_busy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Busy(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(201 if self.path == "/api/flows/" and len(asked) == 3 else 503)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(syncing, "_AGAIN", syncing._AGAIN.new(backoff_factor=0.01, backoff_jitter=0))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Busy) as door:
+        threading.Thread(target=door.serve_forever, daemon=True).start()
+        there = syncing.api(f"http://127.0.0.1:{door.server_port}/api")
+        assert there.post("flows/", {}) == (201, {})
+        with pytest.raises(Failed, match=r"refuses flow_runs/ \(503\)"):
+            there.post("flow_runs/", {})
+        door.shutdown()
+    assert asked.count("/api/flow_runs/") == 7
