@@ -29,7 +29,7 @@ from tasks.engine import Act
 from tasks.evidence import verify
 from tasks.home import Home, open_home
 from tasks.journal import read_records
-from tasks.observing import changes
+from tasks.observing import changes, observe
 
 DB, SERVICE = "orders-db", "platform"
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,6 +112,17 @@ def seen(world: World, site: str, count: int = 8) -> None:
         return len(last) == count and set(last) == {site}
 
     wait_until(enough, what=f"{count} acknowledged writes at {site}", patience_seconds=40, hint="see the observer")
+
+
+def answering(world: World, site: str) -> None:
+    """Wait until a look at the service sees the primary at that site, as who plans a change waits for it."""
+    home = home_of(world)
+
+    def there() -> bool:
+        looked = observe(home, "platform").members["orders-db"]
+        return [each.site for each in looked if each.role == "primary"] == [site]
+
+    wait_until(there, what=f"the primary at {site} in a look", patience_seconds=20, hint="see 'dr status'")
 
 
 def outage(world: World, told: Changed) -> float:
