@@ -5,12 +5,13 @@ Separate from the scorecard, which holds the numbers: here they become plots and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from recovery.check import Outcome
 from recovery.past import Past
 from recovery.plots import Bar, Part, Row, bars, calendar, line
 from recovery.proof import Proof
+from recovery.report_changes import ShownChange, shown_changes
 from recovery.scorecard import BackupScore, Punctuality, ResourceScore, Scorecard, Series, proofs_of
 from recovery.value import Value
 from recovery.verification import Checked
@@ -51,13 +52,22 @@ class Document(Value):
     ledger: str
     scorecard: Scorecard
     proofs: tuple[Proof, ...]
+    changes: tuple[ShownChange, ...]
     verification: Verified
 
 
 def document(
-    card: Scorecard, runs: Sequence[Past], checked: Sequence[Checked], *, home: str, ledger: str, troubles: bool = False
+    card: Scorecard,
+    runs: Sequence[Past],
+    checked: Sequence[Checked],
+    *,
+    lost: Mapping[str, int],
+    home: str,
+    ledger: str,
+    troubles: bool = False,
 ) -> Document:
-    """The report's numbers. `runs` newest first; `troubles`: copies of the ledger disagree."""
+    """The report's numbers. `runs` newest first; `lost`: run → commits of users that its list of losses holds;
+    `troubles`: copies of the ledger disagree."""
     counted = {word: sum(each.outcome is word for each in checked) for word in Outcome}
     found = next((word for word in (Outcome.FAILED, Outcome.UNPROVEN) if counted[word]), Outcome.PASSED)
     return Document(
@@ -65,6 +75,7 @@ def document(
         ledger=ledger,
         scorecard=card,
         proofs=tuple(newest_proofs(proofs_of(runs))),
+        changes=shown_changes(runs, lost),
         verification=Verified(
             outcome=Outcome.FAILED if troubles else found if checked else Outcome.UNPROVEN,
             runs=len(runs),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from recovery.past import Past
     from recovery.report import Document
+    from recovery.report_changes import ShownChange
     from recovery.scorecard import ResourceScore
     from tasks.home import Home
 
@@ -59,7 +61,21 @@ def gathered(home: Home, folder: Path) -> tuple[Document, list[Past]]:
         parts = [names[each::VERIFIERS] for each in range(VERIFIERS)]
         reports = list(pool.map(lambda part: verify(ledger, trusted=trusted, runs=part).runs, parts))
     checked = sorted((each for part in reports for each in part), key=lambda each: names.index(each.run))
-    return document(card, found.runs, checked, home=str(folder), ledger=found.place), list(found.runs)
+    lost = _lost(home, found.runs)
+    return document(card, found.runs, checked, lost=lost, home=str(folder), ledger=found.place), list(found.runs)
+
+
+def _lost(home: Home, runs: Sequence[Past]) -> dict[str, int]:
+    """Run → commits of users that its list of losses holds, for those that could not know it when they ended."""
+    from recovery.report_changes import changed_of
+    from tasks.postgres.roles.losses import read
+
+    found: dict[str, int] = {}
+    for each in runs:
+        told = changed_of(each)
+        if told is not None and told.lost_commits == "unproven" and (kept := read(home, each.run)):
+            found[each.run] = sum(one.losses.count for one in kept)
+    return found
 
 
 def write(file: Path, document: Document, runs: list[Past]) -> None:
@@ -89,6 +105,8 @@ def _drawn(document: Document) -> RenderableType:
         parts += [f"\n[bold]{score.service}[/] · [bold]{score.resource}[/] · {word(score.verdict.value)}"]
         parts += [Padding(part, (0, 0, 1, 2)) for part in (_trends(score), _punctuality(score))]
         parts += [f"  {word(reason.outcome)}  {reason.subject}: {reason.fact}" for reason in score.reasons]
+    if document.changes:
+        parts += ["\n[bold]changes of roles[/]", Padding(_changes(document.changes), (0, 0, 0, 2))]
     caught = sum(each.newest == "caught" for each in card.faults)
     ticked = sum(each.verdict.value == "met" for each in card.readiness)
     parts.append(f"\nplanted faults  {caught} of {len(card.faults)} caught")
@@ -114,6 +132,31 @@ def _trends(score: ResourceScore) -> RenderableType:
         table.add_row(each.name, str(len(each.samples)), *figures, trend)
     forecast = (took(score.forecast.p50_seconds), took(score.forecast.p95_seconds))
     table.add_row("next restore", str(score.forecast.proofs), "", *forecast, "forecast")
+    return table
+
+
+def _changes(changes: Sequence[ShownChange]) -> RenderableType:
+    from rich.table import Table
+
+    from deployments.cli.words import moment, took
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("change", "verdict", "begun"):
+        table.add_column(name, no_wrap=True)
+    for name in ("RTO", "RPO", "lost"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("run", no_wrap=True)
+    for each in changes:
+        told = each.changed
+        table.add_row(
+            f"{told.runbook} {told.source} → {told.target}",
+            word(told.outcome),
+            moment(each.begun_at),
+            took(told.rto_seconds),
+            took(told.rpo_seconds),
+            str(each.lost_commits),
+            told.run[:8],
+        )
     return table
 
 

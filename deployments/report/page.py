@@ -11,6 +11,8 @@ from deployments.cli import words
 from recovery.objective import duration_text
 from recovery.past import Past
 from recovery.report import Document, plots
+from recovery.report_changes import plotted
+from recovery.rto import SEGMENTS
 from recovery.scorecard import proofs_of
 
 
@@ -30,6 +32,8 @@ def page(document: Document, runs: list[Past]) -> str:
     return template.render(
         document=document,
         card=document.scorecard,
+        changes_plot=plotted(document.changes),
+        segments=SEGMENTS,
         plots={each.resource: plots(each, proofs) for each in document.scorecard.resources},
         style=Markup((folder / "style.css.j2").read_text(encoding="utf-8")),  # noqa: S704 -- a file of ours
     )

@@ -42,7 +42,12 @@ def checked(run: str, outcome: str) -> Checked:
 def test_the_evidence_is_as_good_as_its_worst_run(found: list[str], outcome: str) -> None:
     runs = [proved(minutes(-1))]
     made = document(
-        scorecard(runs, catalog(), now=NOON), runs, [checked("aa", each) for each in found], home="h", ledger="l"
+        scorecard(runs, catalog(), now=NOON),
+        runs,
+        [checked("aa", each) for each in found],
+        lost={},
+        home="h",
+        ledger="l",
     )
     assert made.verification.outcome.value == outcome
     assert len(made.verification.troubles) == sum(each != "passed" for each in found)
@@ -50,7 +55,7 @@ def test_the_evidence_is_as_good_as_its_worst_run(found: list[str], outcome: str
 
 def test_copies_of_the_ledger_that_disagree_are_a_failure() -> None:
     card = scorecard([], catalog(), now=NOON)
-    made = document(card, [], [checked("aa", "passed")], home="h", ledger="l", troubles=True)
+    made = document(card, [], [checked("aa", "passed")], lost={}, home="h", ledger="l", troubles=True)
     assert made.verification.outcome is Outcome.FAILED
 
 
