@@ -8,9 +8,11 @@ is proved again before anything later moves.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from typing import assert_never
 
 from recovery.plan import Plan
@@ -57,7 +59,7 @@ class Tried:
     """Who confirmed with `dr run confirm` that the step's manual part is done."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class History:
     """The journal folded into values: what was tried for each step, and what people ordered."""
 
@@ -70,6 +72,16 @@ class History:
     def mode(self, planned: Mode) -> Mode:
         """The variant that is being driven."""
         return Mode.UNGRACEFUL if self.ungraceful else planned
+
+    @cached_property
+    def begun(self) -> frozenset[str]:
+        """The steps that were begun at all."""
+        return frozenset(name for name, tried in self.steps.items() if tried.begun)
+
+    @cached_property
+    def skipped(self) -> frozenset[str]:
+        """The steps that people skipped."""
+        return frozenset(name for name, tried in self.steps.items() if tried.skipped)
 
     def of(self, step_id: str) -> Tried:
         """What was tried for that step; nothing when the journal has no word of it."""
@@ -126,10 +138,13 @@ def back_off(failures: int) -> timedelta:
     return min(BACK_OFF_FIRST * (2 ** max(0, failures - 1)), BACK_OFF_MOST) if failures else timedelta()
 
 
-def next_moves(plan: Plan, history: History, seen: Mapping[str, Seen], now: datetime) -> Next:
-    """The next decision. `seen` has an entry for each step in `to_observe`; a missing one counts as unknown."""
-    held = settled(plan, history, seen)
-    turn = _turn(plan, held)
+def next_moves(
+    plan: Plan, history: History, seen: Mapping[str, Seen], now: datetime, *, holding: AbstractSet[str] | None = None
+) -> Next:
+    """The next decision. `seen` has an entry for each step in `to_observe`; a missing one counts as unknown. `holding`:
+    what of it holds, where the caller knows: the steps of a long plan are then not counted at each look."""
+    held = settled(plan, history, seen, holding=holding)
+    turn = plan.fronts.turn(held)
     halt = _halt_of(plan, history, seen, now, turn)
     moves: list[Move] = []
     waits: list[Wait] = []
@@ -152,10 +167,14 @@ def next_moves(plan: Plan, history: History, seen: Mapping[str, Seen], now: date
     return halt or Finish()
 
 
-def settled(plan: Plan, history: History, seen: Mapping[str, Seen]) -> frozenset[str]:
+def settled(
+    plan: Plan, history: History, seen: Mapping[str, Seen], *, holding: AbstractSet[str] | None = None
+) -> frozenset[str]:
     """The steps that need nothing: they hold, people skipped them, the variant leaves them out, or they were reached
     once and are released now."""
-    return frozenset(name for name, each in seen.items() if each.truth is Truth.HOLDS) | _needless(plan, history)
+    if holding is None:
+        holding = {name for name, each in seen.items() if each.truth is Truth.HOLDS}
+    return _needless(plan, history).union(holding)
 
 
 def to_observe(plan: Plan, history: History) -> tuple[Step, ...]:
@@ -164,29 +183,18 @@ def to_observe(plan: Plan, history: History) -> tuple[Step, ...]:
     return tuple(step for step in plan.steps if step.id not in needless)
 
 
-def in_turn(plan: Plan, history: History, seen: Mapping[str, Seen]) -> tuple[Step, ...]:
+def in_turn(
+    plan: Plan, history: History, seen: Mapping[str, Seen], *, holding: AbstractSet[str] | None = None
+) -> tuple[Step, ...]:
     """Of those, the steps that can matter now and are not in `seen` yet: what was reached before and has to stay true,
     and what has its turn. Ask again with what was seen, until none is left: the rest cannot move anything yet."""
-    held = settled(plan, history, seen)
-    begun = {name for name, tried in history.steps.items() if tried.begun}
-    wanted = (_turn(plan, held) | plan.always | begun) - held - seen.keys()
-    return tuple(step for step in plan.steps if step.id in wanted) if wanted else ()
+    held = settled(plan, history, seen, holding=holding)
+    return plan.those((plan.fronts.turn(held) | plan.always | history.begun) - held - seen.keys())
 
 
 def _needless(plan: Plan, history: History) -> frozenset[str]:
-    skipped = {name for name, tried in history.steps.items() if tried.skipped}
     released = {step.id for step in plan.until if _released(step, history)}
-    return plan.omitted[history.mode(plan.mode)].union(skipped, released)
-
-
-def _turn(plan: Plan, held: frozenset[str]) -> frozenset[str]:
-    """The steps that do not hold and before which everything does, near and far: in one pass along the order."""
-    solid: set[str] = set()
-    turn: set[str] = set()
-    for step in plan.order:
-        if solid.issuperset(step.needs):
-            (solid if step.id in held else turn).add(step.id)
-    return frozenset(turn)
+    return plan.omitted[history.mode(plan.mode)].union(history.skipped, released)
 
 
 def _released(step: Step, history: History) -> bool:
@@ -209,7 +217,7 @@ def _ready(
     if history.paused:
         return ()
     if halt is None:
-        return [step for step in plan.steps if step.id in turn]
+        return plan.those(turn)
     return [step for step in plan.steps if step.always and step.id not in held and _cleared(plan, step, held, seen)]
 
 
@@ -264,9 +272,7 @@ def _halt_of(
         return Halt(step=plan.steps[0].id, why=f"cancelled: {history.cancelled}", hint="make a new plan to begin again")
     if history.paused:
         return Halt(step=plan.steps[0].id, why=f"paused: {history.paused}", hint="go on with 'dr run resume'")
-    for step in plan.steps:
-        if step.id not in turn:
-            continue
+    for step in plan.those(turn):
         decision = _decide(step, history.of(step.id), _seen(seen, step), now)
         if isinstance(decision, Halt):
             return decision

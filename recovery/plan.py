@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
+from recovery.front import Fronts
 from recovery.step import Mode, Name, Step
 from recovery.value import Instant, Value, sha256_of
 
@@ -71,6 +72,14 @@ class Plan(Value):
         """The step of that id. Raises KeyError when the plan has none."""
         return self._by_id[step_id]
 
+    def those(self, ids: Iterable[str]) -> tuple[Step, ...]:
+        """The steps of these ids, in their written order."""
+        return tuple(self._by_id[each] for each in sorted(ids, key=self._place.__getitem__))
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {step.id: number for number, step in enumerate(self.steps)}
+
     @cached_property
     def _by_id(self) -> dict[str, Step]:
         return {step.id: step for step in self.steps}
@@ -79,6 +88,11 @@ class Plan(Value):
     def order(self) -> tuple[Step, ...]:
         """The steps so that each comes after its needs."""
         return tuple(in_order(self.steps))
+
+    @cached_property
+    def fronts(self) -> Fronts:
+        """Which steps have their turn, given what holds."""
+        return Fronts(self.order)
 
     @cached_property
     def until(self) -> tuple[Step, ...]:

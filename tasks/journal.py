@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from hashlib import sha256
 
 from pydantic import JsonValue
 
@@ -138,12 +139,13 @@ class Journal:
                 facts=facts,
                 measures=measures,
             )
+            body = canonical(record)
             try:
-                self._ledger.put(record.key, canonical(record))
+                self._ledger.put(record.key, body)
             except AlreadyThere:
                 self._catch_up()
                 continue
-            self._links.append(Link(key=record.key, record=record, hash=record.hash))
+            self._links.append(Link(key=record.key, record=record, hash=sha256(body).hexdigest()))
             return record
         raise Failed(
             f"run {self.run[:12]} was written to by others {_MOST_CONFLICTS} times in a row",

@@ -19,19 +19,16 @@ from typing import Protocol
 
 from pydantic import JsonValue
 
-from recovery.drive import Finish, Halt, History, Move, Perform, Seen, Truth, Wait, in_turn, next_moves
+from recovery.drive import Finish, Halt, Move, Perform, Seen, Truth, Wait, in_turn, next_moves
 from recovery.errors import BadInput, DrError, Refused, Unproven
-from recovery.journal import history, results
 from recovery.plan import Plan
 from recovery.step import Step
 from tasks.journal import Journal
 from tasks.kind import Facts, Scene, Verbs
+from tasks.loop_memory import Held, Told
 
 POLL_FIRST_SECONDS = 0.01
 POLL_MOST_SECONDS = 0.5
-FRESH_SECONDS = 0.25
-"""What held this short a time ago is taken to hold: it bounds how often the truths of a long plan are looked at, and is
-far below the clock bound of any lease that a fence relies on."""
 ORDERS_SECONDS = 0.5
 AT_ONCE = 16
 _LASTING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG})
@@ -61,34 +58,6 @@ class Event:
     share: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Told:
-    """The journal folded up to a record: at each look only what was added since is read."""
-
-    count: int = 0
-    past: History = field(default_factory=History)
-    results: Mapping[str, Facts] = field(default_factory=dict)
-    attempts: Mapping[str, int] = field(default_factory=dict)
-    confirmed: Mapping[str, str] = field(default_factory=dict)
-
-    def and_since(self, journal: Journal) -> _Told:
-        """With what was added since."""
-        added = journal.records(self.count)
-        if not added:
-            return self
-        past = history(added, self.past)
-        touched = {str(record.facts["step"]) for record in added if "step" in record.facts}
-        fresh = {step: found for step, found in results(added).items() if isinstance(found, dict)}
-        confirmed = {name: past.of(name).confirmed for name in touched if past.of(name).confirmed}
-        return _Told(
-            count=self.count + len(added),
-            past=past,
-            results={**self.results, **fresh},
-            attempts={**self.attempts, **{name: past.of(name).begun for name in touched}},
-            confirmed={**self.confirmed, **confirmed},
-        )
-
-
 @dataclass(kw_only=True, slots=True)
 class Loop:
     """One run of one plan. `may_act` raises Refused when the lease is lost; it is asked before every move. `take_in`
@@ -104,8 +73,8 @@ class Loop:
     take_in: Callable[[], None] = lambda: None
     _flying: dict[str, Future[None]] = field(default_factory=dict)
     _since: dict[str, tuple[Truth, datetime]] = field(default_factory=dict)
-    _held: dict[str, tuple[Seen, float]] = field(default_factory=dict)
-    _told: _Told = field(default_factory=_Told)
+    _held: Held = field(default_factory=Held)
+    _told: Told = field(default_factory=Told)
     _reused: bool = False
     """Whether the last look took something to hold that it did not look at."""
     _orders_at_seconds: float = float("-inf")
@@ -120,7 +89,8 @@ class Loop:
                 self._land()
                 self._orders()
                 told = self._told = self._told.and_since(self.journal)
-                decision = next_moves(self.plan, told.past, self._look(told, eyes), self.now())
+                seen = self._look(told, eyes)
+                decision = next_moves(self.plan, told.past, seen, self.now(), holding=self._held.names)
                 match decision:
                     case Perform(moves=moves):
                         self.may_act()
@@ -157,7 +127,7 @@ class Loop:
             self.take_in()
             self._orders_at_seconds = time.monotonic()
 
-    def _scene(self, told: _Told, say: Callable[[str, float | None], None] = lambda text, share: None) -> Scene:  # noqa: ARG005 -- an observation says nothing
+    def _scene(self, told: Told, say: Callable[[str, float | None], None] = lambda text, share: None) -> Scene:  # noqa: ARG005 -- an observation says nothing
         return Scene(
             plan=self.plan,
             results=told.results,
@@ -168,28 +138,25 @@ class Loop:
             confirmed=told.confirmed,
         )
 
-    def _look(self, told: _Told, eyes: ThreadPoolExecutor) -> Mapping[str, Seen]:
+    def _look(self, told: Told, eyes: ThreadPoolExecutor) -> Mapping[str, Seen]:
         """What can matter now, looked at side by side; what comes into its turn by what was seen is looked at next."""
-        scene, seen = self._scene(told), self._fresh()
+        scene, seen = self._scene(told), self._held.fresh()
         self._reused = bool(seen)
-        while steps := in_turn(self.plan, told.past, seen):
+        while steps := in_turn(self.plan, told.past, seen, holding=self._held.names):
             parts = [steps[start::AT_ONCE] for start in range(min(AT_ONCE, len(steps)))]
             looks = (eyes.map if len(parts) > 1 else map)(self._see_all, parts, repeat(scene))
             more = False
             for step, each in chain.from_iterable(looks):
                 seen[step.id] = timed = self._timed(step, each)
                 if timed.truth is Truth.HOLDS:
-                    self._held[step.id], more = (timed, time.monotonic()), True
+                    self._held.add(step.id, timed)
+                    more = True
             if not more:  # nothing that holds was found: nothing else has come into its turn
                 break
         return seen
 
     def _see_all(self, steps: Sequence[Step], scene: Scene) -> list[tuple[Step, Seen]]:
         return [(step, self._see(step, scene)) for step in steps]
-
-    def _fresh(self) -> dict[str, Seen]:
-        oldest = time.monotonic() - FRESH_SECONDS
-        return {name: seen for name, (seen, at_seconds) in self._held.items() if at_seconds > oldest}
 
     def _see(self, step: Step, scene: Scene) -> Seen:
         if step.id in self._flying:
@@ -212,14 +179,14 @@ class Loop:
         for name in [name for name, flying in self._flying.items() if flying.done()]:
             self._flying.pop(name).result()
 
-    def _begin(self, pool: ThreadPoolExecutor, move: Move, told: _Told) -> None:
+    def _begin(self, pool: ThreadPoolExecutor, move: Move, told: Told) -> None:
         facts: Facts = {"step": move.step.id, "attempt": move.attempt, "verb": move.step.verb}
         self.journal.append("step.begun", move.step.resource, facts=facts)
         self._tell(move, "begun", f"attempt {move.attempt}" if move.attempt > 1 else "")
-        self._held.pop(move.step.id, None)
+        self._held.drop(move.step.id)
         self._flying[move.step.id] = pool.submit(self._perform, move, told)
 
-    def _perform(self, move: Move, told: _Told) -> None:
+    def _perform(self, move: Move, told: Told) -> None:
         begin = self.now()
         scene = self._scene(told, lambda text, share: self._tell(move, "moved", text, share))
         try:

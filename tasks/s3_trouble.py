@@ -20,7 +20,10 @@ same call, whose answer was lost, may be the reason."""
 
 
 SHORT_SECONDS, REFUSED_SHARE = 3.0, 0.15
-_REFUSED = frozenset({"EndpointConnectionError", "ConnectionClosedError"})
+_REFUSED = frozenset({
+    "EndpointConnectionError", "ConnectionClosedError",  # as the SDK says it
+    "ConnectionRefusedError", "ConnectionResetError", "RemoteDisconnected", "BrokenPipeError",
+})  # fmt: skip
 """Nobody listens there, or who listens hangs up."""
 
 
@@ -110,7 +113,8 @@ def _passes(error: BaseException) -> bool:
 
 
 def _of_the_wire(error: BaseException) -> bool:
-    return type(error).__module__.partition(".")[0] in {"botocore", "boto3", "urllib3"}
+    by_the_server = isinstance(getattr(error, "response", None), dict)
+    return by_the_server or type(error).__module__.partition(".")[0] in {"botocore", "boto3", "urllib3"}
 
 
 def _beyond(error: BaseException) -> bool:

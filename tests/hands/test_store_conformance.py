@@ -11,6 +11,7 @@ import pytest
 from recovery.errors import Failed
 from tasks.dir_store import DirStore
 from tasks.s3_store import S3Store
+from tasks.s3_wire import LARGE_BYTES, Answered
 from tasks.store import AlreadyThere, Changed
 from tests.hands.store_backends import PROMISES, stores
 
@@ -181,8 +182,12 @@ def test_a_damaged_body_is_refused_by_a_server_that_checks(backend: tuple[str, A
     from botocore.exceptions import ClientError
 
     told = {**store._body(key, b"content"), "Body": b"contenu"}
-    with pytest.raises(ClientError, match=r"BadDigest|Checksum"):
+    with pytest.raises(Answered, match=r"BadDigest|Checksum"):
         store._client.put_object(**told)
+    large = {**store._body(key, bytes(LARGE_BYTES)), "Body": bytes(LARGE_BYTES - 1) + b"x"}
+    assert large["ChecksumAlgorithm"] == "CRC64NVME"
+    with pytest.raises(Answered, match=r"BadDigest|Checksum"):
+        store._client.put_object(**large)
     assert store.head(key) is None
     made = store._client.create_multipart_upload(
         Bucket=store._bucket, Key=f"damaged/{key}", ChecksumAlgorithm="CRC64NVME", ChecksumType="FULL_OBJECT"

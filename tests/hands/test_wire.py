@@ -1,0 +1,185 @@
+"""The light line to a bucket: kept connections that were closed, other regions, and who is left to the SDK."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recovery.catalog import S3Endpoint
+from recovery.errors import BadInput, Failed
+from tasks import s3_wire
+from tasks.s3_store import S3Store, open_store
+from tasks.s3_wire import Answered, Wire
+from tasks.store import AlreadyThere
+from tests.hands.faulty_s3 import Faults, faulty_s3
+
+Scene = tuple[S3Store, Faults, S3Endpoint]
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    monkeypatch.setenv("FAULTY_ACCESS_KEY_ID", "who")
+    monkeypatch.setenv("FAULTY_SECRET_ACCESS_KEY", "secret")
+    with faulty_s3() as (endpoint, faults):
+        yield open_store(endpoint, "bucket", region="eu-central-1", patience_seconds=2), faults, endpoint
+
+
+def test_a_connection_is_kept_and_one_that_was_closed_meanwhile_is_opened_anew_at_once(scene: Scene) -> None:
+    store, faults, _ = scene
+    store.put("one", b"1")
+    for line in store._client._lines._kept:
+        line.sock.close()
+    assert (store.get("one") or (b"",))[0] == b"1"
+    assert len(store._client._lines._kept) == 1
+    assert faults.seen == ["PUT /bucket/one", "GET /bucket/one"]
+
+
+def test_a_put_that_was_sent_twice_knows_its_own_object(scene: Scene) -> None:
+    store, faults, _ = scene
+    store.put("one", b"1")
+    faults.script = ["lost"]  # written, and the kept connection closed before the answer
+    store.put("two", b"2")
+    assert faults.seen[1:3] == ["PUT /bucket/two", "PUT /bucket/two"]
+    with pytest.raises(AlreadyThere):
+        store.put("two", b"2")
+
+
+def test_a_server_that_accepts_and_never_answers_is_told_within_the_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    monkeypatch.setenv("FAULTY_ACCESS_KEY_ID", "who")
+    monkeypatch.setenv("FAULTY_SECRET_ACCESS_KEY", "secret")
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        endpoint = S3Endpoint(endpoint_url=f"http://127.0.0.1:{mute.getsockname()[1]}", credentials="env:FAULTY")
+        store = open_store(endpoint, "bucket", region="eu-central-1", patience_seconds=0.3)
+        with pytest.raises(Failed, match="within the patience"):
+            store.get("one")
+
+
+def test_an_object_that_moved_to_another_region_is_followed_by_the_sdk(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, faults, _ = scene
+    asked: list[dict[str, Any]] = []
+
+    class Sdk:
+        def delete_object(self, **words: Any) -> dict[str, Any]:
+            asked.append(words)
+            return {}
+
+    monkeypatch.setattr(store._client, "_made", Sdk)
+    faults.script = ["301 PermanentRedirect"]
+    store.delete("one")
+    assert asked == [{"Bucket": "bucket", "Key": "one"}]
+
+
+def test_what_the_environment_orders_of_the_sdk_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "keys").write_text(json.dumps({"access_key_id": "a", "secret_access_key": "b"}))
+    real = S3Endpoint(credentials=f"file:{tmp_path}/keys")
+    for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+    def made(region: str = "eu-central-1") -> Any:
+        return s3_wire.client(real, "bucket", region=region, patience_seconds=2)
+
+    assert isinstance(made(), Wire)
+    assert not isinstance(made("us-iso-east-1"), Wire)
+    for name, value in (
+        ("HTTPS_PROXY", "http://proxy:1"),
+        ("AWS_ENDPOINT_URL_S3", "http://other"),
+        ("AWS_USE_FIPS_ENDPOINT", "true"),
+    ):
+        with monkeypatch.context() as context:
+            context.setenv(name, value)
+            assert not isinstance(made(), Wire)
+
+
+def test_aws_own_address_has_the_bucket_in_the_name_unless_no_certificate_fits(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(json.dumps({"access_key_id": "a", "secret_access_key": "b"}))
+    real = S3Endpoint(credentials=f"file:{tmp_path}/keys")
+    for bucket, region, host, base in (
+        ("plain", "eu-central-1", "plain.s3.eu-central-1.amazonaws.com", ""),
+        ("with.dots", "eu-central-1", "s3.eu-central-1.amazonaws.com", "/with.dots"),
+        ("plain", "cn-north-1", "plain.s3.cn-north-1.amazonaws.com.cn", ""),
+    ):
+        lines = Wire(real, bucket, region=region, patience_seconds=2)._lines
+        assert (lines._host, lines._base) == (host, base)
+
+
+def test_an_endpoint_that_is_no_url_is_bad_input(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(json.dumps({"access_key_id": "a", "secret_access_key": "b"}))
+    with pytest.raises(BadInput, match="no client"):
+        open_store(S3Endpoint(endpoint_url="not a url", credentials=f"file:{tmp_path}/keys"), "bucket", region="x")
+
+
+def test_the_requests_that_it_signs_are_the_sdks_own(tmp_path: Path) -> None:
+    """The SDK signs the same requests again, at the same moment: header for header the signature is one."""
+    (tmp_path / "keys").write_text(json.dumps({"access_key_id": "AKID", "secret_access_key": "secret/+x"}))
+    seen: list[tuple[str, str, dict[str, str], bytes]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            return
+
+        def _any(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            seen.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+            said = b"<ListBucketResult></ListBucketResult>"
+            self.send_response(200)
+            self.send_header("Content-Length", "0" if self.command == "HEAD" else str(len(said)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(said)
+
+        do_GET = do_PUT = do_DELETE = do_HEAD = _any  # noqa: N815 -- http.server's names
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        endpoint = S3Endpoint(
+            endpoint_url=f"http://127.0.0.1:{server.server_port}", credentials=f"file:{tmp_path}/keys"
+        )
+        store = open_store(endpoint, "bucket", "some/prefix", region="eu-central-1")
+        store.put("a b+c=d@e:f/ü~.json", b"content", {"note": "two  words"})
+        store.get("key")
+        store.head("key")
+        store.delete("key")
+        list(store.list("a b+c/", "a b+c/ü"))
+        server.shutdown()
+        thread.join()
+    assert len(seen) == 5
+    for method, path, headers, body in seen:
+        assert headers["authorization"] == _signed_by_the_sdk(method, path, headers, body, endpoint), (method, path)
+
+
+def _signed_by_the_sdk(method: str, path: str, headers: dict[str, str], body: bytes, endpoint: S3Endpoint) -> str:
+    from datetime import datetime
+    from unittest.mock import patch
+
+    from botocore.auth import S3SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    signed = headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
+    sent = {name: headers[name] for name in signed if name not in {"host", "x-amz-date", "x-amz-content-sha256"}}
+    request = AWSRequest(method=method, url=f"{endpoint.endpoint_url}{path}", headers=sent, data=body)
+    at = datetime.strptime(headers["x-amz-date"], "%Y%m%dT%H%M%SZ")  # noqa: DTZ007 -- the SDK's own reading
+    with patch("botocore.auth.get_current_datetime", return_value=at):
+        S3SigV4Auth(Credentials("AKID", "secret/+x"), "s3", "eu-central-1").add_auth(request)
+    return str(request.headers["Authorization"])
+
+
+def test_an_error_is_told_by_its_code(scene: Scene) -> None:
+    store, faults, _ = scene
+    faults.script = ["500 InternalError"]
+    with pytest.raises(Answered, match="InternalError: scripted") as caught:
+        store._client.get_object(Bucket="bucket", Key="k")
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500
