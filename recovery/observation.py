@@ -17,10 +17,11 @@ Answer = Literal["answers", "silent"]
 
 
 class ProbeSeen(Value):
-    """A probe now, and for how long it has failed without a break."""
+    """A probe now, for how long it has failed without a break, and since which instant by the last pass before."""
 
     outcome: Literal["passed", "failed", "unproven"]
     failing_seconds: Annotated[float, Field(ge=0)] = 0.0
+    failing_since: Instant | None = None
 
 
 class MemberSeen(Value):

@@ -23,7 +23,7 @@ from recovery.hazard import Acceptance, Hazard, uncovered
 from recovery.plan import Plan
 from recovery.rules import RULES
 from recovery.step import Mode, Name
-from recovery.value import Instant, Value, canonical, sha256_of
+from recovery.value import Instant, Value, canonical, rfc3339, sha256_of
 
 
 class Word(StrEnum):
@@ -263,6 +263,8 @@ def _taken(order: Order, by: tuple[str, ...], rule: str = "", also: tuple[str, .
         facts["step"] = order.step
     if order.word is Word.RETRY:
         facts["tries"] = order.tries
+    if order.word is Word.UNGRACEFUL:
+        facts["asked_at"] = rfc3339(order.made_at)
     return Taken(kind=KINDS[order.word], facts=facts, rule=rule)
 
 

@@ -52,7 +52,7 @@ class Joined(Value):
     @property
     def seen(self) -> ProbeSeen:
         """As observations have it."""
-        return ProbeSeen(outcome=self.outcome, failing_seconds=self.failing_seconds)
+        return ProbeSeen(outcome=self.outcome, failing_seconds=self.failing_seconds, failing_since=self.failing_since)
 
     def decided(self, missing: int) -> bool:
         """Whether `missing` more votes, whatever they say, would leave it as it is."""

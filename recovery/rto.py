@@ -11,11 +11,12 @@ from datetime import datetime
 
 from recovery.drive import History
 from recovery.evidence import Record
-from recovery.journal import BEGUN, ENDED, FAILED, RUN_BEGUN, history, results
+from recovery.journal import ENDED, FAILED, RUN_BEGUN, history
 from recovery.measure import Phase, Span, partition
+from recovery.outage import Switched, began, switched
 from recovery.plan import Plan
 from recovery.step import Mode, Step
-from recovery.value import Instant, Value, in_utc
+from recovery.value import Instant, Value
 
 SEGMENTS = ("detect", "declare", "decide", "act", "converge", "verify")
 _OF_VERB = {"declare": "declare", "probe": "declare", "approve": "decide", "person": "decide", "converge": "converge"}
@@ -46,7 +47,9 @@ def rto(plan: Plan, records: Sequence[Record]) -> Rto:
         return Rto(seconds=None, segments={}, begin=begin, why="the service was not verified at the other site")
     counted = plan.before[final.id] | {final.id}
     start = begin if begin is not None else plan.asked_at
-    phases = partition(list(_spans(plan, records, counted, start)), begin=start, end=end, idle=f"act/{BETWEEN}")
+    given_up = switched(records) if plan.live else None
+    spans = [*_spans(plan, records, counted, start, given_up), *_finding_out(given_up)]
+    phases = partition(spans, begin=start, end=end, idle=f"act/{BETWEEN}")
     totals = dict.fromkeys(SEGMENTS, 0.0)
     for phase in phases:
         totals[phase.name.partition("/")[0]] += phase.seconds
@@ -73,35 +76,22 @@ def verification(plan: Plan, mode: Mode) -> Step | None:
     return next((steps[-1] for steps in (by_name, converged, at_site) if steps), None)
 
 
-def began(plan: Plan, records: Sequence[Record]) -> tuple[datetime | None, str]:
-    """The instant from which users were not served, and why it is not known. A rehearsal counts from its run's
-    beginning; a graceful change from the moment at which the old primary took no more writes, or, where its demotion
-    was tried more than once, from the first time it was asked to."""
-    if not plan.live:
-        return next((record.begin for record in records if record.kind == RUN_BEGUN), plan.asked_at), ""
-    if not _ungraceful(plan, history(records)):
-        stopped = [record.begin for record in records if record.kind == BEGUN and record.facts.get("verb") == "demote"]
-        if not stopped:
-            return None, "the old primary was never asked to stop"
-        told = [found for step, found in results(records).items() if _verb(plan, step) == "demote"]
-        quiet = [str(found["at"]) for found in told if isinstance(found, dict) and found.get("at")]
-        once = len(quiet) == len(stopped)
-        return min(in_utc(datetime.fromisoformat(each)) for each in quiet) if once else min(stopped), ""
-    said = next((record.facts.get("outage_since") for record in records if record.kind == RUN_BEGUN), None)
-    if isinstance(said, str):
-        return in_utc(datetime.fromisoformat(said)), ""
-    declared = [found for step, found in results(records).items() if _verb(plan, step) == "declare"]
-    since = [found["failing_since"] for found in declared if isinstance(found, dict) and found.get("failing_since")]
-    if since:
-        return in_utc(datetime.fromisoformat(str(since[-1]))), ""
-    return None, "no probe saw the outage begin: give it with --outage-since"
-
-
 def _ungraceful(plan: Plan, told: History) -> bool:
     return plan.live and told.mode(plan.mode) is Mode.UNGRACEFUL
 
 
-def _spans(plan: Plan, records: Sequence[Record], counted: frozenset[str], start: datetime) -> Iterator[Span]:
+def _finding_out(given_up: Switched | None) -> Iterator[Span]:
+    """In a run that began gracefully: until somebody asked to give the site up, and until that was in force."""
+    if given_up is None:
+        return
+    if given_up.lost_at is not None and given_up.lost_at < given_up.asked_at:
+        yield Span(name="detect", begin=given_up.lost_at, end=given_up.asked_at)
+    yield Span(name="decide", begin=min(given_up.asked_at, given_up.at), end=given_up.at)
+
+
+def _spans(
+    plan: Plan, records: Sequence[Record], counted: frozenset[str], start: datetime, given_up: Switched | None
+) -> Iterator[Span]:
     asked = max(plan.asked_at, start)
     if start < asked:
         yield Span(name="detect", begin=start, end=asked)
@@ -111,7 +101,10 @@ def _spans(plan: Plan, records: Sequence[Record], counted: frozenset[str], start
     for record in records:
         step = record.facts.get("step")
         if record.kind in (ENDED, FAILED) and record.end is not None and isinstance(step, str) and step in counted:
-            yield Span(name=_name(plan.step(step)), begin=record.begin, end=record.end)
+            ended = record.end
+            if given_up is not None and plan.step(step).omitted_in(Mode.UNGRACEFUL):
+                ended = max(record.begin, min(ended, given_up.at))  # from then on nobody waited for it
+            yield Span(name=_name(plan.step(step)), begin=record.begin, end=ended)
 
 
 def _name(step: Step) -> str:
@@ -125,7 +118,3 @@ def _last_end(records: Sequence[Record], step: str) -> datetime | None:
         (each.end for each in records if each.kind == ENDED and each.facts.get("step") == step and each.end),
         default=None,
     )
-
-
-def _verb(plan: Plan, step: str) -> str:
-    return next((each.verb for each in plan.steps if each.id == step), "")

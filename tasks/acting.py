@@ -12,13 +12,14 @@ from datetime import datetime, timedelta
 
 from pydantic import JsonValue
 
+from recovery import outage
 from recovery.admission import Consents, Report, Resume, RunState, Start, admit
 from recovery.drive import Finish, Halt
 from recovery.epoch import CHANGED, Change, change_key, facts_of_change
 from recovery.errors import DrError, Refused
 from recovery.evidence import Record
 from recovery.failover import asked_of, lease_of, make, rpo_seconds
-from recovery.hazard import Acceptance, Hazard
+from recovery.hazard import Acceptance
 from recovery.hazards import DEGRADED, hazards
 from recovery.journal import ENDED, RUN_BEGUN, STEP_KEPT, STEP_UNDONE, generation, history, outcome, results
 from recovery.objective import Objective
@@ -35,7 +36,7 @@ from tasks.journal import Journal, read_records
 from tasks.lease_places import Holdings
 from tasks.loop import Loop
 from tasks.observing import changes, observe
-from tasks.orders_of_people import taking
+from tasks.orders_of_people import Now, taking
 from tasks.stage import Consented, Stage
 from tasks.store import AlreadyThere
 
@@ -142,7 +143,7 @@ class Running:
             generation=lambda: held.generation,
             consented=lambda: _consented(journal.records()),
         )
-        with taking(self.home, self.plan, journal, hazards=self.hazards_now) as take_in:
+        with taking(self.home, self.plan, journal, look=self.look_again) as take_in:
             loop = Loop(
                 plan=self.plan,
                 verbs=kinds.verbs(stage),
@@ -180,10 +181,14 @@ class Running:
         if troubles:
             raise troubles[-1]  # the earliest step's: the fence before the side effects
 
-    def hazards_now(self, mode: Mode) -> tuple[Hazard, ...]:
-        """The hazards of a variant as the world is now: what a switch to it in mid-run has to accept."""
-        seen = observe(self.home, self.plan.service, target=str(self.plan.pinned["to"]), run=self.plan.run)
-        return hazards(self.plan, seen, rpo_seconds=rpo_seconds(self.home.catalog), mode=mode)
+    def look_again(self, mode: Mode) -> Now:
+        """A switch of variants in mid-run: the hazards that it has to accept, and since when the old site fails."""
+        plan, catalog = self.plan, self.home.catalog
+        seen = observe(self.home, plan.service, target=str(plan.pinned["to"]), run=plan.run)
+        found = hazards(plan, seen, rpo_seconds=rpo_seconds(catalog), mode=mode)
+        probes = catalog.services[plan.service].probes
+        left = [name for name, probe in probes.items() if probe.site == plan.pinned["from"]]
+        return Now(hazards=found, facts={outage.SEEN: outage.evidence(seen, left)})
 
     def conclude(self, journal: Journal, halt: Halt | None) -> Changed:
         """Say what came of it. A run that stands still is not ended: people may order it on, or anybody resume it."""

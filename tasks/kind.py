@@ -33,6 +33,8 @@ class Scene:
     """The variant that is being driven: the planned one, until people order the other in mid-run."""
     confirmed: Mapping[str, str] = field(default_factory=dict)
     """Step → who confirmed that its manual part is done."""
+    wanted: Callable[[], bool] = lambda: True
+    """Asked by a verb that waits: False once people have cancelled the run, or its variant leaves the step out."""
 
     def arguments(self, step: Step) -> dict[str, JsonValue]:
         """The step's arguments in the variant that is being driven."""

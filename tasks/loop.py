@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import chain, repeat
 from traceback import extract_tb
@@ -189,6 +189,7 @@ class Loop:
     def _perform(self, move: Move, told: Told) -> None:
         begin = self.now()
         scene = self._scene(told, lambda text, share: self._tell(move, "moved", text, share))
+        scene = replace(scene, wanted=lambda: self._wanted(move.step))
         try:
             facts = self.door(move, lambda: self.verbs[move.step.verb].perform(move, scene))
         except Exception as trouble:  # noqa: BLE001 -- a defect ends the run as a failure does: on record, nothing left
@@ -201,6 +202,10 @@ class Loop:
         ended: Facts = {"step": move.step.id, "attempt": move.attempt, "result": facts}
         self.journal.append("step.ended", move.step.resource, facts=ended, measures=seconds, begin=begin, end=end)
         self._tell(move, "ended", f"{seconds['seconds']:.1f} s")
+
+    def _wanted(self, step: Step) -> bool:
+        past = self._told.past
+        return step.always or not (past.cancelled or step.omitted_in(past.mode(self.plan.mode)))
 
     def _failed(self, move: Move, begin: datetime, trouble: Exception) -> None:
         if self._stopped:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from pydantic import JsonValue
 
 from recovery import orders
 from recovery.errors import BadInput, DrError, Failed
@@ -35,8 +37,18 @@ AGAIN_SECONDS = 2.0
 """Between two looks at the world for an order whose hazards could not be seen."""
 _OUTLIVES_SECONDS = 5.0
 
-Hazards = Callable[[Mode], Sequence[Hazard]]
-"""The hazards of the plan in a variant, as the world is now. May raise DrError: the order then waits."""
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Now:
+    """The world as an order to switch variants meets it: the plan's hazards in that variant, and what goes on record
+    beside the order (recovery/outage.py)."""
+
+    hazards: Sequence[Hazard] = ()
+    facts: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+Look = Callable[[Mode], Now]
+"""May raise DrError: the order then waits."""
 
 
 def give(
@@ -126,10 +138,10 @@ def _said(ledger: Ledger, key: str, body: bytes) -> Said | str:
 
 
 @contextmanager
-def taking(home: Home, plan: Plan, journal: Journal, *, hazards: Hazards) -> Iterator[Callable[[], None]]:
+def taking(home: Home, plan: Plan, journal: Journal, *, look: Look) -> Iterator[Callable[[], None]]:
     """While the block runs, orders are watched for; the function that it gives takes those that have come into the
     run's chain. It never waits, and whoever drives the run calls it as often as it likes."""
-    desk = Desk(home=home, plan=plan, journal=journal, hazards=hazards)
+    desk = Desk(home=home, plan=plan, journal=journal, look=look)
     desk.look_once()  # what was ordered while nobody drove the run counts before its first step
     stop = threading.Event()
     watch = threading.Thread(target=desk.watch, args=(stop,), name="orders", daemon=True)
@@ -148,7 +160,7 @@ class Desk:
     home: Home
     plan: Plan
     journal: Journal
-    hazards: Hazards
+    look: Look
     _came: queue.SimpleQueue[tuple[str, bytes, Ledger]] = field(default_factory=queue.SimpleQueue)
     _read: set[str] = field(default_factory=set)
     _pending: dict[str, Said] = field(default_factory=dict)
@@ -205,14 +217,14 @@ class Desk:
         records = self.journal.records()
         others = [each for other, each in self._pending.items() if other != name]
         try:
-            dangers = self.hazards(Mode.UNGRACEFUL) if said.order.word is Word.UNGRACEFUL else ()
+            now = self.look(Mode.UNGRACEFUL) if said.order.word is Word.UNGRACEFUL else Now()
         except DrError:
             self._news, self._again_at_seconds = True, time.monotonic() + AGAIN_SECONDS  # it waits until it is seen
             return
         past, ended = history(records), outcome(records)
-        match orders.decide(said, others, self.plan, past, rights, hazards=dangers, ended=ended):
+        match orders.decide(said, others, self.plan, past, rights, hazards=now.hazards, ended=ended):
             case Taken() as taken:
-                self.journal.append(taken.kind, self.plan.service, facts=taken.facts, rule=taken.rule)
+                self.journal.append(taken.kind, self.plan.service, facts={**taken.facts, **now.facts}, rule=taken.rule)
                 also = taken.facts.get("with")
                 for each in (name, *(also if isinstance(also, list) else ())):
                     self._pending.pop(str(each), None)

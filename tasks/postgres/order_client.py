@@ -22,6 +22,8 @@ from recovery.value import canonical
 from tasks.signatures import Signer
 
 CONNECT_SECONDS = 1.0
+SEND_SECONDS = 5.0
+"""An agent says at once that it has taken an order; one that does not is sent it again, which changes nothing."""
 LOOK_SECONDS = 2.0
 """How long one question for an order's state may be held open by the agent."""
 Facts = dict[str, JsonValue]
@@ -68,10 +70,12 @@ class Agent:
         patience_seconds: float,
         say: Callable[[str, float | None], None] = no_news,
         until: Callable[[], bool] = lambda: False,
+        to_the_end: bool = False,
     ) -> Done | Silent:
         """Order something and wait for its end. Sent again with the same id it only waits. Raises Refused or BadInput
         as the agent did, Failed when the agent tried and failed (again is allowed, with the next attempt's id).
-        `until`: nobody waits for it any more, so that it is not sent again."""
+        `until`: nobody waits for it any more, so that it is not sent again; `to_the_end`: what was taken is waited for
+        all the same."""
         deadline = time.monotonic() + patience_seconds
         order = Order(
             id=order_id,
@@ -102,7 +106,7 @@ class Agent:
                 case "failed":
                     raise _failure(state)
             say(str(state.get("text", "")), state.get("share"))
-            if time.monotonic() >= deadline or until():
+            if time.monotonic() >= deadline or (until() and not to_the_end):
                 return Silent(why=f"{what} was still underway after {patience_seconds:g} s", underway=True)
 
     def get(self, path: str, *, patience_seconds: float) -> Any | Silent:
@@ -116,7 +120,7 @@ class Agent:
         signed = SignedOrder(
             order=order, public_key=self.sign.public_pem.decode(), signature=self.sign(canonical(order))
         )
-        return self._ask("POST", "/orders", canonical(signed), _left(deadline))
+        return self._ask("POST", "/orders", canonical(signed), min(SEND_SECONDS, _left(deadline)))
 
     def _look(self, order_id: str, deadline: float) -> Any:
         left = _left(deadline)

@@ -31,7 +31,7 @@ from tasks.engine import keep_plan
 from tasks.evidence import run_names, verify
 from tasks.home import Home
 from tasks.journal import Journal, read_records
-from tasks.orders_of_people import Desk, fate, give, taking
+from tasks.orders_of_people import Desk, Now, fate, give, taking
 from tasks.signed import keep_signed, verified
 from tests.thought.failover_scene import NOW, catalog, runbook, seen
 
@@ -368,12 +368,12 @@ def test_a_refusal_is_a_signed_run_of_its_own_and_breaks_no_verification(world: 
 def desk(world: World, journal: Journal) -> Desk:
     look = seen(fence=FenceSeen(lease="kept"))
 
-    def hazards(mode: Mode) -> tuple[object, ...]:
+    def now(mode: Mode) -> Now:
         from recovery.hazards import hazards as found
 
-        return found(world.plan, look, rpo_seconds={}, mode=mode)
+        return Now(hazards=found(world.plan, look, rpo_seconds={}, mode=mode))
 
-    return Desk(home=world.home, plan=world.plan, journal=journal, hazards=hazards)  # type: ignore[arg-type]
+    return Desk(home=world.home, plan=world.plan, journal=journal, look=now)
 
 
 def kinds(journal: Journal) -> list[str]:
@@ -458,7 +458,7 @@ def test_what_was_accepted_by_the_approval_that_the_run_spent_need_not_be_said_a
 def test_while_a_run_is_driven_its_orders_are_watched_for(world: World) -> None:
     world.home.ledger()
     journal = world.journal()
-    with taking(world.home, world.plan, journal, hazards=lambda mode: ()) as take_in:
+    with taking(world.home, world.plan, journal, look=lambda mode: Now()) as take_in:
         take_in()
         give(world.home, world.plan, Word.CANCEL, who=None)
         ends = datetime.now(UTC) + timedelta(seconds=10)

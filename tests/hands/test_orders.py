@@ -197,6 +197,15 @@ def test_an_agent_that_is_not_there_is_silence_and_never_an_error(scene: Scene):
     assert isinstance(nowhere.get("/status", patience_seconds=0.3), Silent)
 
 
+def test_an_order_that_nobody_wants_any_more_is_not_sent_again_but_one_that_was_taken_may_be_waited_for(scene: Scene):
+    nowhere = scene.agent(url="http://127.0.0.1:9")
+    assert isinstance(scene.order("a-1", agent=nowhere, patience_seconds=600, until=lambda: True), Silent)
+    answer = scene.order("a-2", "slow", until=lambda: True, say=lambda text, share: None)
+    assert answer == Silent(why="slow was still underway after 10 s", underway=True)
+    threading.Timer(0.2, scene.release.set).start()
+    assert scene.order("a-2", "slow", until=lambda: True, to_the_end=True) == Done(facts={"slow": True})
+
+
 def test_an_agent_that_was_killed_in_the_middle_goes_on_with_the_order(scene: Scene):
     scene.order("a-1", "slow", patience_seconds=0.3)
     assert scene.begun.wait(5)

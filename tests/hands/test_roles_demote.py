@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -114,6 +116,28 @@ def test_when_the_stop_fails_the_primary_writes_again(two: Pair) -> None:
     assert demote.undo(two.stage(plan), DB)
     wait_for("writes", lambda: one(two.east.dsn, "show default_transaction_read_only") == ("off",))
     assert not demote.undo(two.stage(plan), DB)
+
+
+def test_while_it_waits_for_the_standby_it_hears_that_nobody_wants_it_and_that_the_primary_is_gone(
+    two: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demote, "EQUAL_SECONDS", 3600.0)
+    plan = two.plan(Mode.GRACEFUL, STEPS)
+    run(two.west.dsn, "select pg_wal_replay_pause()")
+    wanted = [True]
+    scene = replace(scene_of(plan), wanted=lambda: wanted[0])
+    with ThreadPoolExecutor() as pool:
+        for end in (lambda: wanted.__setitem__(0, False), lambda: (wanted.__setitem__(0, True), two.east.kill())):
+            run(two.east.dsn, "insert into rows select coalesce(max(seq), 0) + 1 from rows")
+            move = Move(step=plan.step("demote"), attempt=1)
+            demoting = pool.submit(Demote(stage=two.stage(plan), send=AgentOfTest(two)).perform, move, scene)
+            wait_for("read-only", lambda: one(two.east.dsn, "show default_transaction_read_only") == ("on",))
+            end()
+            with pytest.raises(Failed, match=r"ordered otherwise|broke off"):
+                demoting.result(30)
+            if not wanted[0]:
+                wait_for("writes", lambda: one(two.east.dsn, "show default_transaction_read_only") == ("off",))
+                wanted[0] = True
 
 
 def test_a_stop_that_was_not_clean_proves_nothing(two: Pair) -> None:

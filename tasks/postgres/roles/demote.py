@@ -32,6 +32,7 @@ EQUAL_SECONDS = 20.0
 STOP_SECONDS = 60.0
 """How long a clean shutdown may take: its checkpoint writes all that is dirty."""
 POLL_SECONDS = 0.01
+ALIVE_SECONDS = 0.25
 
 _CLIENTS = """
 select pid from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()
@@ -92,10 +93,10 @@ class Demote:
             ):
                 _await_near(at_primary, at_standby, standby.member, scene, deadline)
                 try:
-                    _stop_writes(at_primary, deadline)
+                    _stop_writes(at_primary, scene, deadline)
                     at = only(at_primary, "select clock_timestamp()")[0]
                     at_primary.execute("select pg_switch_wal()")
-                    _await_replay(at_primary, at_standby, standby.member)
+                    _await_replay(at_primary, at_standby, standby.member, scene)
                 except BaseException:
                     allow_writes(at_primary)
                     raise
@@ -168,11 +169,12 @@ def _await_near(primary: Connection, standby: Connection, name: str, scene: Scen
                 f"{name} is {behind / 1e6:.0f} MB behind, so the outage would be long; nothing was stopped",
                 hint="see why its replay is slow, or do it at a quieter time",
             )
+        _refuse_unwanted(scene)
         scene.say(f"{name} is {behind / 1e6:.0f} MB behind", None)
         time.sleep(POLL_SECONDS * 10)
 
 
-def _stop_writes(connection: Connection, deadline: Deadline) -> None:
+def _stop_writes(connection: Connection, scene: Scene, deadline: Deadline) -> None:
     """Sessions are read-only by default from now on, and those that were open are ended. This only makes the stop
     short: that nothing is lost is proved by the clean stop and the equal LSN."""
     connection.execute("alter system set default_transaction_read_only = on")
@@ -186,6 +188,7 @@ def _stop_writes(connection: Connection, deadline: Deadline) -> None:
             return
         for pid in left if was_open is not None else ():
             connection.execute("select pg_terminate_backend(%s)", [pid])
+        _refuse_unwanted(scene)
         if not patience.left_seconds:
             raise Failed(
                 "sessions of the primary do not end; writes go on again",
@@ -204,17 +207,28 @@ def _clients(connection: Connection) -> set[int]:
     return {int(row[0]) for row in connection.execute(_CLIENTS.encode()).fetchall()}
 
 
-def _await_replay(primary: Connection, standby: Connection, name: str) -> None:
+def _await_replay(primary: Connection, standby: Connection, name: str, scene: Scene) -> None:
+    """Users wait meanwhile, so a primary that is lost is noticed at once, by asking it as well."""
     wanted = _flushed(primary)
-    patience = Deadline(EQUAL_SECONDS)
+    patience, asked_at = Deadline(EQUAL_SECONDS), time.monotonic()
     while beyond.replayed(standby) < wanted:
         if not patience.left_seconds:
             raise Failed(
                 f"{name} did not replay up to {lsn_text(wanted)} within {EQUAL_SECONDS:g} s; writes go on again",
                 hint="see pg_stat_replication and the standby's log",
             )
+        if time.monotonic() > asked_at + ALIVE_SECONDS:
+            _flushed(primary)
+            asked_at = time.monotonic()
+        _refuse_unwanted(scene)
         beyond.yield_to_replay(standby)
         time.sleep(POLL_SECONDS / 2)
+
+
+def _refuse_unwanted(scene: Scene) -> None:
+    """Until the stop is ordered nothing has to be waited out."""
+    if not scene.wanted():
+        raise Failed("people ordered otherwise; writes go on again", hint="see the run's orders with 'dr show'")
 
 
 def _await_equal(member: Member, name: str, wanted: int, deadline: Deadline) -> None:

@@ -28,7 +28,10 @@ AGENT_SECONDS = 1.0
 def members(home: Home, name: str) -> tuple[MemberSeen, ...]:
     """Every member of a database as it is now; a silent one is a word."""
     resource = home.resource(name)
-    said = servers.ask_all(tuple(resource.members.items()), patience_seconds=ASK_SECONDS)
+    said = dict(servers.ask_all(tuple(resource.members.items()), patience_seconds=ASK_SECONDS))
+    if not servers.standbys(said):  # a starved machine is asked once more: without a standby nothing can be planned
+        silent = [(each, resource.members[each]) for each, word in said.items() if isinstance(word, Silent)]
+        said |= servers.ask_all(silent, patience_seconds=ASK_SECONDS)
     primary = next(iter(servers.primaries(said)), None)
     standbys = {each.member: each for each in servers.standbys(said)}
     lagging = {name for name, each in standbys.items() if _behind(each, primary, None, home.now()) != 0.0}

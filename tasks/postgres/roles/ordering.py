@@ -39,7 +39,8 @@ class Send(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ByAgent:
-    """The one that is meant: by HTTP, signed."""
+    """The one that is meant: by HTTP, signed. An order that no agent has taken is not sent again once its step is not
+    wanted any more; one that was taken is waited for, since what it does would go on."""
 
     stage: Stage
     site: str
@@ -59,6 +60,8 @@ class ByAgent:
             arguments=arguments,
             patience_seconds=deadline.left_seconds,
             say=scene.say,
+            until=lambda: not scene.wanted(),
+            to_the_end=True,
         )
         match said:
             case Done(facts=facts):
