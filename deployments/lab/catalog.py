@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from string import Template
 
-from deployments.lab import people
+from deployments.lab import layout, people
 from deployments.lab.aws import part as aws
 from deployments.lab.dns import names
 from deployments.lab.parts import postgres_bin_dir
@@ -17,9 +17,9 @@ TEMPLATE = Path(__file__).with_name("catalog.yaml")
 
 
 def _member(world: World, member: str) -> dict[str, str]:
-    """A server of the database; the second one at a site says where it is, and no agent serves it."""
-    site = member.removesuffix("-2")
-    where = {"agent": world.url("agent", site)} if member == site else {"site": site}
+    """A server of the database; the second one at a site says where it is."""
+    site = layout.site_of(member)
+    where = {"agent": world.agent_url(member), **({"site": site} if member != site else {})}
     bin_dir = str(postgres_bin_dir())
     data_dir = str(world.data_dir(member))
     return {"dsn": world.dsn(member), "data_dir": data_dir, "bin_dir": bin_dir, "host": "local", **where}

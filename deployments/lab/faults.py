@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal, get_args
 
-from deployments.lab.layout import ARC, PATHS, SITES, WITNESS
+from deployments.lab.layout import ARC, PATHS, SECOND, SITES, WITNESS, site_of
 from deployments.lab.proxy.weather import FINE, Link, PathWeather, Weather, both
 from recovery.errors import BadInput
 from recovery.value import Value
@@ -70,12 +70,13 @@ def processes(fault: Fault, *, members: Iterable[str]) -> list[str]:
     """The processes that a kill or a stop of this fault strikes (aws has none: its door closes instead)."""
     if fault.how not in {"kill", "stop"}:
         return []
-    servers = [f"{member}.postgres" for member in members if member.removesuffix("-2") == fault.place]
+    here = [member for member in members if site_of(member) == fault.place]
+    servers = [f"{member}.postgres" for member in here]
     parts = {
         "postgres": servers,
         "s3": [f"{fault.place}.s3"],
         "app": [f"{fault.place}.app"],
-        "agent": [f"{fault.place}.agent"],
+        "agent": [f"{member}.agent" for member in here],
         "witness": [f"{WITNESS}.s3", f"{WITNESS}.probe"],
         **{each: [each] for each in NAME_SERVERS},
         "arc": [fault.place],
@@ -112,7 +113,7 @@ def _worst(link: Link, faults: list[Fault]) -> PathWeather:
 
 def _of(fault: Fault, link: Link) -> Iterator[PathWeather]:
     source, _, destination = link.path.partition("-")
-    role = link.role.removesuffix("-2")
+    role = link.role.removesuffix(SECOND)
     doors = {"site": ("aws",), "witness": ("s3", "probe")}.get(fault.kind, (fault.kind,))
     hang = both("blackhole")
     if fault.kind == "network":

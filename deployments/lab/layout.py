@@ -25,10 +25,13 @@ PORTS: Final = {
     "aws": 5000,
     "app": 8080,
     "agent": 7070,
+    "agent-2": 7072,
     "probe": 7071,
     "arc": 9100,
 }
-"""One port a role, the same at every site. The second standby of the west has 5433 at the same address."""
+"""One port a role, the same at every site. The second standby of the west and its agent are at the same address."""
+SECOND: Final = "-2"
+"""The end of the names of the west's second standby, and of the roles of its doors."""
 DNS_PORT: Final = 5300
 DESK_PORT: Final = 5380
 ARC: Final = {1: "us-east-1", 2: "us-west-2", 3: "eu-west-1", 4: "ap-northeast-1", 5: "ap-southeast-2"}
@@ -95,10 +98,10 @@ def links(block: str, *, standbys: int, s3_ports: dict[str, int]) -> Iterator[Li
                     to_port = s3_ports[destination]
                 case "aws":
                     place = aws_place(destination)
-                case "postgres-2":
+                case "postgres-2" | "agent-2":
                     if destination != "west" or standbys < 2:
                         continue
-                    place, to_port = "west-2", PORTS["postgres"]
+                    place, to_port = destination + SECOND, PORTS[role.removesuffix(SECOND)]
             yield Link(
                 path=path,
                 role=role,
@@ -116,8 +119,13 @@ def _roles(source: str, destination: str) -> tuple[str, ...]:
     if destination not in SITES:
         return ("arc",)
     return {"user": ("app", "s3"), WITNESS: ("app", "agent")}.get(
-        source, ("postgres", "postgres-2", "s3", "aws", "app", "agent")
+        source, ("postgres", "postgres-2", "s3", "aws", "app", "agent", "agent-2")
     )
+
+
+def site_of(member: str) -> str:
+    """The site of a Postgres server."""
+    return member.removesuffix(SECOND)
 
 
 def aws_place(site: str) -> str:

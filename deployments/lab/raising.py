@@ -41,7 +41,7 @@ def raise_all(world: World) -> World:
     sites = layout.SITES
     _together(
         *(lambda site=site: app.start(world, site) for site in sites if "app" not in world.without),
-        *(lambda site=site: agent.start(world, site) for site in sites if "agent" not in world.without),
+        *(lambda member=member: agent.start(world, member) for member in world.members if "agent" not in world.without),
         *((lambda: names.provide(world), lambda: arc.settle(world)) if world.named else ()),
         *((lambda: probe.start(world),) if probe.wanted(world) else ()),
     )
@@ -80,7 +80,7 @@ def stop_all(world: World) -> list[str]:
     running = [name for name in processes.names() if processes.alive(name)]
     processes.end("load", patience_seconds=5)
     processes.end("observer", patience_seconds=5)
-    _together(*(lambda site=site: agent.stop(world, site) for site in layout.SITES))
+    _together(*(lambda member=member: agent.stop(world, member) for member in world.members))
     _together(*(lambda site=site: app.stop(world, site) for site in layout.SITES))
     # Standbys first: a primary that stops cleanly waits until its standbys have everything.
     for member in reversed(world.members):

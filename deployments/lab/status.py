@@ -38,7 +38,8 @@ def expected(world: World) -> list[str]:
         *(f"{member}.postgres" for member in world.members),
         *(["aws", "dns", "resolver", *map(arc.name, layout.ARC)] if world.named else []),
         *([probe.NAME] if probe.wanted(world) else []),
-        *(f"{site}.{part}" for site in layout.SITES for part in ("app", "agent") if part not in world.without),
+        *(f"{site}.app" for site in layout.SITES if "app" not in world.without),
+        *(f"{member}.agent" for member in world.members if "agent" not in world.without),
     ]
 
 
@@ -54,7 +55,8 @@ def _running(world: World) -> bool:
 
 
 def _site(world: World, site: str) -> dict[str, Any]:
-    postgres = [_postgres(world, member) for member in world.members if member.removesuffix("-2") == site]
+    here = [member for member in world.members if layout.site_of(member) == site]
+    postgres = [_postgres(world, member) for member in here]
     told: dict[str, Any] = {"postgres": postgres[0], "s3": _s3(world, site)}
     if len(postgres) > 1:
         told["postgres_2"] = postgres[1]
@@ -65,8 +67,10 @@ def _site(world: World, site: str) -> dict[str, Any]:
             told["aws"]["state"] = "door closed"
     if "app" not in world.without:
         told["app"] = {**_part(world, f"{site}.app", site, "app"), "url": world.url("app", site)}
-    if "agent" not in world.without:
-        told["agent"] = {**_part(world, f"{site}.agent", site, "agent"), "url": world.url("agent", site)}
+    for member in here if "agent" not in world.without else ():
+        role = "agent" if member == site else "agent-2"
+        part = _part(world, f"{member}.agent", site, role)
+        told[role.replace("-", "_")] = {**part, "url": world.agent_url(member)}
     return told
 
 
@@ -93,7 +97,7 @@ def _part(world: World, name: str, place: str, role: str) -> dict[str, Any]:
 
 
 def _postgres(world: World, member: str) -> dict[str, Any]:
-    site = member.removesuffix("-2")
+    site = layout.site_of(member)
     role = "postgres" if member == site else "postgres-2"
     part = _part(world, f"{member}.postgres", site, role)
     said = leash.state(world, member) if part["state"] == "up" else None

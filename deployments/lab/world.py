@@ -79,7 +79,7 @@ class World(Value):
 
     def dsn(self, member: str, *, source: str = "engine", user: str = "postgres") -> str:
         """The DSN by which `source` reaches a Postgres server, without a secret (it names the passfile)."""
-        site = member.removesuffix("-2")
+        site = layout.site_of(member)
         if source == site:
             address, port = layout.hidden(self.block, member), PORTS["postgres"]
         else:
@@ -97,7 +97,14 @@ class World(Value):
         """The credentials of a place's S3 server: JSON, mode 0600."""
         return self.folder(place, "s3") / "credentials.json"
 
-    def url(self, role: Literal["aws", "app", "agent", "probe", "arc"], site: str, *, source: str = "engine") -> str:
+    def agent_url(self, member: str, *, source: str = "engine") -> str:
+        """The address of the agent that serves a Postgres server."""
+        site = layout.site_of(member)
+        return self.url("agent" if member == site else "agent-2", site, source=source)
+
+    def url(
+        self, role: Literal["aws", "app", "agent", "agent-2", "probe", "arc"], site: str, *, source: str = "engine"
+    ) -> str:
         """The HTTP address of an emulator's door, the sample platform, an agent, the witness's probe, an endpoint."""
         address = layout.hidden(self.block, layout.aws_place(site)) if (role, source) == ("aws", site) else ""
         return f"http://{address or self.address(site, source=source)}:{PORTS[role]}"

@@ -53,8 +53,8 @@ class AgentConfig(Value):
     other_agents: dict[Name, str] = {}
     """Site → URL of the other sites' agents."""
     upstreams: dict[Name, str] = {}
-    """Site → DSN by which this server reaches that site's, with the rights of `dsn` and no secret in it: what it
-    follows, is rewound and is rebuilt from."""
+    """Member (or site) → DSN by which this server reaches that one, with the rights of `dsn` and no secret in it: what
+    it follows, is rewound and is rebuilt from."""
     replicator: str = ""
     """The role that streams; default: that of the DSN."""
     lease_seconds: Annotated[float, Field(gt=0)] = 15.0

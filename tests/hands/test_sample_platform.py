@@ -55,7 +55,7 @@ def site(cluster: scratch_cluster.Cluster, folder: Path, *, released: bool = Tru
             "site": folder.name,
             "address": ADDRESS,
             "port": 0,
-            "dsn": cluster.dsn.replace("user=postgres", "user=platform"),
+            "dsns": [cluster.dsn.replace("user=postgres", "user=platform")],
             "s3": {"endpoint_url": "http://127.0.0.9:1", "credentials": f"file:{secret}"},
             "bucket": "videos",
             "folder": str(folder),

@@ -58,7 +58,7 @@ def test_killing_the_emulator_of_a_site_closes_its_doors_only():
 def test_losing_a_site_takes_its_database_objects_application_agent_and_control_plane():
     lost = faults.parse("site:west", None)
     assert set(faults.processes(lost, members=["east", "west", "west-2"])) == {
-        "west.postgres", "west-2.postgres", "west.s3", "west.app", "west.agent",
+        "west.postgres", "west-2.postgres", "west.s3", "west.app", "west.agent", "west-2.agent",
     }  # fmt: skip
     assert set(struck(("site:west", "kill"))) == {"engine-west:aws", "east-west:aws"}
 

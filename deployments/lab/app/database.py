@@ -27,10 +27,11 @@ class Silent(Exception):
 
 
 class Database:
-    """One database. Connections are kept for the next who asks, and all dropped when one of them shows trouble."""
+    """One database, by one server or by several of its site: of those the one that takes writes, else any that answers.
+    Connections are kept for the next who asks, and all dropped when one of them shows trouble."""
 
-    def __init__(self, dsn: str, *, at_once: int = AT_ONCE_MOST) -> None:
-        self._dsn = dsn
+    def __init__(self, *dsns: str, at_once: int = AT_ONCE_MOST) -> None:
+        self._dsns = dsns
         self._idle: SimpleQueue[Sql] = SimpleQueue()
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="sql")
 
@@ -83,7 +84,19 @@ class Database:
                 if not sql.closed and not _has_news(sql):
                     return sql
                 sql.close()
-        return psycopg.connect(self._dsn, options=OPTIONS, connect_timeout=2, autocommit=True)
+        return self._connected()
+
+    def _connected(self) -> Sql:
+        trouble: psycopg.OperationalError | None = None
+        for wanted in ("read-write", "any") if len(self._dsns) > 1 else ("any",):
+            for dsn in self._dsns:
+                try:
+                    return psycopg.connect(
+                        dsn, options=OPTIONS, connect_timeout=2, autocommit=True, target_session_attrs=wanted
+                    )
+                except psycopg.OperationalError as each:
+                    trouble = each
+        raise trouble or psycopg.OperationalError("no server is known")
 
 
 def _has_news(sql: Sql) -> bool:

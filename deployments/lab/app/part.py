@@ -32,7 +32,11 @@ def start(world: World, site: str) -> Part:
                     "site": site,
                     "address": address,
                     "port": port,
-                    "dsn": world.dsn(site, source=site, user="platform"),
+                    "dsns": [
+                        world.dsn(member, source=site, user="platform")
+                        for member in world.members
+                        if layout.site_of(member) == site
+                    ],
                     "s3": world.s3(site, source=site).model_dump(),
                     "bucket": "videos",
                     "folder": str(world.folder(site, "app")),

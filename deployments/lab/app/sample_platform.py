@@ -37,10 +37,10 @@ class Platform:
         self.bucket: str = config["bucket"]
         self.s3 = client(S3Endpoint.model_validate(config["s3"]))
         self.connections = Connections()
-        self._rows = Database(config["dsn"])
+        self._rows = Database(*config["dsns"])
         # Looks have threads of their own, so that they are answered while writes hang.
-        self._looks = Database(config["dsn"], at_once=4)
-        self.effects = SideEffects(Database(config["dsn"], at_once=1), folder, released_at_first=config["released"])
+        self._looks = Database(*config["dsns"], at_once=4)
+        self.effects = SideEffects(Database(*config["dsns"], at_once=1), folder, released_at_first=config["released"])
         self._capacity = folder / "capacity"
 
     def add_row(self, seq: int, payload: str) -> dict[str, Any]:

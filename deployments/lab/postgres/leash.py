@@ -60,7 +60,7 @@ def other_agents(world: World, site: str) -> dict[str, str]:
 
 def config(world: World, member: str) -> LeashConfig:
     """What a member's leash is told."""
-    site = member.removesuffix("-2")
+    site = layout.site_of(member)
     return LeashConfig(
         resource=RESOURCE,
         site=site,

@@ -59,9 +59,9 @@ def name(member: str) -> str:
     return leash.name(member)
 
 
-def agent_socket(world: World, site: str) -> Path:
-    """Where the agent of a site listens for archive_command's client."""
-    return world.runtime / f"{site}.agent"
+def agent_socket(world: World, member: str) -> Path:
+    """Where the agent of a server listens for archive_command's client."""
+    return world.runtime / f"{member}.agent"
 
 
 def start(world: World, member: str) -> Part:
@@ -162,10 +162,10 @@ def slot(member: str) -> str:
 
 
 def _configure(world: World, member: str) -> None:
-    site = member.removesuffix("-2")
+    site = layout.site_of(member)
     upstream = "west" if site == "east" else "east"
     client = Path(tasks.__file__).parent / "postgres" / "archive_client.py"
-    words = [sys.executable, "-I", "-S", str(client), str(agent_socket(world, site))]
+    words = [sys.executable, "-I", "-S", str(client), str(agent_socket(world, member))]
     conninfo = world.dsn(upstream, source=site, user="replicator")
     server.configure(
         world.data_dir(member),
@@ -184,7 +184,7 @@ def _configure(world: World, member: str) -> None:
 
 def _provide(world: World, member: str) -> None:
     """On a primary: roles with their passwords, slots for the others, and the platform's schema. Idempotent."""
-    with _sql(world, member, source=member.removesuffix("-2")) as sql:
+    with _sql(world, member, source=layout.site_of(member)) as sql:
         if _is_standby(sql):
             return
         sql.execute(schema.ROLES)
@@ -230,7 +230,7 @@ def wait_for_streaming(world: World, member: str, *, patience_seconds: float = 3
     """Wait until a standby streams. Raises Failed past the patience."""
 
     def streams() -> bool:
-        with _sql(world, member, source=member.removesuffix("-2")) as sql:
+        with _sql(world, member, source=layout.site_of(member)) as sql:
             return not _is_standby(sql) or sql.execute("select 1 from pg_stat_wal_receiver").fetchone() is not None
 
     wait_until(

@@ -50,8 +50,9 @@ class Upstream:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Follow:
-    """The handler of the order `follow`. Arguments: `primary` (its site), `system_id`, `timeline`, `switches` (as for
-    losses), and `losses`: the SHA-256 of the export, without which nothing that differs is rewound."""
+    """The handler of the order `follow`. Arguments: `primary` (its site), `member` (its name), `system_id`, `timeline`,
+    `switches` (as for losses), and `losses`: the SHA-256 of the export, without which nothing that differs is
+    rewound."""
 
     home: Home
 
@@ -65,7 +66,7 @@ class Follow:
                 "a rewind was killed in its midst, so the old data is of no server any more",
                 hint="rebuild it: `how: rebuild` (its losses were exported before)",
             )
-        upstream = upstream_of(config, work.text("primary"))
+        upstream = upstream_of(config, work.text("primary"), work.text("member"))
         self.home.stop(work)
         why = diverged(config.data_dir, work)
         if why:
@@ -94,7 +95,7 @@ class Rebuild:
     def __call__(self, work: Work) -> Facts:
         """See orders.Handler. After a kill it goes on: with the backup anew, or with the swap where that was whole."""
         config = self.home.config
-        upstream = upstream_of(config, work.text("primary"))
+        upstream = upstream_of(config, work.text("primary"), work.text("member"))
         data, generation = config.data_dir, work.order.generation
         fresh, aside = (data.with_name(f"{data.name}.{word}-{generation}") for word in ("rebuild", "old"))
         whole = config.state_dir / f"rebuilt-{generation}"
@@ -124,13 +125,14 @@ class Rebuild:
         return {"how": "rebuild", "rewound": False, "why": f"a fresh base backup of {upstream.site}"}
 
 
-def upstream_of(config: AgentConfig, site: str) -> Upstream:
-    """The new primary by the agent's configuration. Raises BadInput when it doesn't name it."""
-    dsn = config.upstreams.get(site)
+def upstream_of(config: AgentConfig, site: str, member: str = "") -> Upstream:
+    """The new primary by the agent's configuration: as the member that it is, else as its site's. Raises BadInput when
+    it doesn't name it."""
+    dsn = config.upstreams.get(member) or config.upstreams.get(site)
     if dsn is None:
         raise BadInput(
-            f"the agent at {config.site} does not know how to reach {site}",
-            hint="name it under `upstreams` in the agent's configuration: {SITE: DSN}",
+            f"the agent at {config.site} does not know how to reach {member or site}",
+            hint="name it under `upstreams` in the agent's configuration: {MEMBER: DSN}",
         )
     parts = conninfo_to_dict(dsn)
     parts.pop("dbname", None)

@@ -125,6 +125,7 @@ class Sync:
         arguments: dict[str, JsonValue] = {
             **history_of(self.stage, name, primary),
             "primary": resource.site_of(primary.member),
+            "member": primary.member,
             "losses": listed,
         }
         send = self.send or ByAgent(stage=self.stage, site=site)
