@@ -22,6 +22,7 @@ from deployments.lab.world import World, down, up
 from recovery.accepting import acceptances, limits_of
 from recovery.evidence import Record
 from recovery.failover import Proposal
+from recovery.journal import ENDED
 from recovery.outcome import Changed
 from recovery.plan import NothingToDo, Plan
 from tasks import approving, changing
@@ -30,6 +31,7 @@ from tasks.evidence import verify
 from tasks.home import Home, open_home
 from tasks.journal import read_records
 from tasks.observing import changes, observe
+from tasks.postgres.roles import witness
 
 DB, SERVICE = "orders-db", "platform"
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,10 +39,10 @@ KILLED = -9
 
 
 @contextmanager
-def lab(folder: Path) -> Iterator[World]:
+def lab(folder: Path, *, standbys: int = 1) -> Iterator[World]:
     """A whole lab with its names, its platform and the observer."""
     try:
-        world = up(folder)
+        world = up(folder, standbys=standbys)
         observer.begin(world)
         seen(world, "east")
         yield world
@@ -154,13 +156,34 @@ def primary(world: World) -> tuple[str, int]:
     return found[0]
 
 
+def killed_through(here: Home, other: Home, plan: Plan, point: str, *, most: int) -> tuple[Changed, int]:
+    """Acted on in turn from two homes until nobody dies any more: what came of it, and how often somebody died."""
+    for turns in range(most):
+        if (told := killed_at((here, other)[turns % 2], plan, point)) is not None:
+            return told, turns
+    raise AssertionError("it dies without end")
+
+
+def as_if_never_killed(home: Home, world: World, plan: Plan, told: Changed) -> None:
+    """The end of a run that was killed again and again: one term, each step ended, and acting again changes nothing."""
+    whole(home, world, plan, told)
+    terms = witness.terms(home)
+    assert terms is not None
+    assert (found := terms.read(DB)) is not None
+    assert (found.generation, found.turn, found.primary) == (plan.epoch + 1, 0, told.target), "one term, once"
+    ended = {str(each.facts["step"]) for each in read_records(home.ledger(), plan.run) if each.kind == ENDED}
+    assert ended == {step.id for step in plan.steps if not step.omitted_in(told.mode)}
+    assert killed_at(home, plan, "never") == told, "a finished run only reports"
+
+
 def whole(home: Home, world: World, plan: Plan, told: Changed) -> None:
     """What is true after every change that ended, whatever happened on its way."""
     assert told.outcome == "met", (told.outcome, told.findings)
-    order = steps(home, plan)
-    promote = order.index(("step.begun", "promote")) if ("step.begun", "promote") in order else None
-    if promote is not None:
-        assert ("step.ended", "fence") in order[:promote], "promoted before the fence was proved"
+    order, verbs = steps(home, plan), {step.id: step.verb for step in plan.steps}
+    told_of = [(kind, verbs[step]) for kind, step in order]
+    if ("step.begun", "promote") in told_of:
+        before = told_of[: told_of.index(("step.begun", "promote"))]
+        assert ("step.ended", "fence") in before, "promoted before the fence was proved"
     mine = [each for each in changes(home, SERVICE) if each.run == plan.run]
     assert [(each.primary, each.epoch) for each in mine] == [(told.target, plan.epoch + 1)]
     assert primary(world)[0] == told.target
