@@ -82,7 +82,8 @@ def changed(plan: Plan, records: Sequence[Record], objectives: Mapping[str, Obje
     databases = tuple(_promoted(plan, records, found, measured.begin, mode))
     worst = [each.rpo_seconds for each in databases]
     rpo = None if not worst or None in worst else max(each for each in worst if each is not None)
-    findings = (*_findings(measured, objectives, databases), *_given_back(records))
+    why = (f"cancelled: {told.cancelled}",) if told.cancelled else ()
+    findings = (*why, *_findings(measured, objectives, databases), *_given_back(records))
     return Changed(
         run=plan.run,
         runbook=plan.runbook,
@@ -102,7 +103,7 @@ def changed(plan: Plan, records: Sequence[Record], objectives: Mapping[str, Obje
         outage_began_at=measured.begin,
         served_at=measured.end,
         consent=_consent(records),
-        stopped=_stopped(halt),
+        stopped=None if told.cancelled else _stopped(halt),
         live=plan.live,
         copies=_copies(plan, found),
         findings=findings,

@@ -59,7 +59,7 @@ def _members(home: Home, service: str, site: str) -> list[tuple[str, Member]]:
         there = [member for _, member in home.resource(name).at(site)]
         if len(there) > 1:
             roles = at_once({str(at): partial(_in_recovery, each) for at, each in enumerate(there)}, LOOK_SECONDS)
-            there.sort(key=lambda each: roles.get(str(there.index(each))) is not False)
+            there = [each for at, each in enumerate(there) if roles.get(str(at)) is False] or there
         found += [(name, member) for member in there[:1]]
     return found
 

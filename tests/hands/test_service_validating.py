@@ -50,6 +50,20 @@ def validate(folder: Path, west: Site, *, database: dict[str, Any], **step: Any)
     return Act(folder, made, "validate", **{"arguments": {"site": "west"}, **step})
 
 
+def test_of_two_servers_at_a_site_the_one_that_takes_writes_is_judged(pair: Cluster, tmp_path: Path) -> None:
+    assert pair.standby is not None
+    told = served(pair)
+    there = told["members"].pop("west")
+    told["members"] = {
+        **told["members"],
+        "west": {**there, "dsn": pair.standby.dsn},
+        "west-2": {**there, "site": "west"},
+    }
+    with site() as west:
+        facts = validate(tmp_path, west, database=told, patience_seconds=10).perform()
+    assert [each["outcome"] for each in facts["checks"].values()] == ["passed", "passed"]
+
+
 def test_a_site_that_serves_is_valid_and_its_checks_are_facts(pair: Cluster, tmp_path: Path) -> None:
     with site() as west:
         act = validate(tmp_path, west, database=served(pair), patience_seconds=10)

@@ -34,7 +34,11 @@ def test_without_a_proof_it_is_refused_in_words_and_with_the_danger_signed_it_go
     made = planned(home, "failover", "west")
     classes = {each.klass for each in made.hazards}
     assert {"split-brain", "ledger-degraded"} <= classes
-    plan = approved(home, made, accept=sorted(classes - {"split-brain"}))
+    others = sorted(classes - {"split-brain"})
+    words = [word for each in others for word in ("--accept", each)]
+    said = dr(home.folder, "approve", made.plan.digest, "--as", "ann", *words)
+    assert (said.code, "not accepted: split-brain" in said.err) == (4, True), said.err
+    plan = approved(home, made, accept=others)  # as one whose machine shows less might sign
 
     said = dr(home.folder, "act", plan.digest)
     assert said.code == 4, said.err

@@ -160,7 +160,9 @@ def test_a_run_that_has_not_verified_has_no_rto() -> None:
     blind = Halt(step="promote", why="silent", hint="look", unproven=True)
     assert changed(plan(), records(run()), OBJECTIVES, blind).outcome == "unproven"
     cancelled = records(run(), ("order.cancelled", {"why": "no"}, 13, None))
-    assert changed(plan(), cancelled, OBJECTIVES, halt).outcome == "cancelled"
+    ended_by_people = changed(plan(), cancelled, OBJECTIVES, halt)
+    assert (ended_by_people.outcome, ended_by_people.stopped) == ("cancelled", None), "nobody goes on with it"
+    assert ended_by_people.findings[0] == "cancelled: no"
 
 
 @pytest.mark.parametrize(
