@@ -4,7 +4,7 @@ the danger by its name; and never do two sites write, as the user outside has se
 from __future__ import annotations
 
 import pytest
-from moved import acted, approved, lost, planned, primary, seen, steps
+from moved import acted, approved, lost, planned, primary, seen, standing_still, steps
 from test_changes import home as home  # noqa: PLC0414 -- fixtures
 from test_changes import raised as raised  # noqa: PLC0414
 from test_changes import world as world  # noqa: PLC0414
@@ -53,8 +53,9 @@ def test_without_a_proof_it_is_refused_in_words_and_with_the_danger_signed_it_go
     assert observer.look(world)["two_writers"] == []
 
     approved(home, made, person="bob")
-    told = acted(home, plan)
-    assert told.outcome == "met", told
+    told = standing_still(home, plan)
+    assert told.stopped is not None
+    assert (told.stopped.step, "no fence is proved" in told.stopped.why) == ("drain", True), told.stopped
     fence = next(
         each for each in read_records(home.ledger(), plan.run)
         if each.kind == "step.ended" and each.facts["step"] == "fence"
@@ -66,6 +67,10 @@ def test_without_a_proof_it_is_refused_in_words_and_with_the_danger_signed_it_go
 
     breaking.end(world)
     assert primary(world)[0] == "west", "the east hears of the new term and stays stopped"
+    retried = dr(home.folder, "run", "retry", plan.digest[:12], "drain", "--as", "ann", "--json")
+    assert retried.code == 0, retried.err
+    told = acted(home, plan)
+    assert told.outcome == "met", told
     assert observer.look(world)["two_writers"] == []
 
 
