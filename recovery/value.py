@@ -31,7 +31,7 @@ Instant = Annotated[datetime, AfterValidator(in_utc), PlainSerializer(rfc3339, r
 class Value(BaseModel):
     """A frozen value: unknown keys refused, no coercion surprises, comparable and hashable where its parts are."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants", defer_build=True)
 
     def but(self, **changes: object) -> Self:
         """The same value with these fields changed, validated anew; nothing computed (a digest) is carried over."""

@@ -7,19 +7,20 @@ of people and the lease, and only then the loop.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pydantic import JsonValue
 
 from recovery import outage
-from recovery.admission import Consents, Report, Resume, RunState, Start, admit
+from recovery.admission import Report, Resume, RunState, Start, admit
 from recovery.drive import Finish, Halt
 from recovery.epoch import CHANGED, Change, change_key, facts_of_change
 from recovery.errors import DrError, Refused
 from recovery.evidence import Record
 from recovery.failover import asked_of, lease_of, make, rpo_seconds
-from recovery.hazard import Acceptance
 from recovery.hazards import DEGRADED, hazards
 from recovery.journal import ENDED, RUN_BEGUN, STEP_KEPT, STEP_UNDONE, generation, history, outcome, results
 from recovery.objective import Objective
@@ -37,17 +38,19 @@ from tasks.lease_places import Holdings
 from tasks.loop import Loop
 from tasks.observing import changes, observe
 from tasks.orders_of_people import Now, taking
-from tasks.stage import Consented, Stage
+from tasks.run_consent import accepted, consented
+from tasks.stage import Stage
 from tasks.store import AlreadyThere
 
-FRESH = timedelta(seconds=1)
+FRESH = timedelta(seconds=2)
+"""The age of a look, from its beginning to the moment when the lease was taken: it may itself take that long."""
 RUN_HALTED, RUN_OUTCOME, RUN_RESUMED = "run.halted", "run.outcome", "run.resumed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Running:
     """A run of a stored plan, from here. `outage_since`: since when users are not served, where a person knows it.
-    `seen`: what the plan's making saw; it is looked again unless that is no older than a second."""
+    `seen`: what the plan's making saw a moment ago."""
 
     act: Act
     plan: Plan
@@ -59,16 +62,25 @@ class Running:
         return self.act.home
 
     def go(self) -> Changed:
-        """Under the lease from the first look to the last record; an ended run is only reported."""
-        records = read_records(self.home.ledger(), self.plan.run)
-        if outcome(records) is not None:
-            return self.told(records, None)
+        """Under the lease from what decides to the last record; an ended run is only reported."""
+        eyes = ThreadPoolExecutor(max_workers=1, thread_name_prefix="look")
         try:
-            need_home = self.plan.live and not (ledger_seen(self.home).home == "silent" and self.accepted_silence())
+            # Looking takes longest: it goes on while the records are read and the lease is taken.
+            look = eyes.submit(self.look) if self.seen is None else None
+            records = read_records(self.home.ledger(), self.plan.run)
+            return self.told(records, None) if outcome(records) is not None else self.holding(records, look)
+        finally:
+            eyes.shutdown(wait=False)
+
+    def holding(self, records: tuple[Record, ...], look: Future[Observation] | None) -> Changed:
+        """Take the lease, and act under it."""
+        try:
+            silent = self.plan.live and ledger_seen(self.home, mirrors_seconds=0.0).home == "silent"
+            need_home = self.plan.live and not (silent and self.accepted_silence())
             least = generation(records) + 1
             before = {} if records else self.act.before(lease_of(self.plan), self.plan.run)
             with self.act.holding(lease_of(self.plan), self.plan.run, least=least, need_home=need_home) as held:
-                return self.under(held, before)
+                return self.under(held, before, look)
         except Refused as refusal:
             self.leave(refusal)
             raise
@@ -82,11 +94,28 @@ class Running:
         ]
         return any(one.klass == DEGRADED for accepted in everything for one in accepted)
 
-    def under(self, held: Holdings, before: Mapping[str, JsonValue]) -> Changed:
-        """Under the lease: admitted or refused before the first record."""
-        home, ledger = self.home, self.home.ledger()
+    def look(self) -> Observation:
+        """The world now."""
+        return observe(self.home, self.plan.service, target=str(self.plan.pinned["to"]), run=self.plan.run)
+
+    def still(self, seen: Observation, held_at: datetime) -> bool:
+        """Whether what was seen just before the lease was taken may be acted on under it: it was seen a moment ago, and
+        no run of another engine has changed the roles and gone since."""
+        if held_at - seen.at > FRESH:
+            return False
+        others = [each for each in changes(self.home, self.plan.service) if each.run != self.plan.run]
+        return seen.epoch == (others[-1].epoch if others else 0)
+
+    def under(
+        self, held: Holdings, before: Mapping[str, JsonValue], look: Future[Observation] | None = None
+    ) -> Changed:
+        """Under the lease: admitted or refused before the first record. `look`: begun before it was taken."""
+        home, ledger, held_at = self.home, self.home.ledger(), self.home.now()
         records = read_records(ledger, self.plan.run)
-        facts = self.admitted(records)
+        seen = self.seen
+        with suppress(DrError):  # it is asked again below, and then raised
+            seen = look.result() if look is not None else seen
+        facts = self.admitted(records, seen if seen is not None and self.still(seen, held_at) else self.look())
         if facts is None:
             return self.told(records, None)
         keep_plan(ledger, self.plan)
@@ -100,12 +129,9 @@ class Running:
         halt = self.drive(journal, held)
         return self.conclude(journal, halt)
 
-    def admitted(self, records: tuple[Record, ...]) -> Mapping[str, JsonValue] | None:
+    def admitted(self, records: tuple[Record, ...], seen: Observation) -> Mapping[str, JsonValue] | None:
         """The facts of the run's first record; None for a run that has ended meanwhile. Raises Refused."""
         home, stored = self.home, self.plan
-        seen = self.seen
-        if seen is None or home.now() - seen.at > FRESH:
-            seen = observe(home, stored.service, target=str(stored.pinned["to"]), run=stored.run)
         begun = bool(records)
         derived = None if begun else make(asked_of(stored), book(home, stored.runbook), home.catalog, seen)
         found = hazards(stored, seen, rpo_seconds=rpo_seconds(home.catalog))
@@ -114,12 +140,12 @@ class Running:
         match admit(stored, derived, seen, found, state=state, consents=consents, now=home.now()):
             case Start() as start:
                 approving.spend(home, stored, start.spends)
-                accepted: list[JsonValue] = [each.model_dump(mode="json") for each in _accepted(start, consents)]
+                agreed: list[JsonValue] = [each.model_dump(mode="json") for each in accepted(start, consents)]
                 consent: dict[str, JsonValue] = {
                     "by": list(start.by),
                     "spends": list(start.spends),
                     "standing": start.standing,
-                    "accepted": accepted,
+                    "accepted": agreed,
                 }
                 since = {"outage_since": rfc3339(self.outage_since)} if self.outage_since else {}
                 shown: list[JsonValue] = [each.words for each in found]
@@ -141,7 +167,7 @@ class Running:
             plan=self.plan,
             sign=self.home.signer(),
             generation=lambda: held.generation,
-            consented=lambda: _consented(journal.records()),
+            consented=lambda: consented(journal.records()),
         )
         with taking(self.home, self.plan, journal, look=self.look_again) as take_in:
             loop = Loop(
@@ -184,7 +210,7 @@ class Running:
     def look_again(self, mode: Mode) -> Now:
         """A switch of variants in mid-run: the hazards that it has to accept, and since when the old site fails."""
         plan, catalog = self.plan, self.home.catalog
-        seen = observe(self.home, plan.service, target=str(plan.pinned["to"]), run=plan.run)
+        seen = self.look()
         found = hazards(plan, seen, rpo_seconds=rpo_seconds(catalog), mode=mode)
         probes = catalog.services[plan.service].probes
         left = [name for name, probe in probes.items() if probe.site == plan.pinned["from"]]
@@ -263,33 +289,6 @@ class Running:
             approving.refused(self.home, self.plan.digest, [refusal.fact], subject=self.plan.service)
         except DrError as trouble:
             refusal.add_note(f"the refusal could not be left on record: {trouble.fact}")
-
-
-def _accepted(start: Start, consents: Consents) -> list[Acceptance]:
-    """What those who admitted the run accepted."""
-    given = [each.approval.accepted for each in consents.given if each.approval.id in start.spends]
-    standing = [each.approval.accepted for each in consents.standing if each.approval.id == start.standing]
-    return list(dict.fromkeys(one for accepted in (*given, *standing) for one in accepted))
-
-
-def _consented(records: tuple[Record, ...]) -> Consented:
-    """Who consented, and to what: the run's first record, and what people ordered in mid-run."""
-    by: tuple[str, ...] = ()
-    standing = ""
-    accepted: list[Acceptance] = []
-    for record in records:
-        if record.kind == RUN_BEGUN and isinstance(consent := record.facts.get("consent"), dict):
-            names = consent.get("by")
-            by = tuple(str(each) for each in names) if isinstance(names, list) else ()
-            standing = str(consent.get("standing") or "")
-            accepted += _acceptances(consent.get("accepted"))
-        elif record.kind.startswith("order."):
-            accepted += _acceptances(record.facts.get("accepted"))
-    return Consented(by=by, accepted=tuple(accepted), standing=standing)
-
-
-def _acceptances(found: JsonValue) -> list[Acceptance]:
-    return [Acceptance.model_validate(each) for each in found] if isinstance(found, list) else []
 
 
 def book(home: Home, name: str) -> Runbook:

@@ -49,7 +49,7 @@ class Home:
     catalog: Catalog
     now: Callable[[], datetime] = clock
     _opened: dict[str, Ledger] = field(default_factory=dict, compare=False, repr=False)
-    _scouts: dict[str, S3Store] = field(default_factory=dict, compare=False, repr=False)
+    _stores: dict[tuple[str, str, str, float], S3Store] = field(default_factory=dict, compare=False, repr=False)
     _circuits: dict[str, Circuit] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -79,11 +79,16 @@ class Home:
         raise BadInput(f"no service stands on {resource!r}", hint="name it under a service of the catalog")
 
     def store(self, site: str, bucket: str, prefix: str = "", *, patience_seconds: float = 30.0) -> S3Store:
-        """A bucket at a site, below a prefix. `patience_seconds` bounds each request with its retries."""
+        """A bucket at a site, below a prefix. `patience_seconds` bounds each request with its retries. Opened once: its
+        connections are kept."""
         from tasks.s3_store import open_store
 
-        place = self.catalog.sites[site]
-        return open_store(place.s3, bucket, prefix, region=place.region, patience_seconds=patience_seconds)
+        asked = (site, bucket, prefix, patience_seconds)
+        if asked not in self._stores:
+            place = self.catalog.sites[site]
+            made = open_store(place.s3, bucket, prefix, region=place.region, patience_seconds=patience_seconds)
+            self._stores[asked] = made
+        return self._stores[asked]
 
     def backups(self, resource: str, site: str, *, patience_seconds: float = 30.0) -> S3Store:
         """The bucket with a resource's backups at a site."""
@@ -125,10 +130,8 @@ class Home:
         return MirroredLedger(home, mirrors, circuits=[self.circuit(place) for place in (where.home, *where.mirrors)])
 
     def scout(self, site: str) -> S3Store:
-        """The ledger's bucket at a site with the patience of a look, opened once."""
-        if site not in self._scouts:
-            self._scouts[site] = self.store(site, self.catalog.ledger.bucket, patience_seconds=SEEN_SECONDS)
-        return self._scouts[site]
+        """The ledger's bucket at a site with the patience of a look."""
+        return self.store(site, self.catalog.ledger.bucket, patience_seconds=SEEN_SECONDS)
 
     @property
     def lease_sites(self) -> tuple[str, ...]:
@@ -176,8 +179,9 @@ class Home:
         return keyring(f"file:{each}" for each in (current, *retired))
 
 
-def ledger_seen(home: Home) -> LedgerSeen:
-    """Whether the ledger's home answers, and which mirrors do. Bounded to about a second, whoever is silent."""
+def ledger_seen(home: Home, *, mirrors_seconds: float = MIRRORS_SECONDS) -> LedgerSeen:
+    """Whether the ledger's home answers, and which mirrors do. Bounded to about a second, whoever is silent;
+    `mirrors_seconds`: how long a mirror is waited for once the home has answered."""
     from concurrent.futures import ThreadPoolExecutor, wait
 
     from recovery.errors import DrError
@@ -200,7 +204,7 @@ def ledger_seen(home: Home) -> LedgerSeen:
         wait([first], timeout=SEEN_SECONDS * 1.5)
     answered = first is None or (first.done() and first.result())
     # A mirror matters while the home is silent; else nobody waits for a lost site's.
-    wait(asked.values(), timeout=MIRRORS_SECONDS if answered else SEEN_SECONDS * 1.5)
+    wait(asked.values(), timeout=mirrors_seconds if answered else SEEN_SECONDS * 1.5)
     pool.shutdown(wait=False)
     there = {site for site, said in asked.items() if said.done() and said.result()}
     for site in there:  # whoever was just heard need not rest for an old silence: a live change would be refused for it

@@ -5,9 +5,10 @@ Separate so that the loop, Prefect's door and the conformance suite know kinds o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from importlib import import_module
 from typing import Protocol
 
 from pydantic import JsonValue
@@ -58,3 +59,28 @@ class Verb(Protocol):
 
 
 Verbs = Mapping[str, Verb]
+
+
+class Opened(Mapping[str, Verb]):
+    """Verbs that are imported when they are first asked for: each brings modules of its own, and the first effect of a
+    run need not wait for those of the last. `places`: verb → `module:attribute`, which makes it on the stage."""
+
+    def __init__(self, places: Mapping[str, str], stage: object) -> None:
+        self._places = dict(places)
+        self._stage = stage
+        self._made: dict[str, Verb] = {}
+
+    def __getitem__(self, name: str) -> Verb:
+        """See Mapping."""
+        if name not in self._made:
+            module, _, attribute = self._places[name].partition(":")
+            self._made[name] = getattr(import_module(module), attribute)(stage=self._stage)
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """See Mapping."""
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        """See Mapping."""
+        return len(self._places)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from recovery.drive import History
 from recovery.step import Step
-from tasks.kind import Facts, Verbs
+from tasks.kind import Facts, Opened, Verbs
 from tasks.stage import Outcome, Stage
 
 
@@ -15,13 +15,14 @@ def verbs(stage: Stage) -> Verbs:
     """Every verb that a run which changes roles may name."""
     from tasks import route53, service
     from tasks.postgres import roles
-    from tasks.service import probing
 
     def ask(site: str) -> Mapping[str, Outcome]:
+        from tasks.service import probing
+
         return probing.outcomes(stage.service, site)
 
     ground = replace(stage, ask=ask)
-    return {**roles.verbs(ground), **route53.verbs(ground), **service.verbs(ground)}
+    return Opened({**roles.PLACES, **route53.PLACES, **service.PLACES}, ground)
 
 
 def undo(stage: Stage, step: Step, told: History, result: Facts) -> Facts:

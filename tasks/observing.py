@@ -45,21 +45,20 @@ def changes(home: Home, service: str) -> tuple[Change, ...]:
 def observe(home: Home, service: str, *, target: str | None = None, run: str = "") -> Observation:
     """All that a plan's making looks at, in about two seconds at most. `target`: the site that would take over (for the
     fence of the other). `run`: that run's own change of roles is not counted, so that it can be taken up again."""
-    catalog = home.catalog
-    told = [each for each in changes(home, service) if each.run != run]
-    primary = told[-1].primary if told else _written(home)
-    databases = resources(catalog, service, "database")
-    names = catalog.services[service].dns
-    to = target or next((name for name in _serving(home) if name != primary), primary)
+    catalog, begun_at = home.catalog, home.now()
     with ThreadPoolExecutor(max_workers=16, thread_name_prefix="observe") as eyes:
         probes = eyes.submit(_probes, home, service)
+        databases = resources(catalog, service, "database")
         members = {name: eyes.submit(_members, home, name) for name in databases}
-        fences = {name: eyes.submit(_fence, home, name, primary, to) for name in databases}
-        dns = {name: eyes.submit(_dns, home, name) for name in names}
+        dns = {name: eyes.submit(_dns, home, name) for name in catalog.services[service].dns}
         ledger = eyes.submit(_ledger, home)
         running = eyes.submit(_running, home, service)
+        told = [each for each in changes(home, service) if each.run != run]
+        primary = told[-1].primary if told else _written(home)
+        to = target or next((name for name in _serving(home) if name != primary), primary)
+        fences = {name: eyes.submit(_fence, home, name, primary, to) for name in databases}
         return Observation(
-            at=home.now(),
+            at=begun_at,
             service=service,
             primary=primary,
             epoch=told[-1].epoch if told else 0,

@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass, field
 
 from recovery.errors import Failed
-from tasks.s3_line import Endpoint, Lines
+from tasks.aws_line import Endpoint, Lines, of_bucket
 
 
 @dataclass(kw_only=True)
@@ -52,7 +52,11 @@ class SmallObjects:
             if self._lines is None:
                 seconds = self.timeout_seconds
                 self._lines = Lines(
-                    self.endpoint, self.bucket, region=self.region, connect_seconds=seconds, read_seconds=seconds
+                    of_bucket(self.endpoint, self.bucket, self.region),
+                    self.endpoint.credentials,
+                    region=self.region,
+                    connect_seconds=seconds,
+                    read_seconds=seconds,
                 )
         try:
             reply = self._lines.exchange(method, whole, body=body)

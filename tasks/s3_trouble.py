@@ -19,7 +19,7 @@ Outcome = tuple[aws.Meaning, bool] | None
 same call, whose answer was lost, may be the reason."""
 
 
-SHORT_SECONDS, REFUSED_SHARE = 3.0, 0.15
+SHORT_SECONDS, REFUSED_SHARE = 3.0, 0.05
 _REFUSED = frozenset({
     "EndpointConnectionError", "ConnectionClosedError",  # as the SDK says it
     "ConnectionRefusedError", "ConnectionResetError", "RemoteDisconnected", "BrokenPipeError",

@@ -1,7 +1,7 @@
-"""The five everyday requests of a bucket over a light line, in the shape of the SDK's client; all others by the SDK.
+"""The everyday requests of a bucket over a light line, in the shape of the SDK's client; all others by the SDK.
 
 Separate so that the store's methods read the same whoever carries them. The SDK is loaded when it is needed: for large
-uploads, for signed addresses, and where the environment orders what only it understands (proxies, other endpoints).
+uploads, and where the environment orders what only it understands (proxies, other endpoints).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.request import getproxies
 
 from recovery.catalog import S3Endpoint
 from tasks import aws
-from tasks.s3_line import Lines, Reply
+from tasks.aws_line import Lines, Reply, of_bucket
 
 LARGE_BYTES = 256 * 1024
 """Below it a body is hashed into the signature; above it TLS and the checksum guard it, where there is TLS."""
@@ -42,7 +42,8 @@ class Wire:
 
     def __init__(self, endpoint: S3Endpoint, bucket: str, *, region: str, patience_seconds: float) -> None:
         connect, read = min(2.0, patience_seconds), min(10.0, patience_seconds)
-        self._lines = Lines(endpoint, bucket, region=region, connect_seconds=connect, read_seconds=read)
+        url = of_bucket(endpoint, bucket, region)
+        self._lines = Lines(url, endpoint.credentials, region=region, connect_seconds=connect, read_seconds=read)
         self._made: Callable[[], Any] = lambda: aws.client(
             "s3", endpoint, region=region, patience_seconds=patience_seconds
         )
@@ -101,6 +102,10 @@ class Wire:
         query |= {name: asked[word] for name, word in _PAGING if word in asked}
         return self._ask("list_objects_v2", asked, lambda: self._lines.exchange("GET", query=query), _page)
 
+    def generate_presigned_url(self, _name: str, *, Params: Mapping[str, str], ExpiresIn: int) -> str:  # noqa: N803 -- the SDK's names
+        """See the SDK's; of `get_object`."""
+        return self._lines.address(Params["Key"], lasts_seconds=ExpiresIn)
+
     def _ask(
         self,
         name: str,
@@ -127,11 +132,17 @@ def client(endpoint: S3Endpoint, bucket: str, *, region: str, patience_seconds: 
     """A client for a bucket: a light one, or the SDK's own where the environment orders what only it understands.
     Raises BadInput for wrong credentials or a wrong endpoint."""
     who = aws.credentials(endpoint.credentials)
-    ordered = [name for name in os.environ if name.startswith(("AWS_ENDPOINT_URL", "AWS_USE_"))]
-    own = endpoint.endpoint_url is None and (ordered or getproxies() or "-iso" in region)
-    if own or who.profile is not None:
+    if who.profile is not None or ordered_of_the_sdk(endpoint, region):
         return aws.client("s3", endpoint, region=region, patience_seconds=patience_seconds)
     return Wire(endpoint, bucket, region=region, patience_seconds=patience_seconds)
+
+
+def ordered_of_the_sdk(endpoint: S3Endpoint, region: str) -> bool:
+    """Whether the environment orders what only the SDK understands: proxies, other endpoints, partitions apart."""
+    if endpoint.endpoint_url is not None:
+        return False
+    told = any(name.startswith(("AWS_ENDPOINT_URL", "AWS_USE_")) for name in os.environ)
+    return told or bool(getproxies()) or "-iso" in region
 
 
 _CONDITIONS = (("match", "Match"), ("none-match", "NoneMatch"))

@@ -18,6 +18,7 @@ from recovery.errors import BadInput, DrError, Failed, Refused
 from recovery.value import canonical
 from recovery.zone_edit import Batch, RecordSet, of_name, plain
 from tasks import aws
+from tasks.route53 import wire
 
 T = TypeVar("T")
 REGION = "us-east-1"
@@ -33,13 +34,7 @@ class ZoneDoor:
     """Route53 as the catalog says to reach it. `patience_seconds`: for the silence of one request."""
 
     def __init__(self, catalog: Catalog, *, patience_seconds: float = SILENCE_SECONDS) -> None:
-        self._client: Any = aws.client(
-            "route53",
-            catalog.route53,
-            region=REGION,
-            patience_seconds=patience_seconds,
-            connect_seconds=min(1.0, patience_seconds),
-        )
+        self._client: Any = wire.client(catalog.route53, region=REGION, patience_seconds=patience_seconds)
 
     def sets(self, dns: DnsName) -> list[RecordSet]:
         """The name's record sets. Pages are turned by the last key where the answer names none: a page may end

@@ -8,24 +8,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tasks.kind import Verb
+    from tasks.kind import Verbs
     from tasks.stage import Stage
 
+PLACES = {
+    "probe": "tasks.service.disaster:Probe",
+    "declare": "tasks.service.disaster:Declare",
+    "approve": "tasks.service.disaster:Approve",
+    "quarantine": "tasks.service.effects:quarantine",
+    "release": "tasks.service.effects:release",
+    "validate": "tasks.service.validating:Validate",
+    "notify": "tasks.service.people:Notify",
+    "person": "tasks.service.people:Person",
+    "run": "tasks.service.running:Run",
+    "bake": "tasks.service.watching:Bake",
+    "scale": "tasks.service.watching:Scale",
+}
+"""Verb → where it is made."""
 
-def verbs(stage: Stage) -> dict[str, Verb]:
-    """The verbs that act on a service, on that stage."""
-    from tasks.service import disaster, effects, people, running, validating, watching
 
-    return {
-        "probe": disaster.Probe(stage=stage),
-        "declare": disaster.Declare(stage=stage),
-        "approve": disaster.Approve(stage=stage),
-        "quarantine": effects.Park(stage=stage, parked=True),
-        "release": effects.Park(stage=stage, parked=False),
-        "validate": validating.Validate(stage=stage),
-        "notify": people.Notify(stage=stage),
-        "person": people.Person(stage=stage),
-        "run": running.Run(stage=stage),
-        "bake": watching.Bake(stage=stage),
-        "scale": watching.Scale(stage=stage),
-    }
+def verbs(stage: Stage) -> Verbs:
+    """The verbs that act on a service, on that stage; each is imported when it is first asked for."""
+    from tasks.kind import Opened
+
+    return Opened(PLACES, stage)

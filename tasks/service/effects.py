@@ -71,6 +71,16 @@ class Park:
         return {"site": site, "before": before.parked, **found.model_dump(mode="json", exclude_none=True)}
 
 
+def quarantine(stage: Stage) -> Park:
+    """The verb that parks."""
+    return Park(stage=stage, parked=True)
+
+
+def release(stage: Stage) -> Park:
+    """The verb that lets go."""
+    return Park(stage=stage, parked=False)
+
+
 def undo(stage: Stage, result: Facts) -> Facts:
     """Side effects of a site that this run parked, and that never took over, go out again; those that were parked
     before it stay so. Raises Failed when the site is silent."""

@@ -177,6 +177,29 @@ def _signed_by_the_sdk(method: str, path: str, headers: dict[str, str], body: by
     return str(request.headers["Authorization"])
 
 
+def test_the_addresses_that_it_signs_are_the_sdks_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datetime import UTC, datetime
+    from unittest.mock import patch
+    from urllib.parse import parse_qsl, urlsplit
+
+    from tasks import aws
+
+    (tmp_path / "keys").write_text(
+        json.dumps({"access_key_id": "AKID", "secret_access_key": "secret/+x", "session_token": "to/k+en="})
+    )
+    endpoint = S3Endpoint(endpoint_url="http://127.0.0.1:9/below", credentials=f"file:{tmp_path}/keys")
+    asked = {"Bucket": "bucket", "Key": "some/a b+ü.json"}
+    wire: Any = Wire(endpoint, "bucket", region="eu-central-1", patience_seconds=2)
+    ours = wire.generate_presigned_url("get_object", Params=asked, ExpiresIn=3600)
+    stamp = dict(parse_qsl(urlsplit(ours).query))["X-Amz-Date"]
+    at = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    with patch("botocore.auth.get_current_datetime", return_value=at):
+        sdk = aws.client("s3", endpoint, region="eu-central-1")
+        theirs = sdk.generate_presigned_url("get_object", Params=asked, ExpiresIn=3600)
+    assert urlsplit(ours)[:3] == urlsplit(theirs)[:3]
+    assert dict(parse_qsl(urlsplit(ours).query)) == dict(parse_qsl(urlsplit(theirs).query))
+
+
 def test_an_error_is_told_by_its_code(scene: Scene) -> None:
     store, faults, _ = scene
     faults.script = ["500 InternalError"]

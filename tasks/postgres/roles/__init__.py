@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from tasks.kind import Verbs
-from tasks.stage import Stage
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tasks.kind import Verbs
+    from tasks.stage import Stage
+
+PLACES = {
+    "fence": "tasks.postgres.roles.fence:Fence",
+    "unfence": "tasks.postgres.roles.unfence:Unfence",
+    "promote": "tasks.postgres.roles.promote:Promote",
+    "demote": "tasks.postgres.roles.demote:Demote",
+    "protect": "tasks.postgres.roles.protect:Protect",
+    "sync": "tasks.postgres.roles.sync:Sync",
+    "losses": "tasks.postgres.roles.losses:Losses",
+    "restore": "tasks.postgres.roles.rehearsing:Restore",
+    "discard": "tasks.postgres.roles.rehearsing:Discard",
+}
+"""Verb → where it is made."""
 
 
 def verbs(stage: Stage) -> Verbs:
-    """The verbs of databases whose roles change."""
-    from tasks.postgres.roles.demote import Demote
-    from tasks.postgres.roles.fence import Fence
-    from tasks.postgres.roles.losses import Losses
-    from tasks.postgres.roles.promote import Promote
-    from tasks.postgres.roles.protect import Protect
-    from tasks.postgres.roles.rehearsing import Discard, Restore
-    from tasks.postgres.roles.sync import Sync
-    from tasks.postgres.roles.unfence import Unfence
+    """The verbs of databases whose roles change, on that stage; each is imported when it is first asked for."""
+    from tasks.kind import Opened
 
-    return {
-        "fence": Fence(stage=stage),
-        "unfence": Unfence(stage=stage),
-        "promote": Promote(stage=stage),
-        "demote": Demote(stage=stage),
-        "protect": Protect(stage=stage),
-        "sync": Sync(stage=stage),
-        "losses": Losses(stage=stage),
-        "restore": Restore(stage=stage),
-        "discard": Discard(stage=stage),
-    }
+    return Opened(PLACES, stage)

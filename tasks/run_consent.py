@@ -1,0 +1,41 @@
+"""Whose consent a run goes by: what those who admitted it accepted, and what people added in mid-run, from its records.
+
+Separate from acting.py, which drives the run: here is only what its verbs may read of it.
+"""
+
+from __future__ import annotations
+
+from pydantic import JsonValue
+
+from recovery.admission import Consents, Start
+from recovery.evidence import Record
+from recovery.hazard import Acceptance
+from recovery.journal import RUN_BEGUN
+from tasks.stage import Consented
+
+
+def accepted(start: Start, consents: Consents) -> list[Acceptance]:
+    """What those who admitted the run accepted."""
+    given = [each.approval.accepted for each in consents.given if each.approval.id in start.spends]
+    standing = [each.approval.accepted for each in consents.standing if each.approval.id == start.standing]
+    return list(dict.fromkeys(one for accepted in (*given, *standing) for one in accepted))
+
+
+def consented(records: tuple[Record, ...]) -> Consented:
+    """Who consented, and to what: the run's first record, and what people ordered in mid-run."""
+    by: tuple[str, ...] = ()
+    standing = ""
+    accepted: list[Acceptance] = []
+    for record in records:
+        if record.kind == RUN_BEGUN and isinstance(consent := record.facts.get("consent"), dict):
+            names = consent.get("by")
+            by = tuple(str(each) for each in names) if isinstance(names, list) else ()
+            standing = str(consent.get("standing") or "")
+            accepted += _acceptances(consent.get("accepted"))
+        elif record.kind.startswith("order."):
+            accepted += _acceptances(record.facts.get("accepted"))
+    return Consented(by=by, accepted=tuple(accepted), standing=standing)
+
+
+def _acceptances(found: JsonValue) -> list[Acceptance]:
+    return [Acceptance.model_validate(each) for each in found] if isinstance(found, list) else []
