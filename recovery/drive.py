@@ -46,6 +46,10 @@ class Tried:
     ended: int = 0
     """How often its postcondition was recorded as reached."""
     failed: int = 0
+    is_open: bool = False
+    """The last attempt has neither ended nor failed."""
+    cut_off: int = 0
+    """Attempts in which the engine died: they were open when the run was taken up again."""
     last_begun_at: datetime | None = None
     last_failed_at: datetime | None = None
     last_fact: str = ""
@@ -57,6 +61,12 @@ class Tried:
     """Tries granted by people with `dr run retry`."""
     confirmed: str = ""
     """Who confirmed with `dr run confirm` that the step's manual part is done."""
+
+    @property
+    def tries(self) -> int:
+        """The attempts that count. An engine's death is no failure of the step, up to a bound that ends a circle of
+        deaths."""
+        return self.begun - min(self.cut_off, CUT_OFF_MOST)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +100,11 @@ class History:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Move:
-    """Perform this step now, as this attempt (numbered from 1)."""
+    """Perform this step now, as this attempt (numbered from 1). `last`: the step has no other try if this one fails."""
 
     step: Step
     attempt: int
+    last: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,6 +140,8 @@ class Finish:
 
 Next = Perform | Wait | Halt | Finish
 
+CUT_OFF_MOST = 50
+"""So many deaths of its engine a step survives; each takes somebody who starts the run again."""
 BACK_OFF_FIRST = timedelta(seconds=0.5)
 BACK_OFF_MOST = timedelta(seconds=30)
 
@@ -250,16 +263,17 @@ def _decide(step: Step, tried: Tried, seen: Seen, now: datetime) -> Move | Wait 
         if now < (ends := (seen.since or now) + patience):
             return Wait(steps=(step.id,), until=ends, why=seen.why or f"{step.id} could not be observed")
         return _halt(step, tried, seen, unproven=True)
-    if tried.final or tried.begun >= step.tries + tried.extra_tries:
+    most = step.tries + tried.extra_tries
+    if tried.final or tried.tries >= most:
         return _halt(step, tried, seen)
     if tried.last_failed_at is not None and now < (ready_at := tried.last_failed_at + back_off(tried.failed)):
         return Wait(steps=(step.id,), until=ready_at, why=f"{step.id} failed and is tried again: {tried.last_fact}")
-    return Move(step=step, attempt=tried.begun + 1)
+    return Move(step=step, attempt=tried.begun + 1, last=tried.tries + 1 >= most)
 
 
 def _halt(step: Step, tried: Tried, seen: Seen, *, unproven: bool = False) -> Halt:
     why = tried.last_fact or seen.why or "its postcondition does not hold"
-    spent = "" if tried.final or unproven else f" (after {tried.begun} of {step.tries + tried.extra_tries} tries)"
+    spent = "" if tried.final or unproven else f" (after {tried.tries} of {step.tries + tried.extra_tries} tries)"
     hint = tried.last_hint or "look at the step's evidence with 'dr show', mend the cause, then run the command again"
     return Halt(step=step.id, why=f"{why}{spent}", hint=hint, unproven=unproven)
 

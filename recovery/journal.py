@@ -3,7 +3,7 @@
 Separate from evidence.py, which knows how records are chained, not what they say. Kinds that are read here:
 step.begun {step, attempt} · step.ended {step, attempt, result} · step.failed {step, attempt, final, fact, hint} ·
 order.paused {why} · order.resumed · order.cancelled {why} · order.skipped {step} · order.retried {step, tries} ·
-order.ungraceful · order.confirmed {step, who}. All others are passed over.
+order.ungraceful · order.confirmed {step, who} · run.resumed. All others are passed over.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ def history(records: Iterable[Record], before: History | None = None) -> History
                 cancelled = _why(record)
             case "order.ungraceful":
                 ungraceful = True
+            case "run.resumed":  # whoever drove it is gone: what was open then was cut off
+                died = {name: each for name, each in steps.items() if each.is_open}
+                steps |= {name: replace(each, is_open=False, cut_off=each.cut_off + 1) for name, each in died.items()}
             case _:
                 step = record.facts.get("step")
                 if isinstance(step, str):
@@ -53,15 +56,18 @@ def _tried(tried: Tried, record: Record) -> Tried:
     match record.kind:
         case "step.begun":
             attempt = _number(record, "attempt", tried.begun + 1)
-            return replace(tried, begun=max(tried.begun, attempt), last_begun_at=record.begin)
+            return replace(tried, begun=max(tried.begun, attempt), last_begun_at=record.begin, is_open=True)
         case "step.ended":
             # A success closes the row of failures before it: if this truth lapses later, its pauses begin anew.
-            closed = replace(tried, failed=0, last_failed_at=None, last_fact="", last_hint="", final=False)
+            closed = replace(
+                tried, failed=0, last_failed_at=None, last_fact="", last_hint="", final=False, is_open=False
+            )
             return replace(closed, ended=tried.ended + 1)
         case "step.failed":
             return replace(
                 tried,
                 begun=max(tried.begun, _number(record, "attempt", 0)),
+                is_open=False,
                 failed=tried.failed + 1,
                 last_failed_at=record.end or record.begin,
                 last_fact=_text(record, "fact"),

@@ -146,7 +146,8 @@ def scene_of(plan: Plan, results: Mapping[str, Facts] | None = None) -> Scene:
 
 
 def perform(verb: Any, plan: Plan, step: str, results: Mapping[str, Facts] | None = None, attempt: int = 1) -> Facts:
-    return cast(Facts, verb.perform(Move(step=plan.step(step), attempt=attempt), scene_of(plan, results)))
+    move = Move(step=plan.step(step), attempt=attempt, last=attempt >= plan.step(step).tries)
+    return cast(Facts, verb.perform(move, scene_of(plan, results)))
 
 
 @contextmanager

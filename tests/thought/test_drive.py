@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recovery.drive import (
+    CUT_OFF_MOST,
     Finish,
     Halt,
     History,
@@ -123,6 +124,18 @@ def test_tries_are_bounded_and_people_may_grant_more() -> None:
     assert "3 of 3 tries" in end.why
     more = History(steps={"a": replace(spent, extra_tries=1)})
     assert moved(next_moves(one, more, {"a": ABSENT}, NOW + timedelta(hours=1))) == [("a", 4)]
+
+
+def test_an_engines_death_is_no_try_but_a_circle_of_deaths_ends() -> None:
+    one = plan(step("a"))
+    for tried, last in ((Tried(begun=9, cut_off=7), True), (Tried(begun=9, cut_off=8), False)):
+        decision = next_moves(one, History(steps={"a": tried}), {"a": ABSENT}, NOW)
+        assert isinstance(decision, Perform)
+        assert [(each.attempt, each.last) for each in decision.moves] == [(10, last)]
+    dead = Tried(begun=CUT_OFF_MOST + 3, cut_off=CUT_OFF_MOST + 3)
+    end = next_moves(one, History(steps={"a": dead}), {"a": ABSENT}, NOW)
+    assert isinstance(end, Halt)
+    assert "3 of 3 tries" in end.why
 
 
 def test_the_truth_of_a_reached_step_is_released_once_its_until_has_begun() -> None:

@@ -75,6 +75,15 @@ def test_a_failure_tells_its_fact_its_hint_and_whether_it_is_final() -> None:
     assert tried.last_failed_at == T0 + timedelta(seconds=1)
 
 
+def test_an_attempt_that_was_open_when_the_run_was_taken_up_again_was_cut_off_and_did_not_fail() -> None:
+    begun, again = ("step.begun", {**S, "attempt": 1}), ("step.begun", {**S, "attempt": 2})
+    died = fold(begun, ("run.resumed", {}), ("run.resumed", {}), again)
+    assert (died.begun, died.cut_off, died.is_open, died.tries) == (2, 1, True, 1)
+    for kind, facts in (("step.failed", FAIL), ("step.ended", {**S, "attempt": 1})):
+        told = fold(begun, (kind, facts), ("run.resumed", {}), again)
+        assert (told.cut_off, told.tries) == (0, 2), kind
+
+
 def test_a_failure_is_dated_by_its_end() -> None:
     record = told(("step.failed", FAIL))[0].model_copy(update={"end": T0 + timedelta(hours=1)})
     assert history([record]).of("s").last_failed_at == T0 + timedelta(hours=1)

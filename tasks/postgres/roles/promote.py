@@ -150,7 +150,7 @@ class Promote:
             )
             gained = replay.all(connection, chosen.received_lsn, deadline)
         except DrError as trouble:
-            if move.attempt < move.step.tries:
+            if not move.last:
                 raise
             return {**_told(Beyond()), "archive": f"not replayed: {trouble.fact}"}
         return {**_told(gained), "archive": "replayed" if gained.files else "nothing beyond the standby"}
