@@ -6,17 +6,16 @@ doesn't have is a fault of the runbook, found long before the night on which som
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import product
-
-from pydantic import JsonValue
+from urllib.parse import urlsplit
 
 from recovery.approval import FORM
-from recovery.catalog import Catalog, Member
-from recovery.doors import DnsName
+from recovery.catalog import Catalog, Member, Service
+from recovery.doors import DnsName, Probe
+from recovery.manual import asked, aws, lapsed, moves, server, term
 from recovery.objective import duration_text
 
 _PLACE = re.compile(r"\{([a-z][a-z0-9_.-]*)(\??)\}")
@@ -36,8 +35,6 @@ def names(catalog: Catalog, *, service: str, resource: str, source: str, target:
         "service": (service,),
         "from": (source,),
         "to": (target,),
-        "from.region": (catalog.sites[source].region,),
-        "to.region": (catalog.sites[target].region,),
         "witness": witness,
         "ledger": (home,),
         "ledger.bucket": (catalog.ledger.bucket,),
@@ -53,15 +50,38 @@ def names(catalog: Catalog, *, service: str, resource: str, source: str, target:
     }
     if home in catalog.sites:
         found["ledger.region"] = (catalog.sites[home].region,)
+    live = [catalog.dns[name] for name in here.dns if name in catalog.dns and catalog.dns[name].use == "live"]
     for role, site in (("from", source), ("to", target)):
-        probes = [probe for probe in here.probes.values() if probe.site == site]
-        found[f"{role}.probe"] = tuple(f"{each.url} (must say: {each.expect or 'anything'})" for each in probes)
+        found |= {f"{role}.{name}": values for name, values in _of_site(catalog, here, site, live).items()}
     found |= _of_database(catalog, resource, source, target)
     if resource in catalog.dns:
         found |= _of_name(catalog, catalog.dns[resource], source, target)
-    live = [name for name in here.dns if name in catalog.dns and catalog.dns[name].use == "live"]
-    found["names"] = tuple(catalog.dns[name].name for name in live)
+    found["names"] = tuple(dns.name for dns in live)
+    found["names.ask"] = tuple(asked(dns, by) for dns in live for by in (dns.resolvers or (None,)))
     return {name: values for name, values in found.items() if values}
+
+
+def _of_site(catalog: Catalog, here: Service, site: str, live: Sequence[DnsName]) -> dict[str, tuple[str, ...]]:
+    probes = [probe for probe in here.probes.values() if probe.site == site]
+    found: dict[str, tuple[str, ...]] = {
+        "region": (catalog.sites[site].region,),
+        "s3": (aws(catalog.sites[site].s3, catalog.sites[site].region),),
+        "probe": tuple(f"{each.url} (must say: {each.expect or 'anything'})" for each in probes),
+        "probe_by_name": tuple(_by_name(each, dns) for dns in live for each in probes),
+    }
+    if site in here.side_effects:
+        found["side_effects"] = (here.side_effects[site],)
+    if site in here.drain:
+        found["drain"] = (here.drain[site].rstrip("/"),)
+    return found
+
+
+def _by_name(probe: Probe, dns: DnsName) -> str:
+    """A probe as users ask: with the live name in the place of the host."""
+    parts = urlsplit(probe.url)
+    name = dns.name.rstrip(".")
+    url = parts._replace(netloc=f"{name}:{parts.port}" if parts.port else name).geturl()
+    return f"{url} (must say: {probe.expect or 'anything'})"
 
 
 def _of_database(catalog: Catalog, resource: str, source: str, target: str) -> dict[str, tuple[str, ...]]:
@@ -77,21 +97,36 @@ def _of_database(catalog: Catalog, resource: str, source: str, target: str) -> d
     for role, site in (("from", source), ("to", target)):
         if site in database.members:
             found |= {f"{role}.{name}": (value,) for name, value in _of_member(database.members[site]).items()}
-    return found
+            found[f"{role}.slot"] = (site.replace("-", "_"),)  # as the engine names it: tasks/postgres/roles/follow.py
+    found["fence.term"] = tuple(term(catalog, resource, target))
+    found["fence.lease"] = tuple(lapsed(catalog, resource, source))
+    return {name: values for name, values in found.items() if values}
 
 
 def _of_member(member: Member) -> dict[str, str]:
+    host, port = _address(member.dsn)
     found = {
         "dsn": _SECRET.sub("", member.dsn).strip(),
         "data_dir": member.data_dir,
         "bin_dir": member.bin_dir,
-        "machine": "this machine" if member.host == "local" else member.host.removeprefix("ssh:"),
+        "host": host,
+        "port": port,
+        "machine": f"the machine of {host}" if member.host == "local" else member.host.removeprefix("ssh:"),
     }
     if member.agent:
         found["agent"] = member.agent
     if member.instance:
         found["instance"] = member.instance
     return found
+
+
+def _address(dsn: str) -> tuple[str, str]:
+    """Host and port, in both forms of a DSN."""
+    if "://" in dsn:
+        parts = urlsplit(dsn)
+        return parts.hostname or "localhost", str(parts.port or 5432)
+    told = dict(each.partition("=")[::2] for each in dsn.split())
+    return told.get("host", "localhost"), told.get("port", "5432")
 
 
 def _of_name(catalog: Catalog, dns: DnsName, source: str, target: str) -> dict[str, tuple[str, ...]]:
@@ -101,102 +136,16 @@ def _of_name(catalog: Catalog, dns: DnsName, source: str, target: str) -> dict[s
         "dns.zone_id": (dns.zone_id,),
         "dns.type": (dns.type,),
         "dns.ttl": (f"{dns.ttl.total_seconds():g}",),
-        "dns.server": tuple(map(_for_dig, dns.name_servers)),
-        "dns.resolver": tuple(map(_for_dig, dns.resolvers)),
+        "dns.server": tuple(map(server, dns.name_servers)),
+        "dns.resolver": tuple(map(server, dns.resolvers)),
     }
     for role, site in (("from", source), ("to", target)):
         record = dns.records.get(site)
         if record is not None:
             found[f"{role}.address"] = (record.value,)
-    found["dns.move"] = tuple(_moves(catalog, dns, source, target))
-    found["dns.back"] = tuple(_moves(catalog, dns, target, source))
+    found["dns.move"] = tuple(moves(catalog, dns, source, target))
+    found["dns.back"] = tuple(moves(catalog, dns, target, source))
     return found
-
-
-def _for_dig(server: str) -> str:
-    """`ADDRESS:PORT` as dig is told it behind an @."""
-    address, _, port = server.rpartition(":")
-    return f"{address} -p {port}" if address and ":" not in address else server
-
-
-def _moves(catalog: Catalog, dns: DnsName, source: str, target: str) -> list[str]:
-    """The commands that move a name from `source` to `target`, each a whole line."""
-    primary = next((site for site, record in dns.records.items() if record.health_check), None)
-    match dns.moved_by:
-        case "inverted-health-check":
-            return _marker(catalog, dns, away=primary == source)
-        case "routing-control":
-            return _controls(catalog, dns, source, target)
-        case "health-check":
-            return [f"nothing to do: the health check moves {dns.name} by itself once {source} fails it"]
-        case _:
-            return [_edit(catalog, dns, target)]
-
-
-def _marker(catalog: Catalog, dns: DnsName, *, away: bool) -> list[str]:
-    found: list[str] = []
-    for record in dns.records.values():
-        check = catalog.health_checks.get(record.health_check or "")
-        if check is None or check.marker is None:
-            continue
-        site = catalog.sites[check.site]
-        where = f"--region {site.region}"
-        if site.s3.endpoint_url:
-            where += f" --endpoint-url {site.s3.endpoint_url}"
-        if away:
-            bucket, _, key = check.marker.removeprefix("s3://").partition("/")
-            found.append(f"$ aws s3api put-object {where} --bucket {bucket} --key {key}")
-        else:
-            found.append(f"$ aws s3 rm {where} {check.marker}")
-    return found
-
-
-def _controls(catalog: Catalog, dns: DnsName, source: str, target: str) -> list[str]:
-    routing = catalog.routing
-    if routing is None:
-        return []
-    entries = []
-    for site, on in ((target, True), (source, False)):
-        record = dns.records.get(site)
-        arn = routing.controls.get(record.control or "") if record is not None else None
-        if arn:
-            entries.append(f"RoutingControlArn={arn},RoutingControlState={'On' if on else 'Off'}")
-    if not entries:
-        return []
-    lines = [
-        f"$ aws route53-recovery-cluster update-routing-control-states --region {region} --endpoint-url {url}"
-        f" --update-routing-control-state-entries {' '.join(entries)}"
-        for region, url in routing.endpoints.items()
-    ]
-    return ["one of these is enough; when an endpoint does not answer within 5 s, take the next:", *lines]
-
-
-def _edit(catalog: Catalog, dns: DnsName, target: str) -> str:
-    """As recovery/zone_edit.py does it: an UPSERT replaces a whole set, so each is written out with all that it has."""
-    if target not in dns.records:
-        return f"{dns.name} has no record for {target}: it cannot be moved there"
-    primary = next((site for site, record in dns.records.items() if record.health_check), next(iter(dns.records)))
-    changes = []
-    for site, record in dns.records.items():
-        check = catalog.health_checks.get(record.health_check or "")
-        own = dns.policy == "weighted" or target == primary
-        policy: dict[str, JsonValue] = (
-            {"Weight": 100 if site == target else 0}
-            if dns.policy == "weighted"
-            else {"Failover": "PRIMARY" if site == primary else "SECONDARY"}
-        )
-        record_set: dict[str, JsonValue] = {
-            "Name": dns.name,
-            "Type": dns.type,
-            "SetIdentifier": record.set_identifier,
-            **policy,
-            **({} if check is None else {"HealthCheckId": check.id}),
-            "TTL": int(dns.ttl.total_seconds()),
-            "ResourceRecords": [{"Value": record.value if own else dns.records[target].value}],
-        }
-        changes.append({"Action": "UPSERT", "ResourceRecordSet": record_set})
-    batch = json.dumps({"Changes": changes}, separators=(",", ":"))
-    return f"$ aws route53 change-resource-record-sets --hosted-zone-id {dns.zone_id} --change-batch '{batch}'"
 
 
 def unknown_names(text: str, known: Names) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from pydantic import JsonValue
 from recovery.binding import bind, ends, live_ids
 from recovery.catalog import Catalog
 from recovery.errors import BadInput, DrError
+from recovery.manual import access
 from recovery.point import lsn_text
 from recovery.runbook import Runbook
 from recovery.value import canonical
@@ -141,7 +142,9 @@ def _pages(opened: Mapping[str, Runbook], catalog: Catalog) -> tuple[dict[str, b
                 missing.append(f"{name} of {service}: {trouble.fact}")
                 continue
             live = live_ids(book, catalog, by)
-            page = Page(runbook=book, ends=by, steps=steps, live=live, catalog=catalog.name)
+            page = Page(
+                runbook=book, ends=by, steps=steps, live=live, catalog=catalog.name, access=tuple(access(catalog))
+            )
             stem = f"pages/{name}" if len(catalog.services) == 1 else f"pages/{name}-{service}"
             found |= {f"{stem}.md": markdown(page).encode(), f"{stem}.html": html(page).encode()}
     return found, tuple(missing)

@@ -19,11 +19,19 @@ from recovery.verb import VERBS
 from tasks.runbook_draw import svg
 
 _BLANK = "______"
+_NEEDED = (
+    "Needed: psql (as a superuser; where ~/.pgpass has no password it asks for it), aws, dig. Commands marked with"
+    " `there` are for the machine that is named above them. For aws:"
+)
 _STYLE = """
 @page{margin:16mm}body{font:11pt/1.45 system-ui,sans-serif;max-width:190mm;margin:2em auto;color:#000;background:#fff}
 h1{font-size:19pt;margin:0 0 .2em}h2{font-size:13pt;margin:0;border-top:1.5pt solid #000;padding-top:.5em}
-section{break-inside:avoid;margin:1.1em 0}pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:.35em 0;
+section{margin:1.1em 0}h2,.facts{break-after:avoid}.blanks{break-before:avoid}
+p:has(+pre){break-after:avoid}pre,p{break-inside:avoid}
+pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:.35em 1pt .35em 0;
 padding:.35em .6em;border:.6pt solid #888;background:#f6f6f6;font:9.5pt/1.4 ui-monospace,monospace}p{margin:.35em 0}
+pre i{color:#555}pre span{display:inline-block;max-width:100%}
+.item{padding-left:1.2em;text-indent:-1.2em}.item::before{content:"→ "}
 .facts{color:#333;font-size:9.5pt}.blanks{font-size:9.5pt;margin-top:.6em}svg{max-width:100%;height:auto}
 table{border-collapse:collapse;font-size:10pt}td{border:.6pt solid #888;padding:.25em .6em}.left-out{color:#777}
 @media print{body{margin:0;max-width:none}pre{background:none}}
@@ -39,6 +47,8 @@ class Page:
     steps: Sequence[Step]
     live: frozenset[str]
     catalog: str
+    access: Sequence[str]
+    """What has to be at hand before the first command, each a line."""
 
     def ordered(self) -> list[tuple[int, Step]]:
         """The steps as a person does them, each with the number of its group from 1: always the first in the runbook
@@ -51,6 +61,12 @@ class Page:
             left.remove(step)
             found.append((group[step.id], step))
         return found
+
+    @property
+    def blanks(self) -> tuple[str, ...]:
+        """What is written down of the whole; only what is live has an outage."""
+        outage = ("outage since (UTC)",) if self.live else ()
+        return ("begun (UTC)", "by", *outage, "ended (UTC)")
 
     @property
     def title(self) -> str:
@@ -69,9 +85,10 @@ class Page:
     def facts(self, number: int, step: Step) -> str:
         """What a person should know of a step beside its commands."""
         found = [f"after {', '.join(step.needs)}" if step.needs else "at once"]
-        if sum(1 for other, _ in self.ordered() if other == number) > 1:
-            found.append(f"group {number}: may be done at the same time as the others of it")
-        found.append(f"at most {duration_text(timedelta(seconds=step.patience_seconds))}")
+        beside = [other.id for group, other in self.ordered() if group == number and other is not step]
+        if beside:
+            found.append(f"may be done while others do {', '.join(beside)}")
+        found.append(f"takes at most {duration_text(timedelta(seconds=step.patience_seconds))}")
         if step.id in self.live:
             found.append("changes what users live on")
         if step.always:
@@ -92,9 +109,13 @@ def markdown(page: Page) -> str:
         "",
         page.purpose,
         "",
-        f"{about}, variant {page.runbook.mode.value}. Needed: psql, aws, dig.",
+        f"{about}, variant {page.runbook.mode.value}.",
         "",
-        f"Begun at {_BLANK} UTC by {_BLANK}  ·  outage since {_BLANK} UTC  ·  ended at {_BLANK} UTC",
+        _NEEDED,
+        "",
+        *(f"- {each}" for each in page.access),
+        *([""] if page.access else []),
+        "  ·  ".join(f"{each} {_BLANK}" for each in page.blanks),
     ]
     for place, (number, step) in enumerate(page.ordered(), 1):
         lines += ["", f"## {place}. {step.id}", "", f"*{_what(step)}* ({page.facts(number, step)})", ""]
@@ -115,9 +136,11 @@ def html(page: Page) -> str:
         head,
         f"<h1>{escape(page.title)}</h1>",
         f"<p>{escape(page.purpose)}</p>",
-        f'<p class="facts">{escape(about)}, variant {page.runbook.mode.value}. Needed: psql, aws, dig.</p>',
-        "<table><tr><td>begun (UTC)</td><td>by</td><td>outage since (UTC)</td><td>ended (UTC)</td></tr>",
-        "<tr><td>&nbsp;</td><td>&nbsp;</td><td>&nbsp;</td><td>&nbsp;</td></tr></table>",
+        f'<p class="facts">{escape(about)}, variant {page.runbook.mode.value}.</p>',
+        f"<p>{escape(_NEEDED)}</p>",
+        *(f'<p class="item">{escape(each)}</p>' for each in page.access),
+        f"<table><tr>{''.join(f'<td>{escape(each)}</td>' for each in page.blanks)}</tr>",
+        f"<tr>{'<td>&nbsp;</td>' * len(page.blanks)}</tr></table>",
     ]
     for place, (number, step) in enumerate(page.ordered(), 1):
         why = page.left_out(step)
@@ -137,28 +160,51 @@ def _what(step: Step) -> str:
 
 
 def _parts(manual: str) -> list[tuple[str, list[str]]]:
-    """The manual as runs of text lines and runs of commands."""
+    """The manual as runs of text lines, of commands for anywhere (`$ `), and of those for one machine (`# `)."""
     found: list[tuple[str, list[str]]] = []
     for line in manual.splitlines():
-        kind = "commands" if line.startswith("$ ") else "text"
+        kind = {"$ ": "anywhere", "# ": "there"}.get(line[:2], "text")
         if not found or found[-1][0] != kind:
             found.append((kind, []))
-        found[-1][1].append(line.removeprefix("$ "))
+        found[-1][1].append(line if kind == "text" else line[2:])
     return found
 
 
 def _md_manual(manual: str) -> list[str]:
     lines: list[str] = []
     for kind, part in _parts(manual):
-        lines += ["```sh", *part, "```"] if kind == "commands" else ["  \n".join(part)]
+        if kind == "text":
+            lines.append("  \n".join(_md_line(each) for each in part))
+        else:
+            lines += ["```sh", *(["# there:"] if kind == "there" else []), *part, "```"]
     return lines or ["There is nothing to do by hand."]
+
+
+def _md_line(line: str) -> str:
+    """A way of several stands out without being a list, in which the commands below it would have to be indented."""
+    return f"→ {line[2:]}" if line.startswith("- ") else line
 
 
 def _html_manual(manual: str) -> list[str]:
     lines: list[str] = []
     for kind, part in _parts(manual):
-        if kind == "commands":
-            lines += [f"<pre>{escape(each)}</pre>" for each in part]
-        else:
-            lines.append(f"<p>{'<br>'.join(escape(each) for each in part)}</p>")
+        match kind:
+            case "text":
+                lines += [_html_line(each) for each in part]
+            case "there":
+                lines += [f"<pre><i>there:</i> {_html_command(each)}</pre>" for each in part]
+            case _:
+                lines += [f"<pre>{_html_command(each)}</pre>" for each in part]
     return lines or ["<p>There is nothing to do by hand.</p>"]
+
+
+def _html_command(command: str) -> str:
+    """Words with a dash in them are kept whole: a line that ends behind a dash is typed wrong from paper."""
+    words = (escape(each, quote=False) for each in command.split(" "))
+    return " ".join(f"<span>{each}</span>" if "-" in each else each for each in words)
+
+
+def _html_line(line: str) -> str:
+    if line.startswith("- "):
+        return f'<p class="item">{escape(line[2:], quote=False)}</p>'
+    return f"<p>{escape(line, quote=False)}</p>"

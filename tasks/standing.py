@@ -13,6 +13,7 @@ from typing import Literal
 from recovery import standing, wal
 from recovery.catalog import PostgresResource
 from recovery.check import Verdict
+from recovery.drilled import DrillState, drills
 from recovery.errors import DrError, NoPoint
 from recovery.past import Past, marked_at, proof_of
 from recovery.point import Backup
@@ -51,6 +52,8 @@ class Overview(Value):
     unfinished: tuple[Past, ...]
     unreadable: tuple[Unreadable, ...]
     resources: tuple[Standing, ...]
+    drills: tuple[DrillState, ...] = ()
+    """Empty while the ledger is silent: only its runs tell of them."""
 
 
 def overview(home: Home, names: Sequence[str]) -> Overview:
@@ -59,8 +62,10 @@ def overview(home: Home, names: Sequence[str]) -> Overview:
         reading = pool.submit(_past, home)
         watched = list(pool.map(lambda name: watch(home, name), names))
         found, silent = reading.result()
+    now = home.now()
     return Overview(
-        at=home.now(),
+        at=now,
+        drills=() if silent else drills(home.catalog.operations.drills, found.runs, now=now),
         ledger="silent" if silent else "answers",
         ledger_place=silent or found.place,
         ledger_silent=found.silent,

@@ -152,11 +152,19 @@ def _page(name: str, home_: Path | None, service: str | None, to: str | None) ->
 def page_of(runbook: Runbook, catalog: Catalog, service: str | None = None, to: str | None = None) -> Page:
     """The page of a runbook, bound to that catalog."""
     from recovery.binding import bind, ends, live_ids
+    from recovery.manual import access
     from tasks.runbook_page import Page
 
     by = ends(catalog, runbook, service=service, to=to)
     steps = bind(runbook, catalog, by)
-    return Page(runbook=runbook, ends=by, steps=steps, live=live_ids(runbook, catalog, by), catalog=catalog.name)
+    return Page(
+        runbook=runbook,
+        ends=by,
+        steps=steps,
+        live=live_ids(runbook, catalog, by),
+        catalog=catalog.name,
+        access=tuple(access(catalog)),
+    )
 
 
 def _give(text: str, out: Path | None, as_json: bool, about: dict[str, str]) -> None:

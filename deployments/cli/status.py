@@ -9,10 +9,12 @@ import typer
 from deployments.cli.output import HomeOption, JsonOption, emit, existing_home, word
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import RenderableType
     from rich.table import Table
 
-    from recovery.standing import ServerFacts
+    from recovery.standing import Reason, ServerFacts
     from tasks.home import Home
     from tasks.standing import Overview, Standing
 
@@ -42,7 +44,10 @@ def status(
 
 def as_document(home: Home, found: Overview) -> dict[str, Any]:
     """The one JSON document."""
-    worst = _worst([each.verdict.value for each in found.resources])
+    from recovery.drilled import reasons_of_drills
+
+    late = ["missed" for _ in reasons_of_drills(found.drills)]
+    worst = _worst([*(each.verdict.value for each in found.resources), *late])
     services: dict[str, list[Standing]] = {}
     for each in found.resources:
         services.setdefault(each.service, []).append(each)
@@ -60,6 +65,7 @@ def as_document(home: Home, found: Overview) -> dict[str, Any]:
             for name, mine in services.items()
         ],
         "resources": [_resource(home, each, found) for each in found.resources],
+        "drills": [each.model_dump(mode="json") for each in found.drills],
         "unfinished": [
             {"run": each.run, "purpose": each.purpose, "resource": each.resource, "asked": each.asked,
              "begun_at": each.model_dump(mode="json")["begun_at"], "who": each.who}
@@ -124,6 +130,7 @@ def _drawn(home: Home, found: Overview, verdict: str) -> RenderableType:
     parts: list[RenderableType] = [f"{word(verdict)} [dim]at {moment(found.at)}[/]"]
     for each in found.resources:
         parts += _resource_drawn(home, each, found)
+    parts += _drills(found)
     for run in found.unfinished:
         age = ago((found.at - run.begun_at).total_seconds())
         line = f"unfinished  {run.run[:8]} {run.purpose} {run.resource} {run.asked}, begun {age} by {run.who}"
@@ -190,17 +197,39 @@ def _duties(each: Standing, found: Overview) -> RenderableType:
     return rows
 
 
+def _drills(found: Overview) -> list[RenderableType]:
+    from rich.markup import escape
+    from rich.padding import Padding
+
+    from deployments.cli.words import ago, short
+    from recovery.drilled import reasons_of_drills
+
+    colours = {"kept": "green", "due": "yellow", "late": "bold red", "unrecorded": "dim"}
+    rows = _table("drill", "now", "last", "by", "next, UTC")
+    for each in found.drills:
+        last = "never" if each.last_at is None else ago((found.at - each.last_at).total_seconds())
+        last = "—" if each.state == "unrecorded" else last
+        state = f"[{colours[each.state]}]{each.state}[/]"
+        rows.add_row(escape(each.drill), state, last, escape(each.last_who) or "—", short(each.next_at))
+    parts: list[RenderableType] = ["", rows] if found.drills else []
+    return [*parts, *(Padding(part, (0, 0, 0, 2)) for part in _told(reasons_of_drills(found.drills)))]
+
+
 def _reasons(each: Standing) -> list[RenderableType]:
+    return _told(each.reasons)
+
+
+def _told(reasons: Sequence[Reason]) -> list[RenderableType]:
     from rich.table import Table
     from rich.text import Text
 
     rows = Table.grid(padding=(0, 2, 0, 0))
     rows.add_column(no_wrap=True)
     rows.add_column(overflow="fold")
-    for reason in each.reasons:
+    for reason in reasons:
         text = Text.assemble((reason.subject, "bold"), f"  {reason.fact}\n", (f"hint: {reason.hint}", "cyan"))
         rows.add_row(word(reason.outcome), text)
-    return [rows] if each.reasons else []
+    return [rows] if reasons else []
 
 
 def _table(*columns: str) -> Table:

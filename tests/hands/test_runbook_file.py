@@ -104,7 +104,9 @@ def test_a_page_needs_nothing_from_elsewhere_and_no_tool_but_psql_aws_and_dig(ca
         page = (ROOT / "tests" / "words" / "golden" / f"{name}.html").read_text()
         assert not re.search(r"<script|<link|<img|src=|@import|url\((?!#)|href=", page)
         commands = re.findall(r"<pre>(\S+)", page)
-        assert set(commands) <= {"psql", "aws", "dig"}
+        assert set(commands) <= {"psql", "aws", "dig", "<i>there:</i>"}
+        there = re.findall(r"<pre><i>there:</i> (\S+)", page)
+        assert all(each in {"cp", "mv", "rm"} or each.startswith("/usr/lib/postgresql/18/bin/") for each in there)
         assert not re.search(r"\{[a-z.]+\??\}", re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL))
         assert "begun ______ ended ______ by ______" in page
 

@@ -121,6 +121,31 @@ def test_unfinished_runs_are_visible_everywhere(home: Path, dr: Dr) -> None:
     assert shown["verification"]["outcome"] == "unproven"
 
 
+def test_a_drill_past_its_date_is_missed_until_one_was_run_and_then_it_says_by_whom(
+    home: Path, dr: Dr, capsys: pytest.CaptureFixture[str]
+) -> None:
+    due = NOW - timedelta(days=2)
+    schedule = {"cron": f"{due:%M %H %d %m} *", "late_after": "1 day"}
+    drill = {"what": "all of it", "schedule": schedule, "runbook": "drill"}
+    catalog = json.loads((home / "catalog.yaml").read_text())
+    catalog["operations"] = {**catalog.get("operations", {}), "drills": {"full": drill}}
+    (home / "catalog.yaml").write_text(json.dumps(catalog))
+
+    def ran(name: str, at: datetime, purpose: str) -> None:
+        journal = Journal(DirectoryLedger(home / "ledger"), name, who="ann@host", generation=1, clock=lambda: at)
+        journal.append("run.begun", "core", facts={"purpose": purpose, "arguments": {}})
+        journal.end("met", keys.signer(home / "keys", "engine"))
+
+    ran("a0" * 32, NOW - timedelta(days=9), "drill")
+    code, document = dr("status")
+    assert (code, [each["state"] for each in document["drills"]]) == (1, ["late"])
+    run(["status"])
+    assert "drill full" in capsys.readouterr().out
+    ran("a1" * 32, NOW - timedelta(hours=1), "drill")
+    (told,) = dr("status")[1]["drills"]
+    assert (told["state"], told["last_who"], told["last_run"]) == ("kept", "ann@host", "a1" * 32)
+
+
 def test_a_run_is_shown_by_the_beginning_of_its_name_and_an_ambiguous_one_is_refused(home: Path, dr: Dr) -> None:
     prove(home, "ab1" + "0" * 61, "mark")
     prove(home, "ab2" + "0" * 61, "latest")

@@ -173,7 +173,7 @@ def test_lines_are_repeated_for_each_value_and_left_out_where_an_optional_name_i
         ("health-check", "nothing to do: the health check moves app.validation.example by itself"),
         (
             "inverted-health-check",
-            "$ aws s3api put-object --region us-west-2 --bucket validation-platform-failover-west",
+            "$ aws s3api put-object --region us-west-2 --profile standfast-west --bucket validation-platform-failover-",
         ),
         ("routing-control", "one of these is enough"),
         ("record-edit", "$ aws route53 change-resource-record-sets --hosted-zone-id Z08157623QK1EXAMPLE1"),
@@ -197,7 +197,8 @@ def test_each_way_of_moving_a_name_has_its_exact_commands(how: str, line: str) -
         assert lacking == ("app.validation.example has no record for west: it cannot be moved there",)
     back = names(moved, service="core", resource="app", source="east", target="west")["dns.back"]
     if how == "inverted-health-check":
-        assert back == ("$ aws s3 rm --region us-west-2 s3://validation-platform-failover-west/standfast/east-is-out",)
+        marker = "s3://validation-platform-failover-west/standfast/east-is-out"
+        assert back == (f"$ aws s3 rm --region us-west-2 --profile standfast-west {marker}",)
 
 
 def test_without_controls_there_is_no_command_and_a_manual_that_needs_one_says_so() -> None:
@@ -221,7 +222,7 @@ def test_passwords_are_never_printed_and_a_bare_member_still_has_names() -> None
     known = names(changed, service="core", resource="validation-db", source="east", target="west")
     assert known["from.dsn"] == ("postgresql://u@h/db",)
     assert known["to.dsn"] == ("host=h user=u",)
-    assert known["from.machine"] == ("this machine",)
+    assert known["from.machine"] == ("the machine of h",)
     assert known["prefix"] == ("p/",)
     assert known["approver"] == ("ann",)
     assert "from.instance" not in known

@@ -1,0 +1,66 @@
+"""Drills: due by the catalog, kept by a run that held, late after the grace; who ran it is on record."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from recovery.drilled import DrillState, drills, reasons_of_drills
+from recovery.exercise import Drill
+from recovery.past import Past
+from recovery.policy import Schedule
+
+MONTHLY = Drill(what="all of it", schedule=Schedule(cron="0 9 1 * *", late_after="7 days"), runbook="drill")
+PEOPLE = MONTHLY.but(what="table-top", runbook=None)
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def run(begun: str, *, purpose: str = "drill", outcome: str = "met", who: str = "ann@host") -> Past:
+    when = at(begun)
+    return Past(
+        run=f"{begun}{purpose}", purpose=purpose, resource="core", asked="", begun_at=when, ended_at=when,
+        outcome=outcome, records=3, sealed="signed", who=who,
+    )  # fmt: skip
+
+
+def state(runs: list[Past], now: str, drill: Drill = MONTHLY) -> DrillState:
+    (found,) = drills({"full": drill}, runs, now=at(now))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("runs", "now", "expected"),
+    [
+        ([run("2026-10-05", purpose="backup"), run("2026-11-02")], "2026-11-20", "kept"),
+        ([run("2026-10-05", purpose="backup")], "2026-11-05", "due"),
+        ([run("2026-10-05", purpose="backup")], "2026-11-20", "late"),
+        ([run("2026-10-05"), run("2026-11-02", outcome="missed")], "2026-11-20", "late"),
+        ([run("2026-10-05"), run("2026-11-02", outcome="")], "2026-11-20", "late"),
+        ([run("2026-10-05"), run("2026-11-02", purpose="failover")], "2026-11-20", "late"),
+        ([run("2026-11-05", purpose="backup")], "2026-11-20", "kept"),
+        ([], "2026-11-20", "kept"),
+    ],
+    ids=["held", "in its grace", "past it", "failed", "unfinished", "another", "before the ledger began", "no ledger"],
+)
+def test_a_drill_is_kept_by_a_run_that_held_since_its_date(runs: list[Past], now: str, expected: str) -> None:
+    found = state(runs, now)
+    assert found.state == expected
+    assert found.next_at == at("2026-12-01T09:00")
+    assert [each.subject for each in reasons_of_drills([found])] == (["drill full"] if expected == "late" else [])
+
+
+def test_it_says_who_ran_the_newest_and_when() -> None:
+    found = state(
+        [run("2026-11-02", who="bob@host"), run("2026-10-02"), run("2026-11-09", outcome="missed")], "2026-11-20"
+    )
+    assert (found.last_at, found.last_who, found.last_run) == (at("2026-11-02"), "bob@host", "2026-11-02drill")
+
+
+def test_a_drill_of_people_is_neither_kept_nor_late() -> None:
+    found = state([run("2026-01-01")], "2026-11-20", PEOPLE)
+    assert (found.state, found.last_at) == ("unrecorded", None)
+    assert reasons_of_drills([found]) == ()
