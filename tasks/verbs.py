@@ -19,6 +19,7 @@ from uuid import UUID, uuid4
 from prefect import Task, get_run_logger
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.context import SyncClientContext
 from prefect.exceptions import FlowPauseTimeout, MissingContextError
 from prefect.flow_runs import apause_flow_run, aresume_flow_run
 from prefect.input import RunInput
@@ -51,6 +52,8 @@ class TaskRuns:
     log: Log
     _states: dict[str, State[Any]] = field(default_factory=dict)
     _silent: threading.Event = field(default_factory=threading.Event)
+    _shared: list[Context] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, move: Move, perform: Callable[[], Facts]) -> Facts:
         """See tasks.loop.Door. A server that hangs costs one patience before a move and one after it, and is left
@@ -70,20 +73,30 @@ class TaskRuns:
 
     def _follow(self, move: Move, made: _Made) -> None:
         try:
-            self._states[move.step.id] = self.context.copy().run(self._run, move, made)
+            self._states[move.step.id] = self._with_client().run(self._run, move, made)
         except Exception as trouble:  # noqa: BLE001 -- whatever Prefect's machinery raises, the move decides, not it
             self.log.error("Prefect could not follow step %s: %s", move.step.id, _line(trouble))  # noqa: TRY400
         finally:
             made.settled.set()
 
+    def _with_client(self) -> Context:
+        """The run's context with one client of the API in it: each task run would else make its own, which costs more
+        than all the rest of it."""
+        with self._lock:
+            if not self._shared:
+                context = self.context.copy()
+                context.run(lambda: SyncClientContext().__enter__())
+                self._shared.append(context)
+            return self._shared[0].copy()
+
     def _run(self, move: Move, made: _Made) -> State[Any]:
-        """The task run. It is drawn after the steps it needs; only completed ones, or Prefect would not begin it."""
+        """The task run. It is drawn after the steps it needs; only completed ones, or Prefect would not begin it.
+        Without tags: a limit on one would stand in the way of a failover, and is asked for before each task run."""
         task = Task(
             fn=made.state,
             name=move.step.id,
             task_run_name=move.step.id,
             description=f"{move.step.verb} {move.step.resource}",
-            tags=[move.step.resource],
             cache_policy=NO_CACHE,
             persist_result=False,
             retries=0,

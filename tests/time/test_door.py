@@ -44,6 +44,32 @@ def test_without_a_server_the_move_is_made_once_and_the_run_says_so_loudly(
     assert "Prefect could not follow step fetch" in caplog.text
 
 
+def test_all_task_runs_of_a_run_speak_through_one_client_and_carry_no_tag_that_a_limit_could_hold(
+    door: TaskRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+    made: list[dict[str, Any]] = []
+
+    class Client:
+        def __enter__(self) -> None:
+            opened.append(1)
+
+    class Followed:
+        def __init__(self, **words: Any) -> None:
+            made.append(words)
+
+        def __call__(self, **_: Any) -> Any:
+            return made[-1]["fn"]()
+
+    monkeypatch.setattr("tasks.verbs.SyncClientContext", Client)
+    monkeypatch.setattr("tasks.verbs.Task", Followed)
+    for _ in range(3):
+        assert door(MOVE, lambda: {"size_bytes": 7}) == {"size_bytes": 7}
+    assert opened == [1]
+    assert len(made) == 3
+    assert not any(each.get("tags") for each in made)
+
+
 def test_what_the_move_raises_comes_out_as_it_was(door: TaskRuns) -> None:
     trouble = Failed("the bucket is gone", hint="look at it")
 
