@@ -7,7 +7,7 @@ is None with the reason, since a later instant would tell the outage shorter tha
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import JsonValue
 
@@ -24,17 +24,19 @@ SEEN = "seen"
 
 class Switched(Value):
     """A switch to ungraceful in mid-run: when it was asked for, since when it was in force, and, where the probes knew,
-    since when the site that it gives up was lost, or that it was `well`."""
+    since when the site that it gives up was lost (by the last pass, and at the latest), or that it was `well`."""
 
     asked_at: Instant
     at: Instant
     lost_at: Instant | None = None
+    failed_by: Instant | None = None
     well: bool = False
 
 
 def evidence(seen: Observation, probes: Iterable[str]) -> dict[str, JsonValue]:
     """The probes of the site that is given up, in one word: `failed` when one fails by the quorum, with the instant of
-    the last pass before the first of them, null where nobody saw one; `passed` when all pass; else `unproven`."""
+    the last pass before the first of them, null where nobody saw one, and that of the first question that failed;
+    `passed` when all pass; else `unproven`."""
     found = {name: seen.probes[name] for name in probes if name in seen.probes}
     failing = [name for name, each in found.items() if each.outcome == "failed"]
     since = [each.failing_since for each in found.values() if each.outcome == "failed" and each.failing_since]
@@ -43,6 +45,9 @@ def evidence(seen: Observation, probes: Iterable[str]) -> dict[str, JsonValue]:
         "outcome": "failed" if failing else "passed" if well else "unproven",
         "failing": [*failing],
         "failing_since": rfc3339(min(since)) if since else None,
+        "failed_by": rfc3339(seen.at - timedelta(seconds=max(found[name].failing_seconds for name in failing)))
+        if failing
+        else None,
     }
 
 
@@ -67,6 +72,25 @@ def began(plan: Plan, records: Sequence[Record]) -> tuple[datetime | None, str]:
     return None, "no probe saw the outage begin: give it with --outage-since"
 
 
+def over_by(plan: Plan, records: Sequence[Record]) -> datetime | None:
+    """The latest instant at which the old site may have taken commits: where RPO ends. Where probes alone tell of the
+    disaster it lies between their last pass, where RTO begins, and the first question that failed: what was committed
+    between the two is lost as well. None where the beginning is not known."""
+    begin, _ = began(plan, records)
+    if begin is None or not plan.live or history(records).mode(plan.mode) is Mode.GRACEFUL:
+        return begin
+    told = [found for step, found in results(records).items() if _verb(plan, step) == "declare"]
+    by_probes = [
+        (_instant(str(found["failing_since"])), _instant(str(found["failed_by"])))
+        for found in told
+        if isinstance(found, dict) and found.get("failing_since") and found.get("failed_by")
+    ]
+    given_up = switched(records)
+    if given_up is not None and given_up.lost_at is not None and given_up.failed_by is not None:
+        by_probes.append((given_up.lost_at, given_up.failed_by))
+    return max([begin, *(by for since, by in by_probes if since == begin)])
+
+
 def switched(records: Sequence[Record]) -> Switched | None:
     """When the run was switched to ungraceful; None for one that never was."""
     ordered = next((record for record in records if record.kind == UNGRACEFUL), None)
@@ -79,6 +103,7 @@ def switched(records: Sequence[Record]) -> Switched | None:
         asked_at=_instant(asked) if isinstance(asked, str) else ordered.begin,
         at=ordered.begin,
         lost_at=_instant(since) if isinstance(since, str) else None,
+        failed_by=_instant(by) if isinstance(by := seen.get("failed_by"), str) else None,
         well=seen.get("outcome") == "passed",
     )
 

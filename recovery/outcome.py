@@ -17,6 +17,7 @@ from recovery.evidence import Record
 from recovery.journal import BEGUN, ENDED, STEP_KEPT, STEP_UNDONE, history, results
 from recovery.measure import Phase
 from recovery.objective import Objective
+from recovery.outage import over_by
 from recovery.plan import Plan
 from recovery.rto import Rto, rto
 from recovery.step import Mode
@@ -79,7 +80,7 @@ def changed(plan: Plan, records: Sequence[Record], objectives: Mapping[str, Obje
     mode = told.mode(plan.mode)
     measured = rto(plan, records)
     found = results(records)
-    databases = tuple(_promoted(plan, records, found, measured.begin, mode))
+    databases = tuple(_promoted(plan, records, found, over_by(plan, records), mode))
     worst = [each.rpo_seconds for each in databases]
     rpo = None if not worst or None in worst else max(each for each in worst if each is not None)
     why = (f"cancelled: {told.cancelled}",) if told.cancelled else ()
@@ -114,10 +115,10 @@ def _promoted(
     plan: Plan,
     records: Sequence[Record],
     found: Mapping[str, JsonValue],
-    began: datetime | None,
+    over: datetime | None,
     mode: Mode,
 ) -> list[Promoted]:
-    """The databases whose promotion was reached."""
+    """The databases whose promotion was reached. `over`: the latest instant of a commit at the old site."""
     ended = {str(each.facts.get("step")) for each in records if each.kind == ENDED}
     made: list[Promoted] = []
     for step in plan.steps:
@@ -126,7 +127,7 @@ def _promoted(
             continue
         until = told.get("recovered_until")
         recovered = in_utc(datetime.fromisoformat(until)) if isinstance(until, str) else None
-        rpo = None if began is None or recovered is None else max(0.0, (began - recovered).total_seconds())
+        rpo = None if over is None or recovered is None else max(0.0, (over - recovered).total_seconds())
         lsn, timeline = told.get("lsn"), told.get("timeline")
         made.append(
             Promoted(

@@ -35,11 +35,11 @@ def rows(changed: Changed, seen: Mapping[str, Any], *, listed: int | None = None
     return (
         _row(
             "RTO", "s", changed.rto_seconds, away,
-            "from the first failed probe (or the demotion) to the verified answer; the observer: from write to write",
+            "from the last passed probe (or the demotion) to the verified answer; the observer: from write to write",
         ),
         _row(
             "RPO", "s", changed.rpo_seconds, seen["loss_seconds"],
-            "from what came back to the last probe that passed; the observer: how far back its missing writes reach",
+            "from what came back to the first failed probe; the observer: how far back its missing writes reach",
         ),
         _row(
             "lost", "commits", lost, seen["missing_count"],

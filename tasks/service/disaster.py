@@ -6,6 +6,7 @@ Separate because they come before anything is changed: what they find is what ev
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from pydantic import JsonValue
 
@@ -78,7 +79,8 @@ class Declare:
 
     def perform(self, move: Move, scene: Scene) -> Facts:
         """Asks until a quorum agrees. Facts: `votes` by probe and point, `failing`, `failing_since` (the outage's
-        beginning by the last pass that was seen; null when nobody saw one), `failing_seconds`, `needed`."""
+        beginning by the last pass that was seen; null when nobody saw one), `failed_by` (by the first question that
+        failed), `failing_seconds`, `needed`."""
         source = self.stage.source
         if not self.stage.live:
             found = look.voted(self.stage.home, self.stage.plan.service)
@@ -100,7 +102,8 @@ class Declare:
         if truth is Truth.UNKNOWN:
             hint = "see why the points that are silent can't be asked; one that can't be asked is no vote"
             raise Unproven(f"no quorum says that {source} fails; {why}", hint=hint)
-        return {**_outage(last), "site": source, "asked_at": rfc3339(scene.now())}
+        now = scene.now()
+        return {**_outage(last, now), "site": source, "asked_at": rfc3339(now)}
 
     def _probed(self) -> bool:
         return any(probe.site == self.stage.source for probe in self.stage.service.probes.values())
@@ -128,15 +131,18 @@ def _votes(found: dict[str, Joined]) -> dict[str, JsonValue]:
     }
 
 
-def _outage(found: dict[str, Joined]) -> Facts:
-    """The outage by its probes: it began with the first of those that fail by the quorum."""
+def _outage(found: dict[str, Joined], now: datetime) -> Facts:
+    """The outage by its probes: it began with the first of those that fail by the quorum, between the last pass that
+    was seen and the first question that failed."""
     failing = failed(found, found)
+    lasting = max((found[name].failing_seconds for name in failing), default=0.0)
     since = [begin for name in failing if (begin := found[name].failing_since) is not None]
     return {
         "votes": _votes(found),
         "failing": list(failing),
         "failing_since": rfc3339(min(since)) if since else None,
-        "failing_seconds": max((found[name].failing_seconds for name in failing), default=0.0),
+        "failed_by": rfc3339(now - timedelta(seconds=lasting)),
+        "failing_seconds": lasting,
         "needed": max((found[name].needed for name in failing), default=0),
     }
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from test_outcome import OBJECTIVES, SWITCHOVER, WHOLE, Told, at, begun, ended, plan, records, run
 
 from recovery.observation import ProbeSeen
-from recovery.outage import SEEN, began, evidence, switched
+from recovery.outage import SEEN, began, evidence, over_by, switched
 from recovery.outcome import changed
 from recovery.rto import rto
 from recovery.step import Mode
@@ -112,7 +113,10 @@ def test_a_users_word_wins_and_a_rehearsal_was_no_outage() -> None:
 
 def test_the_evidence_beside_the_order_is_of_the_site_that_is_left() -> None:
     def told(**probes: ProbeSeen) -> tuple[object, object, object]:
-        found = evidence(seen().but(probes=probes), ["east", "db", "gone"])
+        looked = seen()
+        found = evidence(looked.but(probes=probes), ["east", "db", "gone"])
+        lasting = max((each.failing_seconds for name, each in probes.items() if name in found["failing"]), default=None)  # type: ignore[operator]
+        assert found["failed_by"] == (None if lasting is None else rfc3339(looked.at - timedelta(seconds=lasting)))
         return found["outcome"], found["failing"], found["failing_since"]
 
     well, blind = ProbeSeen(outcome="passed"), ProbeSeen(outcome="unproven")
@@ -120,7 +124,46 @@ def test_the_evidence_beside_the_order_is_of_the_site_that_is_left() -> None:
     assert told(east=lost, db=lost.but(failing_since=at(3)), west=lost.but(failing_since=at(1))) == (
         "failed", ["east", "db"], rfc3339(at(3)),
     )  # fmt: skip
+    lasting = lost.but(failing_seconds=7.0)
+    assert told(east=lasting, db=lost.but(failing_seconds=4.0))[0] == "failed"
     assert told(east=lost.but(failing_since=None), db=well) == ("failed", ["east"], None)
     assert told(east=well, db=well, west=blind) == ("passed", [], None)
     assert told(east=well, db=blind) == ("unproven", [], None)
     assert told() == ("unproven", [], None)
+
+
+def by(when: float, at_latest: float) -> dict[str, object]:
+    return {"failing_since": rfc3339(at(when)), "failed_by": rfc3339(at(at_latest))}
+
+
+def test_what_was_committed_between_the_last_pass_and_the_first_failure_counts_as_not_come_back() -> None:
+    """RTO begins with the earlier of the two and RPO ends with the later: each is a bound from above."""
+    told = changed(plan(), records(run(), ended("declare", 12, 13, **by(0, 0.25)), *WHOLE[1:]), OBJECTIVES, None)
+    assert (told.rto_seconds, told.rpo_seconds) == (pytest.approx(22.25), pytest.approx(1.75))
+    assert told.outage_began_at == at(0)
+
+
+@pytest.mark.parametrize(
+    ("told", "over"),
+    [
+        ((run(), ended("declare", 12, 13, **by(0, 0.5))), 0.5),
+        ((run(), ended("declare", 12, 13, failing_since=rfc3339(at(0)))), 0),
+        ((run(rfc3339(at(-3))), ended("declare", 12, 13, **by(0, 0.5))), -3),
+        ((run(), ended("declare", 12, 13)), None),
+    ],
+)
+def test_the_last_commit_of_the_old_site_is_no_later_than_the_first_failure_or_what_a_person_said(
+    told: tuple[Told, ...], over: float | None
+) -> None:
+    assert over_by(plan(), records(*told)) == (None if over is None else at(over))
+
+
+def test_in_a_run_that_was_switched_it_is_by_the_evidence_beside_the_order_or_by_its_own_demotion() -> None:
+    def over(*told: Told) -> object:
+        return over_by(plan(STEPS, mode=Mode.GRACEFUL), records(run(), *told))
+
+    lost = {**since(13), "failed_by": rfc3339(at(13.5))}
+    assert over(ordered(17, asked=16, **lost)) == at(13.5)
+    stopped = (begun("demote", 12), ended("demote", 12, 13, at=rfc3339(at(12.5)), lsn=100))
+    assert over(*stopped, ordered(17, asked=16, **lost)) == at(12.5)
+    assert over(begun("demote", 12)) == at(12)
