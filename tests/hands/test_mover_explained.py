@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -23,8 +24,7 @@ from tasks.s3_store import S3Store, open_store
 from tests.hands.store_backends import REGION, endpoint, make_bucket
 
 KEY = seal.Key(bytes(range(32)))
-AWS = """#!{python}
-'''Stands in for the aws command: s3 cp [--endpoint-url URL] [--recursive] s3://BUCKET/KEY TO.'''
+AWS = """'''Stands in for the aws command: s3 cp [--endpoint-url URL] [--recursive] s3://BUCKET/KEY TO.'''
 import json, os, pathlib, sys, boto3
 words = sys.argv[1:]
 assert words[:2] == ["s3", "cp"], words
@@ -59,8 +59,10 @@ def commands(folder: Path, at: S3Endpoint) -> dict[str, str]:
     """An environment whose PATH has an `aws` and a `python3` with the cryptography package."""
     made = folder / "bin"
     made.mkdir()
-    (made / "aws").write_text(AWS.format(python=sys.executable))
-    (made / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (folder / "aws.py").write_text(AWS)
+    python = shlex.quote(sys.executable)  # in a folder with spaces, perhaps, which a first line cannot name
+    (made / "aws").write_text(f'#!/bin/sh\nexec {python} {shlex.quote(str(folder / "aws.py"))} "$@"\n')
+    (made / "python3").write_text(f'#!/bin/sh\nexec {python} "$@"\n')
     for one in made.iterdir():
         one.chmod(0o755)
     (folder / "key").write_text(KEY.secret.hex())
