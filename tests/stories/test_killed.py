@@ -48,7 +48,7 @@ def killed(world: World, home: Home, folder: Path, plan: Plan, way: str) -> Chan
             assert turns >= 3 * len(done), "at each of the three boundaries of each step"
         case "inside":
             assert turns >= len(done) // 2, "steps that end at once can't be killed in their midst"
-            assert {each.partition(":")[0] for each in points} == {step.id for step in done}
+            assert {each.partition(":")[0] for each in points} >= {step.id for step in done}
         case "agents":
             assert turns == 0, "the engine was never killed"
             assert len(points) >= 3 * len(done)

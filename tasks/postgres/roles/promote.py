@@ -25,7 +25,7 @@ from recovery.wal import parse_history
 from tasks.kind import Facts, Scene
 from tasks.postgres.place import history
 from tasks.postgres.reading import Connection, Deadline, first_line, only, reading
-from tasks.postgres.roles import beyond, follow, rehearsing
+from tasks.postgres.roles import beyond, follow, rehearsing, summarizing
 from tasks.postgres.roles.beyond import Beyond, Replay
 from tasks.postgres.roles.choosing import Pinned, choose, ours, pinned_of, promoted_already
 from tasks.postgres.roles.servers import REPLAY_FOLDER, Server, Silent, ask_all, primaries, server, standbys, whys
@@ -113,6 +113,8 @@ class Promote:
         if chosen.synchronous or chosen.read_only:
             connection.execute("select pg_reload_conf()")
         facts["synchronous_before"] = chosen.synchronous
+        if summarizing.fails(connection):
+            summarizing.turn_off(connection)
         facts["term"] = self._refuse_overtaken(move.step.resource)
         connection.execute("select pg_promote(false)")
         _await_open(connection, chosen.member)
@@ -241,12 +243,13 @@ def _finish(
     """Nothing of ours is left at the new primary, and its neighbours follow it."""
     if REPLAY_FOLDER in promoted.restore_command:
         beyond.take_back(connection)
+    stuck = summarizing.turn_on_again(connection)
     pointed: Facts = {}
     for each in standbys(said):
         if each.member != promoted.member:
             follow.make_slots(connection, (), also=(each.slot,) if each.slot else ())
             pointed[each.member] = follow.point(each, promoted, members[each.member].dsn, deadline)
-    return {"neighbours": pointed}
+    return {"neighbours": pointed, **({"summarizer": "it failed, and was off during the promotion"} if stuck else {})}
 
 
 def _refuse_unequal(connection: Connection, chosen: Server, step: Step, scene: Scene, deadline: Deadline) -> None:
