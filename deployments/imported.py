@@ -17,6 +17,7 @@ from recovery.evidence import Record
 from recovery.journal import BEGUN, ENDED, FAILED, outcome
 from recovery.plan import Plan
 from recovery.value import rfc3339
+from tasks.summary import summary
 
 Document = dict[str, JsonValue]
 SPACE = uuid5(NAMESPACE_URL, "standfast/run")
@@ -269,8 +270,4 @@ def _figure(value: JsonValue) -> str:
 
 
 def _summary(found: JsonValue) -> str:
-    if not isinstance(found, dict):
-        return "done"
-    said = [f"{key} {each:g}" if isinstance(each, float) else f"{key} {each}" for key, each in found.items()
-            if isinstance(each, str | int | float) and each != ""]  # fmt: skip
-    return ", ".join(said) or "done"
+    return summary(found) if isinstance(found, dict) else "done"

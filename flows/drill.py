@@ -17,7 +17,7 @@ async def drill(service: str = "", to: str = "", digest: str = "", home: str = "
     Args:
         service: A service of the catalog; empty takes its only one.
         to: The site that would take over; empty takes the recovery site.
-        digest: Take a stored drill up again, also one whose worker died; eight digits are enough. Empty plans anew.
+        digest: Take a stored drill up again; eight digits are enough. Empty takes up an unfinished one, or plans anew.
         home: The home folder on the worker's machine; empty takes the worker's own (DR_HOME).
     """
     wanted = Wanted(runbook="drill", service=service, to=to, digest=digest)

@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.states import State
 
 from tasks import asking, verbs
-from tasks.form import Wanted
+from tasks.form import Minutes, Persons, Wanted
 from tasks.pages import Told
 
 
@@ -15,10 +15,9 @@ async def failback(
     service: str = "",
     to: str = "",
     max_loss: str = "",
-    outage_since: str = "",
     digest: str = "",
-    persons: int = 0,
-    wait_minutes: int = 60,
+    persons: Persons = 0,
+    wait_minutes: Minutes = 60,
     home: str = "",
 ) -> State[Told]:
     """Go home: rebuild the old site as a standby, then switch over to it without losing a commit.
@@ -27,8 +26,7 @@ async def failback(
         service: A service of the catalog; empty takes its only one.
         to: The site to go home to; empty takes the primary of the catalog.
         max_loss: Refuse the plan when more would be lost, like "30 s"; empty takes the objective's RPO.
-        outage_since: When the outage began, where no probe saw it: 2026-11-24T03:00:00Z or "15 min ago".
-        digest: Take a stored plan up again, also a run whose worker died; eight digits are enough. Empty plans anew.
+        digest: Take a stored plan up again; eight digits are enough. Empty takes up an unfinished run, or plans anew.
         persons: Wait for consent of at least so many persons; the catalog's own number is never lowered.
         wait_minutes: After this without consent the run ends, refused; nothing was touched.
         home: The home folder on the worker's machine; empty takes the worker's own (DR_HOME).
@@ -38,7 +36,6 @@ async def failback(
         service=service,
         to=to,
         max_loss=max_loss,
-        outage_since=outage_since,
         digest=digest,
         persons=persons,
     )

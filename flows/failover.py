@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.states import State
 
 from tasks import asking, verbs
-from tasks.form import Wanted
+from tasks.form import Minutes, Persons, Wanted
 from tasks.pages import Told
 
 
@@ -17,8 +17,8 @@ async def failover(
     max_loss: str = "",
     outage_since: str = "",
     digest: str = "",
-    persons: int = 0,
-    wait_minutes: int = 60,
+    persons: Persons = 0,
+    wait_minutes: Minutes = 60,
     home: str = "",
 ) -> State[Told]:
     """Leave a site that is lost: show the plan with its hazards, wait for consent, act, measure.
@@ -28,7 +28,7 @@ async def failover(
         to: The site that takes over; empty takes the recovery site.
         max_loss: Refuse the plan when more would be lost, like "30 s"; empty takes the objective's RPO.
         outage_since: When the outage began, where no probe saw it: 2026-11-24T03:00:00Z or "15 min ago".
-        digest: Take a stored plan up again, also a run whose worker died; eight digits are enough. Empty plans anew.
+        digest: Take a stored plan up again; eight digits are enough. Empty takes up an unfinished run, or plans anew.
         persons: Wait for consent of at least so many persons; the catalog's own number is never lowered.
         wait_minutes: After this without consent the run ends, refused; nothing was touched.
         home: The home folder on the worker's machine; empty takes the worker's own (DR_HOME).

@@ -39,14 +39,18 @@ def limits_of(plan: Plan) -> dict[str, float]:
     return {"data-loss": float(loss)} if isinstance(loss, int | float) else {}
 
 
-def refuse_uncovered(shown: Sequence[Hazard], accepted: Sequence[Acceptance], *, command: str) -> None:
-    """Raises Refused while a hazard that was shown is not accepted: such consent would never count."""
+def refuse_uncovered(
+    shown: Sequence[Hazard], accepted: Sequence[Acceptance], *, command: str, between: str = " --accept "
+) -> None:
+    """Raises Refused while a hazard that was shown is not accepted: such consent would never count. The hint is the
+    command (or where to write), and the classes that are missing with these words before and between them."""
     left = uncovered(shown, accepted)
     if not left:
         return
     told = "; ".join(f"{each.words} ({each.text})" if each.text else each.words for each in left)
-    classes = " ".join(f"--accept {klass}" for klass in dict.fromkeys(each.klass for each in left))
-    raise Refused(f"not accepted: {told}", hint=f"whoever consents accepts each hazard: {command} {classes}")
+    classes = between.join(dict.fromkeys(each.klass for each in left))
+    before = between.replace(",", "")
+    raise Refused(f"not accepted: {told}", hint=f"whoever consents accepts each hazard: {command}{before}{classes}")
 
 
 def words(accepted: Acceptance) -> str:
@@ -72,7 +76,7 @@ def _acceptances(said: str, shown: Sequence[Hazard], limits: Mapping[str, float]
             f"{said!r} is no hazard of this plan",
             hint=f"its hazards: {known}; write a class, an id, or a figure: 'data-loss<=10s'"
             if known
-            else "this plan has no hazards: leave --accept away",
+            else "this plan has no hazards: accept none",
         )
     klass = named[0].klass
     if read[2] is None:

@@ -21,6 +21,7 @@ from recovery.ruled import rules_of
 from recovery.shown import Event, ShownStep, events, steps
 from recovery.step import OMITTED, Step
 from tasks.pages import Page, Told, plain, table
+from tasks.summary import summary
 
 SHORT = 12
 
@@ -30,35 +31,41 @@ def title_of(plan: Plan) -> str:
     return f"{plan.runbook} of {plan.service}, {plan.pinned.get('from')} → {plan.pinned.get('to')}"
 
 
-def planned(plan: Plan, shown: Mapping[str, Any], *, people: Sequence[str], wanted: int, form: bool) -> Page:
+def planned(
+    plan: Plan, shown: Mapping[str, Any], *, people: Sequence[str], wanted: int, form: bool, noted: str
+) -> Page:
     """The plan with its hazards: what whoever consents has to know. `wanted`: how many must consent; `form`: whether
-    the form's own consent is enough."""
+    the form's own consent is enough; `noted`: of a run that has begun, what becomes of it."""
     live = {each["id"] for each in shown.get("steps", ()) if each.get("changes") == "live"}
     facts = {
         "digest": f"`{plan.digest}`",
         "mode": f"{plan.mode.value}, in epoch {plan.epoch}",
         "limit": ", ".join(f"{klass} {each:g} s" for klass, each in limits_of(plan).items()) or "—",
         "forecast": plain(shown.get("forecast", {}).get("words", "—")),
-        "rules": "; ".join(f"{each.number} {each.name}" for each in rules_of(plan)),
     }
     parts = [
         f"## {title_of(plan)}",
         table(("plan", f"`{plan.digest[:SHORT]}`"), list(facts.items())),
+        "Rules that it keeps: " + "; ".join(f"{each.number} {each.name}" for each in rules_of(plan)) + ".",
         "### Hazards",
         _hazards(shown.get("hazards", ())),
         "### Steps",
         "Steps on one line go side by side. Bold: changes what users live on.",
         _groups(plan, shown.get("groups") or [[each.id] for each in plan.steps], live),
         "### Consent",
-        *_consent(plan, shown.get("hazards", ()), people, wanted, form=form),
-    ]
+        *([f"**The plan was consented to before**: {noted}."] if noted else
+          _consent(plan, shown.get("hazards", ()), people, wanted, form=form)),
+    ]  # fmt: skip
     title = f"plan {plan.digest[:SHORT]}: {title_of(plan)}"
     return Page(key=f"plan-{plan.runbook}-{plan.service}", title=title, markdown="\n\n".join(parts))
 
 
-def asked(plan: Plan, hazards: Sequence[Hazard], why: Sequence[str], *, form: bool) -> str:
-    """What stands above a form's fields."""
-    lines = [f"### {title_of(plan)}", f"Plan `{plan.digest[:SHORT]}`, {plan.mode.value}. Missing: {plain(why[0])}."]
+def asked(plan: Plan, hazards: Sequence[Hazard], why: Sequence[str], *, trouble: str, form: bool) -> str:
+    """What stands above a form's fields. `why`: what is missing; `trouble`: why the last answer was not taken."""
+    lines = [f"### {title_of(plan)}"]
+    if trouble:
+        lines.append(f"**The last answer was not taken:** {plain(trouble)}")
+    lines.append(f"Plan `{plan.digest[:SHORT]}`, {plan.mode.value}. So far {plain(why[0])}.")
     lines += [f"- {plain(each)}" for each in why[1:]]
     if hazards:
         lines += ["**Hazards**", *(f"- **{plain(each.words)}**: {plain(each.text)}" for each in hazards)]
@@ -67,7 +74,8 @@ def asked(plan: Plan, hazards: Sequence[Hazard], why: Sequence[str], *, form: bo
     if not form:
         lines.append("This form counts for nothing by itself: paste signed approvals, or wait for them in the ledger.")
     lines.append(
-        f"The whole plan is among this run's artifacts. Anywhere: `dr approve {plan.digest[:SHORT]} --as NAME`"
+        f"The whole plan is among this run's artifacts. From any machine:"
+        f" `dr approve {plan.digest[:SHORT]} --as NAME{_accepting(_classes(hazards))}`"
     )
     return "\n\n".join(lines)
 
@@ -125,10 +133,9 @@ def _consent(
         yield "It changes nothing live: policy admits it."
         return
     classes = list(dict.fromkeys(str(each["klass"]) for each in hazards))
-    accept = "".join(f" --accept {each}" for each in classes)
     who = ", ".join(people) or "nobody"
     yield f"{wanted} of {len(people)} must consent: {who}. From any machine:"
-    yield f"```\ndr approve {plan.digest[:SHORT]} --as NAME{accept}\n```"
+    yield f"```\ndr approve {plan.digest[:SHORT]} --as NAME{_accepting(classes)}\n```"
     if form:
         what = f"accept `{', '.join(classes)}`" if classes else "nothing to accept"
         yield f"Or in the form of this run (Resume): decision `approve`, {what}. It signs as `prefect-ui`, no person."
@@ -136,9 +143,16 @@ def _consent(
         yield "The form of this run (Resume) counts for nothing by itself: paste what `dr approve … --json` wrote."
 
 
+def _classes(hazards: Sequence[Hazard]) -> list[str]:
+    return list(dict.fromkeys(each.klass for each in hazards))
+
+
+def _accepting(classes: Sequence[str]) -> str:
+    return "".join(f" --accept {each}" for each in classes)
+
+
 def _result(plan: Plan, changed: Changed) -> str:
     facts = {
-        "verdict": f"**{changed.outcome}**",
         "RTO": _took(changed.rto_seconds),
         "RPO": _took(changed.rpo_seconds),
         "lost commits": _lost(changed),
@@ -157,7 +171,7 @@ def _result(plan: Plan, changed: Changed) -> str:
             f"hint: {plain(changed.stopped.hint)}  \n"
             f"go on with `dr resume {changed.run[:SHORT]}`, or run this flow again with the digest `{changed.run}`"
         )
-    parts.append(table(("", ""), list(facts.items())))
+    parts.append(table(("verdict", f"**{changed.outcome}**"), list(facts.items())))
     told = [(name, changed.rto_segments[name]) for name in SEGMENTS if name in changed.rto_segments]
     if told:
         rows = [(name, each if isinstance(each, str) else _took(each)) for name, each in told]
@@ -192,18 +206,33 @@ def _attempts(step: ShownStep) -> Iterator[tuple[str, dict[str, JsonValue]]]:
         number = f" (attempt {each.attempt})" if len(step.attempts) > 1 else ""
         seconds = None if each.seconds is None else round(each.seconds, 2)
         row: dict[str, JsonValue] = {"at (UTC)": f"{each.begun_at:%H:%M:%S.%f}"[:-3], "what": f"{step.step}{number}"}
-        yield each.begun_at.isoformat(), {**row, "state": each.state, "seconds": seconds, "fact": each.fact}
+        said = summary(each.result) if isinstance(each.result, dict) else each.fact
+        yield each.begun_at.isoformat(), {**row, "state": each.state, "seconds": seconds, "fact": said}
 
 
 def _event(each: Event) -> dict[str, JsonValue]:
-    said = each.facts.get("why") or each.facts.get("outcome") or ""
     return {
         "at (UTC)": f"{each.at:%H:%M:%S.%f}"[:-3],
         "what": each.kind,
         "state": "",
         "seconds": None,
-        "fact": f"{said} by {each.who}".strip() if each.kind.startswith("order.") else str(said),
+        "fact": _said(each),
     }
+
+
+def _said(each: Event) -> str:
+    facts = each.facts
+    said = str(facts.get("why") or facts.get("outcome") or "")
+    match each.kind:
+        case "run.begun" | "run.resumed":
+            consent = facts.get("consent")
+            by = consent.get("by") if isinstance(consent, dict) else None
+            return summary({"by consent of": by, "through": facts.get("door")})
+        case "epoch.changed":
+            return summary({"epoch": facts.get("epoch"), "primary": facts.get("primary")})
+        case kind if kind.startswith("order."):
+            return f"{said} by {each.who}".strip()
+    return said
 
 
 def _lost(changed: Changed) -> str:

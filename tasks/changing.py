@@ -13,7 +13,9 @@ from pydantic import JsonValue
 
 from recovery.binding import ends
 from recovery.errors import BadInput
+from recovery.evidence import manifest_key
 from recovery.failover import Asked, Proposal, propose
+from recovery.journal import outcome
 from recovery.observation import Observation
 from recovery.outcome import Changed
 from recovery.plan import NothingToDo, Plan
@@ -21,6 +23,7 @@ from recovery.value import canonical
 from tasks.acting import Running, book
 from tasks.engine import Act, keep_plan, plan_key, read_plan
 from tasks.home import Home
+from tasks.journal import read_records
 from tasks.observing import changes, observe
 from tasks.store import AlreadyThere
 
@@ -74,6 +77,23 @@ def find(home: Home, prefix: str) -> Plan:
             fact, hint="write more digits" if found else "make one with 'dr plan'; 'dr runs' lists those that ran"
         )
     return read_plan(home.ledger(), found[0].removeprefix("plans/").removesuffix(".json"))
+
+
+def unfinished(home: Home, runbook_name: str, *, service: str | None = None, to: str | None = None) -> Plan | None:
+    """The plan of the last run under the lease, where it is of that runbook and target, has begun and not ended, and
+    its epoch still stands: the one to go on with before another is made. Raises BadInput as `plan` does."""
+    chosen = book(home, runbook_name)
+    by = ends(home.catalog, chosen, service=service, to=to)
+    last = Act(home=home).leases().look(by.service if chosen.live else f"{by.service}-{runbook_name}")
+    if last is None or not last.run or home.ledger().get(manifest_key(last.run)) is not None:
+        return None  # the usual case costs one question, not the reading of a whole run
+    records = read_records(home.ledger(), last.run)
+    if not records or outcome(records) is not None:
+        return None
+    found = read_plan(home.ledger(), last.run)
+    epoch = max((each.epoch for each in changes(home, by.service) if each.run != found.run), default=0)
+    same = (found.runbook, found.pinned.get("to"), found.epoch) == (runbook_name, by.target, epoch)
+    return found if same else None
 
 
 def act(act: Act, stored: Plan, *, outage_since: datetime | None = None, seen: Observation | None = None) -> Changed:

@@ -7,38 +7,36 @@ never as a person, and only where the catalog lists it and one approval is enoug
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Annotated
 
-from pydantic import JsonValue, ValidationError
+from pydantic import Field, JsonValue
 
 from recovery.accepting import acceptances, limits_of, refuse_uncovered
-from recovery.approval import FORM, Admitted, Approval, Asked, ConsentPolicy, admitted, approval_key
+from recovery.approval import FORM, Admitted, Asked, ConsentPolicy, admitted
 from recovery.errors import BadInput, Refused
-from recovery.failover import rpo_seconds
+from recovery.failover import refuse_beyond_limits, rpo_seconds
 from recovery.hazard import Hazard
 from recovery.hazards import hazards
+from recovery.journal import outcome
 from recovery.moment import instant
 from recovery.outcome import Changed
 from recovery.plan import NothingToDo, Plan
-from recovery.value import canonical
 from tasks import approving, change_pages, changing
-from tasks.endorsements import publish
 from tasks.engine import Act
 from tasks.home import Home
 from tasks.journal import read_records
 from tasks.observing import observe
 from tasks.pages import Page, Told
-from tasks.signatures import fingerprint
-from tasks.signed import verified
-from tasks.store import AlreadyThere
+from tasks.pasted import approvals_in, take
 
+Persons = Annotated[int, Field(ge=0)]
+Minutes = Annotated[int, Field(ge=1)]
+"""What a flow's form lets through; Prefect's server refuses the rest before a run is made."""
 LASTS = timedelta(hours=1)
 """How long the form's own consent may start a run: its run begins at once."""
 
@@ -74,13 +72,22 @@ class Wanted:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """How a plan stands now. `why` it may not begin; nothing: it may. Its `hazards` as the world is at this moment."""
+
+    why: tuple[str, ...] = ()
+    hazards: tuple[Hazard, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """A plan that may wait for consent. `shown`: its document (hazards, groups, forecast), which people see."""
+    """A plan that may wait for consent. `shown`: its document (hazards, groups, forecast), which people see. `noted`:
+    what else they should know of it."""
 
     home: Home
     plan: Plan
     shown: Mapping[str, JsonValue]
-    hazards: tuple[Hazard, ...]
+    noted: str
     outage_since: datetime | None
     persons: int
 
@@ -96,23 +103,26 @@ class Case:
         return self.policy.n_of_m == 1 and FORM in self.policy.listed.values()
 
     def page(self) -> Page:
-        """The plan, as people read it before they consent."""
+        """The plan, as people read it before they consent; of one whose run has begun, that it is gone on with."""
         people = sorted({*self.policy.listed.values()} - {FORM})
         wanted = self.policy.n_of_m if self.plan.live else 0
-        return change_pages.planned(self.plan, self.shown, people=people, wanted=wanted, form=self.form_counts)
+        return change_pages.planned(
+            self.plan, self.shown, people=people, wanted=wanted, form=self.form_counts, noted=self.noted
+        )
 
-    def words(self, why: Sequence[str]) -> str:
-        """What stands above the form's fields, in Markdown: what is asked, its hazards, and what is missing."""
-        return change_pages.asked(self.plan, self.hazards, why, form=self.form_counts)
+    def words(self, standing: Standing, trouble: str = "") -> str:
+        """What stands above the form's fields, in Markdown: what is asked, its hazards, what is missing, and why the
+        last answer was not taken."""
+        return change_pages.asked(self.plan, standing.hazards, standing.why, trouble=trouble, form=self.form_counts)
 
-    def missing(self) -> tuple[str, ...]:
-        """Why the plan may not begin by what lies in the ledger and by how the world looks now; nothing: it may.
+    def stands(self) -> Standing:
+        """Whether the plan may begin by what lies in the ledger and by how the world looks now.
 
         A run that has begun, and one that changes nothing live, need no consent. Raises Refused when no consent could
         admit it any more.
         """
         if not self.plan.live or read_records(self.home.ledger(), self.plan.run):
-            return ()
+            return Standing()
         plan, home = self.plan, self.home
         seen = observe(home, plan.service, target=str(plan.pinned["to"]), run=plan.run)
         if seen.epoch != plan.epoch:
@@ -120,13 +130,15 @@ class Case:
                 f"the plan was made in epoch {plan.epoch} of {plan.service}, which is in epoch {seen.epoch} now",
                 hint="run the flow again without a digest: it makes a new plan",
             )
+        found_now = hazards(plan, seen, rpo_seconds=rpo_seconds(home.catalog))
+        refuse_beyond_limits(plan, found_now)
         asked = Asked(
             digest=plan.digest,
             epoch=plan.epoch,
             runbook=plan.runbook,
             service=plan.service,
             mode=plan.mode,
-            hazards=hazards(plan, seen, rpo_seconds=rpo_seconds(home.catalog)),
+            hazards=found_now,
             failing_seconds=seen.failing(),
         )
         found = approving.consents(home, plan)
@@ -139,19 +151,26 @@ class Case:
             cancelled=found.cancelled,
             standing=found.standing,
         )
-        return () if isinstance(verdict, Admitted) else (*verdict.why, *found.troubles)
+        why = () if isinstance(verdict, Admitted) else (*verdict.why, *found.troubles)
+        return Standing(why=why, hazards=found_now)
 
-    def consent(self, accept: str, pasted: str) -> None:
-        """Store what was pasted; then sign as the form where that counts. Raises BadInput or Refused, to be asked
-        again: each has its reason, and what was stored before stays."""
+    def consent(self, answer: Answer, seen: Sequence[Hazard]) -> None:
+        """Store what was pasted; then sign as the form where that counts, for the hazards that were shown. Raises
+        BadInput or Refused, to be asked again: each has its reason, and what was stored before stays."""
+        accept, pasted = answer.accept, answer.approvals
         documents = tuple(approvals_in(pasted))
         for document, pem in documents:
-            self._take(document, pem)
-        if not self.form_counts or (documents and not accept.strip() and not self.missing()):
+            take(self.home, self.plan, self.policy, document, pem)
+        if not self.form_counts and not documents:
+            raise BadInput(
+                "this form counts for nothing by itself here, and no signed approval was pasted",
+                hint=f"paste the whole output of 'dr approve {self.plan.digest[:12]} --as NAME --json'",
+            )
+        if not self.form_counts or (documents and not accept.strip() and not self.stands().why):
             return
         words = [each for each in re.split(r"[,;\n]", accept) if each.strip()]
-        accepted = acceptances(words, self.hazards, limits_of(self.plan))
-        refuse_uncovered(self.hazards, accepted, command="write into the field accept:")
+        accepted = acceptances(words, seen, limits_of(self.plan))
+        refuse_uncovered(seen, accepted, command="write into the field accept:", between=", ")
         approving.approve(self.home, self.plan, who=FORM, accepted=accepted, lasts=LASTS)
 
     def rejected(self) -> Refused:
@@ -174,33 +193,14 @@ class Case:
         changed = changing.act(act, self.plan, outage_since=self.outage_since)
         return told(self.home, self.plan, changed)
 
-    def _take(self, document: Approval, pem: bytes | None) -> None:
-        who, signed, ledger = document.who, document.signature, self.home.ledger()
-        if document.digest != self.plan.digest:
-            raise BadInput(
-                f"the approval of {who} is for plan {document.digest[:12]}, not for {self.plan.digest[:12]}",
-                hint="paste one that was signed for the digest on this form",
-            )
-        if signed is None or self.policy.listed.get(signed.key) != who:
-            raise BadInput(
-                f"the approval of {who} is not signed with a key that the catalog lists for {who}",
-                hint="people who may consent are named below consent.approvers of the catalog",
-            )
-        if pem is not None and fingerprint(pem) == signed.key:
-            publish(ledger, pem)
-        if not verified(ledger, document.signed_bytes(), signed):
-            raise BadInput(
-                f"the approval of {who} carries no valid signature",
-                hint="paste the whole document that 'dr approve --json' wrote, unchanged",
-            )
-        with suppress(AlreadyThere):
-            ledger.put(approval_key(document), canonical(document))
-
 
 def opened(home: Home, wanted: Wanted) -> Case | Told:
-    """Make the plan that is asked for, or find it by its digest; nothing live is touched. A word when there is nothing
-    to do. Raises BadInput, Refused (a rule, a limit), Unproven."""
+    """Make the plan that is asked for, find it by its digest, or take up its unfinished run; nothing live is touched.
+    A word when there is nothing to do. Raises BadInput, Refused (a rule, a limit), Unproven."""
+    refuse_senseless(home, wanted)
     since = instant(wanted.outage_since, now=home.now()) if wanted.outage_since.strip() else None
+    shown: Mapping[str, JsonValue] | None = None
+    noted = ""
     if wanted.digest.strip():
         plan = changing.find(home, wanted.digest.strip())
         if plan.runbook != wanted.runbook:
@@ -208,26 +208,36 @@ def opened(home: Home, wanted: Wanted) -> Case | Told:
                 f"plan {plan.digest[:12]} is a {plan.runbook}, not a {wanted.runbook}",
                 hint=f"take it up with the flow {plan.runbook}, or with 'dr act {plan.digest[:12]}'",
             )
-        shown = _shown_again(home, plan)
+    elif left := changing.unfinished(home, wanted.runbook, service=_or_none(wanted.service), to=_or_none(wanted.to)):
+        plan = left
     else:
         made = changing.plan(
             home,
             wanted.runbook,
-            service=wanted.service.strip() or None,
-            to=wanted.to.strip() or None,
-            max_loss=wanted.max_loss.strip() or None,
+            service=_or_none(wanted.service),
+            to=_or_none(wanted.to),
+            max_loss=_or_none(wanted.max_loss),
         )
         if isinstance(made, NothingToDo):
             return Told(held=True, text=f"nothing to do: {made.why}")
         plan, shown = made.plan, made.document()
-    return Case(
-        home=home,
-        plan=plan,
-        shown=shown,
-        hazards=_hazards(shown),
-        outage_since=since,
-        persons=wanted.persons,
-    )
+    if shown is None:
+        shown, noted = _shown_again(home, plan), _noted(home, plan)
+    return Case(home=home, plan=plan, shown=shown, noted=noted, outage_since=since, persons=wanted.persons)
+
+
+def refuse_senseless(home: Home, wanted: Wanted) -> None:
+    """Raises BadInput for more persons than may ever consent, or fewer than none."""
+    people = {*approving.policy_of(home).listed.values()} - {FORM}
+    if not 0 <= wanted.persons <= len(people):
+        raise BadInput(
+            f"consent of {wanted.persons} persons can never be had: the catalog lists {len(people)}",
+            hint=f"write 0 (the catalog's own number) to {len(people)}; people are named below consent.approvers",
+        )
+
+
+def _or_none(text: str) -> str | None:
+    return text.strip() or None
 
 
 def _shown_again(home: Home, plan: Plan) -> Mapping[str, JsonValue]:
@@ -240,41 +250,17 @@ def _shown_again(home: Home, plan: Plan) -> Mapping[str, JsonValue]:
     return {**shown, "hazards": [{**each.model_dump(mode="json"), "words": each.words} for each in found]}
 
 
+def _noted(home: Home, plan: Plan) -> str:
+    """What became of a stored plan's run so far, for people; nothing of one that has not begun."""
+    records = read_records(home.ledger(), plan.run)
+    if not records:
+        return ""
+    if (ended := outcome(records)) is not None:
+        return f"its run has ended ({ended}): it is only reported, nothing is done again"
+    end = f"dr run cancel {plan.run[:12]} --as NAME"
+    return f"its run is unfinished and is gone on with where it stopped; to end it instead: {end}"
+
+
 def told(home: Home, plan: Plan, changed: Changed) -> Told:
     """What came of it: held only when it is met."""
     return change_pages.acted(plan, changed, read_records(home.ledger(), plan.run))
-
-
-def approvals_in(text: str) -> Iterator[tuple[Approval, bytes | None]]:
-    """The approvals in a text, with their public keys where these stand beside them: what `dr approve --json` writes,
-    bare documents, or a list of either, one after the other. Raises BadInput."""
-    left, decoder = text.strip(), json.JSONDecoder()
-    while left:
-        try:
-            found, end = decoder.raw_decode(left)
-        except ValueError:
-            raise BadInput(
-                "what was pasted is no JSON", hint="paste the whole output of 'dr approve DIGEST --as NAME --json'"
-            ) from None
-        for each in found if isinstance(found, list) else [found]:
-            yield _approval(each)
-        left = left[end:].lstrip(", \t\r\n")
-
-
-def _approval(found: Any) -> tuple[Approval, bytes | None]:
-    document = found.get("signed", found) if isinstance(found, dict) else found
-    key = found.get("public_key") if isinstance(found, dict) else None
-    try:
-        return Approval.model_validate(document), key.encode() if isinstance(key, str) else None
-    except ValidationError:
-        raise BadInput(
-            "what was pasted is no signed approval", hint="paste the whole output of 'dr approve … --json'"
-        ) from None
-
-
-def _hazards(shown: Mapping[str, Any]) -> tuple[Hazard, ...]:
-    fields = Hazard.model_fields
-    return tuple(
-        Hazard.model_validate({name: each[name] for name in fields if name in each})
-        for each in shown.get("hazards", ())
-    )

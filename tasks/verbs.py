@@ -36,6 +36,7 @@ from tasks.home import Home
 from tasks.kind import Facts
 from tasks.loop import Event
 from tasks.pages import Page, Told, several
+from tasks.summary import summary
 
 TOLD_EVERY_SHARE = 0.25
 API_SECONDS = 10.0
@@ -124,7 +125,7 @@ class _Made:
         self.call()
         match self._trouble:
             case None:
-                return Completed(message=_summary(self._facts))
+                return Completed(message=summary(self._facts))
             case DrError() as trouble:
                 return Failed(message=str(trouble))
             case other:
@@ -152,10 +153,11 @@ class _Made:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Teller:
-    """The loop's events as lines of the run's log; of a step's progress every quarter only."""
+    """The loop's events as lines of the run's log; of a step's progress every quarter, and what is new, only."""
 
     log: Log
     _shares: dict[str, float] = field(default_factory=dict)
+    _texts: dict[str, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, event: Event) -> None:
@@ -164,6 +166,7 @@ class Teller:
             return
         if event.word in ("begun", "ended"):
             self._shares.pop(event.step, None)
+            self._texts.pop(event.step, None)
         word = event.text if event.word == "moved" else f"{event.word} {event.text}".strip()
         share = "" if event.share is None else f" {event.share:.0%}"
         level = logging.ERROR if event.word == "failed" else logging.INFO
@@ -171,11 +174,13 @@ class Teller:
 
     def _moved_far(self, event: Event) -> bool:
         with self._lock:
-            share = 0.0 if event.share is None else event.share
-            last = self._shares.get(event.step, 0.0)
-            if event.share is not None and share < last + TOLD_EVERY_SHARE:
+            if event.share is None:
+                known = self._texts.get(event.step, "")
+                self._texts[event.step] = event.text
+                return event.text != known
+            if event.share < self._shares.get(event.step, 0.0) + TOLD_EVERY_SHARE:
                 return False
-            self._shares[event.step] = share
+            self._shares[event.step] = event.share
             return True
 
 
@@ -258,6 +263,8 @@ async def changed(wanted: Wanted, *, home: Callable[[], Home], wait_minutes: int
         if isinstance(case, Told):
             return await ended(case)
         await _keep([case.page()], log)
+        if case.noted:
+            log.warning("plan %s: %s", case.plan.digest[:12], case.noted)
         log.info("plan %s; without Prefect: dr act %s", case.plan.digest, case.plan.digest[:12])
         await waiting.consented(case, Paused(), wait_seconds=wait_minutes * 60.0, log=log)
     except DrError as trouble:
@@ -309,17 +316,6 @@ def _log_here(otherwise: Log) -> Log:
     except MissingContextError:
         return otherwise
     return found
-
-
-def _summary(facts: Facts) -> str:
-    """The facts of a move in one line: plain ones as they are, lists by their length."""
-    said = [f"{len(each)} {key}" for key, each in facts.items() if isinstance(each, list) and each]
-    for key, each in facts.items():
-        if isinstance(each, bool) or each == "":
-            continue
-        if isinstance(each, str | int | float):
-            said.append(f"{key} {each:.3f}" if isinstance(each, float) else f"{key} {each}")
-    return ", ".join(said) or "done"
 
 
 def _line(trouble: BaseException) -> str:

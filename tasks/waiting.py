@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from recovery.errors import BadInput, DrError, Refused
+from recovery.hazard import Hazard
 from tasks.form import Answer, Case, Decision
 
 LOOK_EVERY_SECONDS = 2.0
@@ -39,31 +40,37 @@ async def consented(case: Case, screen: Screen, *, wait_seconds: float, log: Log
     on record."""
     now = asyncio.get_running_loop().time
     until = now() + wait_seconds
-    why = await asyncio.to_thread(case.missing)
-    while why:
-        log.warning("waiting for consent: %s", "; ".join(why))
+    standing = await asyncio.to_thread(case.stands)
+    trouble = ""
+    while standing.why:
+        if trouble:
+            log.warning("the answer was not taken: %s", trouble)
+        log.warning("waiting for consent: %s", "; ".join(standing.why))
         left = until - now()
-        answer = await _first(case, screen, why, left, log) if left >= LEAST_SECONDS else None
+        text = case.words(standing, trouble)
+        answer = await _first(case, screen, text, left, log) if left >= LEAST_SECONDS else None
         if answer is None:
             raise await asyncio.to_thread(case.nobody, f"{wait_seconds / 60:g} min")
-        why = await asyncio.to_thread(_judged, case, answer)
+        trouble = await asyncio.to_thread(_judged, case, answer, standing.hazards)
+        standing = await asyncio.to_thread(case.stands)
 
 
-def _judged(case: Case, answer: Answer | str) -> tuple[str, ...]:
-    """What is missing after an answer; of a wrong one, its reason. Raises Refused for a rejection."""
-    if isinstance(answer, Answer):
-        if answer.decision is Decision.REJECT:
-            raise case.rejected()
-        try:
-            case.consent(answer.accept, answer.approvals)
-        except (BadInput, Refused) as trouble:
-            return (f"{trouble.fact} (hint: {trouble.hint})",)
-    return case.missing()
+def _judged(case: Case, answer: Answer | str, shown: Sequence[Hazard]) -> str:
+    """Take an answer to what was shown; gives why it was not taken, or nothing. Raises Refused for a rejection."""
+    if not isinstance(answer, Answer):
+        return ""
+    if answer.decision is Decision.REJECT:
+        raise case.rejected()
+    try:
+        case.consent(answer, shown)
+    except (BadInput, Refused) as trouble:
+        return f"{trouble.fact} (hint: {trouble.hint})"
+    return ""
 
 
-async def _first(case: Case, screen: Screen, why: Sequence[str], left: float, log: Log) -> Answer | str | None:
+async def _first(case: Case, screen: Screen, text: str, left: float, log: Log) -> Answer | str | None:
     """The form's answer; a word when the ledger had enough first; None past the patience."""
-    shown = asyncio.create_task(screen.ask(case.words(why), left))
+    shown = asyncio.create_task(screen.ask(text, left))
     watch = asyncio.create_task(_enough(case, log))
     try:
         await asyncio.wait({shown, watch}, return_when=asyncio.FIRST_COMPLETED, timeout=left + SCREEN_SECONDS)
@@ -88,7 +95,7 @@ async def _enough(case: Case, log: Log) -> None:
     while True:
         await asyncio.sleep(LOOK_EVERY_SECONDS)
         try:
-            if not await asyncio.to_thread(case.missing):
+            if not (await asyncio.to_thread(case.stands)).why:
                 return
         except Refused:
             raise

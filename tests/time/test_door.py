@@ -94,6 +94,16 @@ def test_progress_is_told_by_quarters_and_every_beginning_and_end(caplog: pytest
     assert [line for line in lines if "data" in line] == [f"fetch: data {share}%" for share in (25, 50, 75, 100)]
 
 
+def test_what_a_step_does_is_told_once_and_again_when_it_does_something_else(caplog: pytest.LogCaptureFixture) -> None:
+    tell = Teller(log=logging.getLogger("run"))
+    with caplog.at_level(logging.INFO, logger="run"):
+        for text in ("", "copying", "copying", "starting", "copying"):
+            tell(Event(step="rebuild", word="moved", text=text))
+    assert [record.getMessage() for record in caplog.records] == [
+        "rebuild: copying", "rebuild: starting", "rebuild: copying",
+    ]  # fmt: skip
+
+
 def test_a_failed_step_is_an_error_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="run"):
         Teller(log=logging.getLogger("run"))(Event(step="check", word="failed", text="it is wrong"))

@@ -8,17 +8,23 @@ import logging
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from recovery.approval import FORM, Approval
+from recovery.drive import Move
+from recovery.epoch import Change, change_key
 from recovery.errors import BadInput, Refused
-from recovery.hazard import Acceptance
-from tasks import approving, form, keys, waiting
+from recovery.hazard import Acceptance, Hazard
+from recovery.value import canonical
+from tasks import approving, changing, form, keys, waiting
+from tasks.engine import Act
 from tasks.evidence import run_names
 from tasks.form import Answer, Case, Decision, Wanted
 from tasks.journal import read_records
-from tests.time.change_scene import changing_home, made_up
+from tasks.kind import Facts, Scene
+from tests.time.change_scene import Verb, changing_home, made_up, performed
 
 LOSS = (Acceptance(klass="data-loss", limit=10, unit="s"),)
 LOG = logging.getLogger("form")
@@ -53,6 +59,12 @@ def signed(made: Case, who: str, *, digest: str = "") -> str:
     return json.dumps({"signed": whole.model_dump(mode="json"), "public_key": sign.public_pem.decode()}, indent=2)
 
 
+def consent(made: Case, accept: str, approvals: str) -> None:
+    """The form, filled in."""
+    answer = Answer(decision=Decision.APPROVE, accept=accept, approvals=approvals)
+    made.consent(answer, made.stands().hazards)
+
+
 def refusals(made: Case) -> list[str]:
     ledger = made.home.ledger()
     records = [each for run in run_names(ledger) for each in read_records(ledger, run)]
@@ -61,9 +73,9 @@ def refusals(made: Case) -> list[str]:
 
 def test_where_one_is_enough_the_form_consents_under_its_own_name(tmp_path: Path) -> None:
     made = case(tmp_path)
-    assert "0 of 1 approvals" in made.missing()[0]
-    made.consent("data-loss <= 10 s", "")
-    assert made.missing() == ()
+    assert "0 of 1 approvals" in made.stands().why[0]
+    consent(made, "data-loss <= 10 s", "")
+    assert made.stands().why == ()
     assert [each.approval.who for each in approving.consents(made.home, made.plan).given] == [FORM]
 
 
@@ -74,25 +86,26 @@ def test_where_one_is_enough_the_form_consents_under_its_own_name(tmp_path: Path
 def test_a_hazard_that_is_not_accepted_is_named_and_nothing_is_signed(tmp_path: Path, accept: str, fact: str) -> None:
     made = case(tmp_path)
     with pytest.raises((BadInput, Refused), match=fact):
-        made.consent(accept, "")
+        consent(made, accept, "")
     assert approving.consents(made.home, made.plan).given == ()
 
 
 @pytest.mark.parametrize("changes", [{"n_of_m": 2}, {"persons": 2}, {"listed": False}])
 def test_elsewhere_the_form_itself_counts_for_nothing(tmp_path: Path, changes: dict[str, int]) -> None:
     made = case(tmp_path, **changes)  # type: ignore[arg-type]
-    made.consent("all", "")
+    with pytest.raises(BadInput, match="counts for nothing by itself here"):
+        consent(made, "all", "")
     assert approving.consents(made.home, made.plan).given == ()
-    assert "counts for nothing by itself" in made.words(made.missing())
+    assert "counts for nothing by itself" in made.words(made.stands())
 
 
 @pytest.mark.parametrize("join", ["\n", ", ", ""])
 def test_pasted_approvals_count_as_the_persons_who_signed_them(tmp_path: Path, join: str) -> None:
     made = case(tmp_path, n_of_m=2)
-    made.consent("", signed(made, "ann"))
-    assert "1 of 2 approvals" in made.missing()[0]
-    made.consent("", join.join([signed(made, "ann"), signed(made, "bob")]))
-    assert made.missing() == ()
+    consent(made, "", signed(made, "ann"))
+    assert "1 of 2 approvals" in made.stands().why[0]
+    consent(made, "", join.join([signed(made, "ann"), signed(made, "bob")]))
+    assert made.stands().why == ()
 
 
 @pytest.mark.parametrize(
@@ -110,7 +123,7 @@ def test_what_is_no_approval_of_this_plan_is_said_and_not_stored(
 ) -> None:
     made = case(tmp_path)
     with pytest.raises(BadInput, match=fact):
-        made.consent("all", paste(made))
+        consent(made, "all", paste(made))
     assert approving.consents(made.home, made.plan).given == ()
 
 
@@ -118,6 +131,80 @@ def test_a_plan_of_another_runbook_is_not_taken_up(tmp_path: Path) -> None:
     made = case(tmp_path)
     with pytest.raises(BadInput, match="is a failover, not a switchover"):
         form.opened(made.home, Wanted(runbook="switchover", digest=made.plan.digest[:12]))
+
+
+@pytest.mark.parametrize("persons", [3, -1])
+def test_more_persons_than_may_consent_are_refused_before_anything_is_planned(tmp_path: Path, persons: int) -> None:
+    with pytest.raises(BadInput, match="can never be had: the catalog lists 2"):
+        case(tmp_path, persons=persons)
+    assert list(changing_home(tmp_path).ledger().list("plans/")) == []
+
+
+def test_a_hazard_that_comes_up_while_people_think_is_shown_and_can_be_accepted(tmp_path: Path) -> None:
+    made = case(tmp_path)
+    consent(made, "data-loss <= 10 s", "")
+    split = Hazard(id="split-brain", klass="split-brain", text="the old primary cannot be fenced")
+    loss = Hazard(id="data-loss", klass="data-loss", figure=4.2, unit="s", text="may lose 4.2 s")
+    with patch("tasks.form.hazards", lambda *_, **__: (loss, split)):
+        assert "does not accept split-brain" in made.stands().why[1]
+        assert "the old primary cannot be fenced" in made.words(made.stands())
+        consent(made, "all", "")
+        assert made.stands().why == ()
+
+
+def test_a_loss_above_the_plans_own_limit_ends_the_wait_whatever_people_say(tmp_path: Path) -> None:
+    made = case(tmp_path)
+    loss = Hazard(id="data-loss", klass="data-loss", figure=901, unit="s", text="may lose 901 s")
+    with patch("tasks.form.hazards", lambda *_, **__: (loss,)), pytest.raises(Refused, match="901"):
+        made.stands()
+
+
+def left_at(folder: Path, step: str) -> Case:
+    """A run that was begun with consent and whose engine died in that step."""
+    made = case(folder)
+    consent(made, "all", "")
+    with patch.object(Verb, "perform", dies(step)), pytest.raises(Died):
+        made.act(Act(home=made.home))
+    return made
+
+
+class Died(BaseException):
+    """The engine's end."""
+
+
+def dies(step: str) -> Callable[[Verb, Move, Scene], Facts]:
+    perform = Verb.perform
+
+    def until(self: Verb, move: Move, scene: Scene) -> Facts:
+        if move.step.id == step:
+            raise Died
+        return perform(self, move, scene)
+
+    return until
+
+
+def test_without_a_digest_an_unfinished_run_of_the_same_change_is_taken_up_and_needs_no_new_consent(
+    tmp_path: Path,
+) -> None:
+    left = left_at(tmp_path, "promote")
+    again = case(tmp_path)
+    assert again.plan == left.plan
+    assert "is gone on with where it stopped" in again.noted
+    assert "consented to before" in again.page().markdown
+    assert again.stands().why == ()
+    told = again.act(Act(home=again.home))
+    assert told.held, told.text
+    assert sorted(performed(tmp_path)) == sorted(each.id for each in again.plan.steps)
+
+
+def test_an_unfinished_run_of_another_change_or_epoch_is_not_taken_up(tmp_path: Path) -> None:
+    left = left_at(tmp_path, "promote")
+    assert changing.unfinished(left.home, "failback", service="core", to="east") is None
+    assert changing.unfinished(left.home, "failover", service="core", to="west") == left.plan
+    later = Change(service="core", epoch=left.plan.epoch + 1, primary="west", run="f" * 64, runbook="failover",
+                   at=left.home.now(), databases={}, steps={})  # fmt: skip
+    left.home.ledger().put(change_key("core", later.epoch), canonical(later))
+    assert changing.unfinished(left.home, "failover", service="core", to="west") is None
 
 
 class Screen:
@@ -199,4 +286,4 @@ def test_enough_consent_in_the_ledger_ends_the_wait_whatever_the_screen_does(
     made = case(tmp_path)
     given = lambda: approving.approve(made.home, made.plan, who="ann", accepted=LOSS, lasts=timedelta(hours=1))  # noqa: E731 -- one line reads best
     wait(made, screen(), meanwhile=given)
-    assert made.missing() == ()
+    assert made.stands().why == ()
