@@ -162,8 +162,10 @@ def _result(plan: Plan, changed: Changed) -> str:
         "by consent of": ", ".join(changed.consent) or "—",
         "run": f"`{changed.run}`",
     }
-    if changed.served_at is None:
+    if changed.served_at is None or not plan.live:
         del facts["served from"]
+    if not plan.live:
+        del facts["outage since"]
     parts = [f"## {title_of(plan)}: {changed.outcome}"]
     if changed.stopped is not None:
         parts.append(

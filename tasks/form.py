@@ -24,9 +24,10 @@ from recovery.hazard import Hazard
 from recovery.hazards import hazards
 from recovery.journal import outcome
 from recovery.moment import instant
+from recovery.orders import Word
 from recovery.outcome import Changed
 from recovery.plan import NothingToDo, Plan
-from tasks import approving, change_pages, changing
+from tasks import approving, change_pages, changing, orders_of_people
 from tasks.engine import Act
 from tasks.home import Home
 from tasks.journal import read_records
@@ -192,6 +193,12 @@ class Case:
         """Drive the run, or go on with it, or report it; told with its pages."""
         changed = changing.act(act, self.plan, outage_since=self.outage_since)
         return told(self.home, self.plan, changed)
+
+    def cancel(self) -> None:
+        """Order the run to be cancelled, by the engine's key: nobody can tell who pressed the button in the UI."""
+        orders_of_people.give(
+            self.home, self.plan, Word.CANCEL, who=None, why="the flow run was cancelled in the Prefect UI"
+        )
 
 
 def opened(home: Home, wanted: Wanted) -> Case | Told:

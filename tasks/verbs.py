@@ -19,8 +19,9 @@ from uuid import UUID, uuid4
 from prefect import Task, get_run_logger
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.context import SyncClientContext
-from prefect.exceptions import FlowPauseTimeout, MissingContextError
+from prefect.exceptions import FlowPauseTimeout, MissingContextError, TerminationSignal
 from prefect.flow_runs import apause_flow_run, aresume_flow_run
 from prefect.input import RunInput
 from prefect.runtime import flow_run
@@ -41,6 +42,8 @@ from tasks.summary import summary
 TOLD_EVERY_SHARE = 0.25
 API_SECONDS = 10.0
 """The patience with Prefect's API beside a run: for people it is a screen, and the run does not wait for one."""
+GIVE_BACK_SECONDS = 25.0
+"""A worker waits 30 s before it kills a flow run that was cancelled."""
 T = TypeVar("T")
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
@@ -184,10 +187,13 @@ class Teller:
             return True
 
 
-async def carried_out(work: Callable[[Act], Told], *, home: Callable[[], Home]) -> State[Told]:
+async def carried_out(
+    work: Callable[[Act], Told], *, home: Callable[[], Home], cancel: Callable[[], object] | None = None
+) -> State[Told]:
     """Do the work in a thread with Prefect as its door; its end as a state, its pages as artifacts.
 
-    Completed when it held, else Failed with the reason; what stopped it with a DrError is its fact and hint.
+    Completed when it held, else Failed with the reason; what stopped it with a DrError is its fact and hint. `cancel`
+    tells the work to stop, for when the flow run is cancelled: a thread does not end with whoever waits for it.
     """
     log = get_run_logger()
 
@@ -195,11 +201,39 @@ async def carried_out(work: Callable[[Act], Told], *, home: Callable[[], Home]) 
         act = Act(home=home(), door=TaskRuns(context=copy_context(), log=log), tell=Teller(log=log), via="prefect")
         return work(act)
 
+    working = asyncio.get_running_loop().run_in_executor(None, copy_context().run, done)
     try:
-        told = await asyncio.to_thread(done)
+        told = await asyncio.shield(working)
     except DrError as trouble:
         return _stopped(trouble)
+    except (asyncio.CancelledError, TerminationSignal):
+        if cancel is not None:
+            await _give_back(working, cancel, log)
+        raise
     return await ended(told)
+
+
+async def _give_back(working: asyncio.Future[Told], cancel: Callable[[], object], log: Log) -> None:
+    """This process is told to end. When people cancelled the flow run in Prefect, the work is told so and given the
+    time that a worker gives; else (a worker that stops, a machine that goes down) the run is left to be resumed."""
+    try:
+        async with asyncio.timeout(GIVE_BACK_SECONDS):
+            if not await asyncio.to_thread(_is_cancelled, UUID(str(flow_run.id))):
+                log.error("this process was told to end; the run is not cancelled: run the flow again, or 'dr resume'")
+                return
+            log.warning("cancelled in Prefect: the run is told to stop and to give back what can be given back")
+            await asyncio.to_thread(cancel)
+            told = await asyncio.shield(working)
+            await _keep(told.pages, log)
+            log.warning("%s", told.text)
+    except Exception as trouble:  # noqa: BLE001 -- whatever happens here, the order is kept and the process ends
+        log.error("the run may stand still; 'dr resume' goes on with giving back: %s", _line(trouble))  # noqa: TRY400
+
+
+def _is_cancelled(run: UUID) -> bool:
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(run).state
+    return state is not None and (state.is_cancelling() or state.is_cancelled())
 
 
 def _stopped(trouble: DrError) -> State[Told]:
@@ -269,7 +303,7 @@ async def changed(wanted: Wanted, *, home: Callable[[], Home], wait_minutes: int
         await waiting.consented(case, Paused(), wait_seconds=wait_minutes * 60.0, log=log)
     except DrError as trouble:
         return _stopped(trouble)
-    return await carried_out(case.act, home=lambda: case.home)
+    return await carried_out(case.act, home=lambda: case.home, cancel=case.cancel)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -25,6 +25,7 @@ from recovery.plan import Plan
 from tasks import approving, changing, form
 from tasks.engine import Act
 from tasks.home import Home
+from tasks.journal import read_records
 from tests.time.change_scene import changing_home, made_up, performed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -188,3 +189,44 @@ def test_with_the_server_hanging_in_mid_run_the_run_goes_on(tmp_path: Path, api_
             processes.thaw("server")
         assert flow.wait(PATIENCE_SECONDS) == 0
     assert told.consent == ("ann",)
+
+
+@pytest.mark.slow
+def test_a_flow_run_that_is_cancelled_in_prefect_cancels_the_run_and_begins_nothing_more(
+    tmp_path: Path, api_url: str
+) -> None:
+    home = changing_home(tmp_path)
+    plan = planned(home)
+    approved(home, plan)
+    (tmp_path / "held").touch()
+    with running(tmp_path, api_url, plan.digest) as flow:
+        until("the middle of the run", (tmp_path / "waits").exists)
+        run = ask(f"{api_url}/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})[0]["id"]
+        cancelling = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
+        assert ask(f"{api_url}/flow_runs/{run}/set_state", cancelling)["status"] == "ACCEPT"
+        flow.terminate()
+        kinds = lambda: {each.kind for each in read_records(home.ledger(), plan.run)}  # noqa: E731 -- one line reads best
+        until("the order on record", lambda: "order.cancelled" in kinds())
+        (tmp_path / "held").unlink()
+        flow.wait(PATIENCE_SECONDS)
+    assert acted(home, plan).outcome == "cancelled"
+    assert "promote" not in performed(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_dead_workers_flow_is_run_again_without_a_word_and_its_run_is_gone_on_with(
+    tmp_path: Path, api_url: str
+) -> None:
+    home = changing_home(tmp_path)
+    (tmp_path / "deadly").touch()
+    with running(tmp_path, api_url) as flow:
+        until("a form", paused(api_url, 1))
+        (plan,) = plans(home)
+        approved(home, plan)
+        assert flow.wait(PATIENCE_SECONDS) == -9
+    assert "promote" not in performed(tmp_path)
+    with running(tmp_path, api_url) as flow:
+        assert flow.wait(PATIENCE_SECONDS) == 0
+    assert plans(home) == [plan]
+    assert acted(home, plan).outcome == "met"
+    assert sorted(performed(tmp_path)) == steps(plan)

@@ -72,3 +72,13 @@ def test_every_slots_parameters_are_ones_that_the_flow_takes() -> None:
         flow: Any = load_flow_from_entrypoint(each["entrypoint"])
         for slot in each["schedules"]:
             flow.validate_parameters({**each["parameters"], **slot.get("parameters", {})})
+
+
+def test_no_limit_of_prefects_stands_in_the_way_of_a_change_of_roles() -> None:
+    limited = {each["name"]: "concurrency_limit" in each for each in DEPLOYMENTS}
+    assert [name for name, held in limited.items() if not held] == ["lab-failover", "lab-switchover", "lab-failback"]
+    for each in DEPLOYMENTS:
+        assert set(each["work_pool"]) == {"name"}, "a queue could carry a limit of its own"
+    found = [file for room in ("flows", "tasks") for file in Path(room).rglob("*.py")
+             if re.search(r"prefect\.concurrency|task_run_concurrency", file.read_text())]  # fmt: skip
+    assert found == []
