@@ -42,6 +42,7 @@ storm: setup               ## the same proof again and again, under load: no fal
 
 bench: setup               ## speeds against the peers and the machine's own limits
 	@$(PY) -m tests.bench.steps $(STEPS_ARGS)
+	@$(PY) -m tests.bench.first $(FIRST_ARGS)
 	@$(PY) -m tests.bench.outage $(OUTAGE_ARGS)
 	@$(PY) -m tests.bench $(ARGS)
 

@@ -17,11 +17,13 @@ from rich.console import Console
 from rich.table import Table
 
 from deployments.lab import observer
+from deployments.lab.process import wait_until
 from deployments.lab.storm_changes import One, alone, consent
 from deployments.lab.world import down, up
 from recovery.catalog import Catalog
 from recovery.rto import SEGMENTS
-from tasks.home import open_home
+from tasks.home import Home, open_home
+from tasks.postgres.roles import look as roles
 
 AIM_SECONDS = 8.0
 RESOLVER_SECONDS = 1.0
@@ -40,6 +42,17 @@ def real(catalog: Catalog, name: str = "app") -> dict[str, tuple[float, str]]:
     }
 
 
+def whole(home: Home, patience_seconds: float = 90.0) -> None:
+    """Wait until the east's server is primary and the west's a standby, for every database: a fair beginning."""
+
+    def there() -> bool:
+        seen = [roles.members(home, name) for name in home.catalog.resources]
+        return all({each.site: each.role for each in one} == {"east": "primary", "west": "standby"} for one in seen)
+
+    what = "the east as primary and the west as standby"
+    wait_until(there, what=what, patience_seconds=patience_seconds, hint="dr status tells more")
+
+
 def main() -> int:
     """Measure and tell."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.outage", description=(__doc__ or "").splitlines()[0])
@@ -55,6 +68,7 @@ def main() -> int:
             observer.begin(world)
             consent(home)
             for number in range(asked.rounds):
+                whole(home)
                 made.append(alone(world, home, 0, 2.0, lambda text: None))
                 console.print(f"round {number + 1} of {asked.rounds}: observed {made[-1].observed_seconds:.2f} s")
         finally:

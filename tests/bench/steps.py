@@ -1,7 +1,9 @@
 """`python -m tests.bench.steps`: what the engine itself costs a step, in break glass and under Prefect.
 
 Plans of 10, 100 and 1000 steps whose moves do nothing, as a chain and side by side. Each sample is a fresh process,
-the rounds are interleaved and medians are told. Fixed cost and slope are the line through the medians of 10 and 1000.
+the rounds are interleaved and medians are told. Fixed cost and slope are the line through the medians of the smallest
+and the largest plan. Prefect's server takes a run in long after it has ended, on the same cores: each sample waits
+until it is idle again, and its largest plan is measured in the first round only.
 The limit beside it is the ledger's own: the same number of bare writes (two records a step), made durable.
 """
 
@@ -23,6 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -37,12 +40,14 @@ HOW = ("directory", "s3", "prefect")
 REGION, BUCKET = "us-east-1", "bench-ledger"
 AIMS_MS = {"directory": 5.0, "s3": 15.0, "prefect": 20.0}
 PATIENCE_SECONDS = 600.0
+IDLE_SECONDS, IDLE_SHARE = 60.0, 0.1
 HEADS = (
     "how",
     "shape",
     "slope ms/step",
     "aim",
     "fixed ms",
+    "ms/step by size",
     "CPU ms/step",
     "ledger alone ms/step",
     "first effect ms",
@@ -160,6 +165,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.steps", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default=",".join(HOW), help="directory, s3, prefect")
+    parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="steps of the plans; the line needs two")
     parser.add_argument("--one", default="", help=argparse.SUPPRESS)
     asked = parser.parse_args(words)
     if asked.one:
@@ -167,6 +173,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     say = Console(stderr=True)
     only = [each.strip() for each in asked.only.split(",")]
+    sizes = sorted(int(each) for each in asked.sizes.split(","))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="standfast-bench-")))
         place = _place(stack, folder, only)
@@ -174,12 +181,14 @@ def main(words: Sequence[str] | None = None) -> int:
         load = os.getloadavg()[0]
         for number in range(asked.rounds):
             for how in only:
+                mine = sizes[:-1] if how == "prefect" and number and len(sizes) > 2 else sizes
                 for shape in SHAPES:
-                    for count in SIZES:
+                    for count in mine:
+                        _until_idle(place.get("server_pids", ()))
                         one = json.dumps({"how": how, "shape": shape, "count": count, "place": place})
                         found.setdefault((how, shape, count), []).append(_fresh(one))
-            say.print(f"round {number + 1} of {asked.rounds}")
-        _tell(found, only, asked.rounds, load)
+            say.print(f"round {number + 1} of {asked.rounds}, load {os.getloadavg()[0]:.1f}")
+        _tell(found, only, sizes, asked.rounds, load)
     return 0
 
 
@@ -199,7 +208,25 @@ def _place(stack: ExitStack, folder: Path, only: list[str]) -> dict[str, Any]:
         (folder / "home").mkdir()
         started = stack.enter_context(server(folder / "home"))
         place |= {"prefect_home": str(folder / "home"), "api_url": started()}
+        below = psutil.Process().children(recursive=True)
+        place["server_pids"] = [each.pid for each in below if "prefect" in " ".join(each.cmdline())]
     return place
+
+
+def _until_idle(pids: Sequence[int]) -> None:
+    """Wait, at most a minute, until these processes have hardly run for a second."""
+
+    def spent() -> float:
+        return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in pids if psutil.pid_exists(pid))
+
+    deadline = time.monotonic() + IDLE_SECONDS
+    before = spent()
+    while pids and time.monotonic() < deadline:
+        time.sleep(1.0)
+        now = spent()
+        if now - before < IDLE_SHARE:
+            return
+        before = now
 
 
 def _fresh(one: str) -> dict[str, float]:
@@ -216,23 +243,31 @@ def _fresh(one: str) -> dict[str, float]:
     return found
 
 
-def _tell(found: dict[tuple[str, str, int], list[dict[str, float]]], only: list[str], rounds: int, load: float) -> None:
-    table = Table(title=f"Engine overhead: medians of {rounds} rounds, {os.cpu_count()} cores, load {load:.1f} before")
+def _tell(
+    found: dict[tuple[str, str, int], list[dict[str, float]]],
+    only: list[str],
+    sizes: list[int],
+    rounds: int,
+    load: float,
+) -> None:
+    title = f"Engine overhead of plans of {sizes[0]} to {sizes[-1]} steps: medians of {rounds} rounds"
+    table = Table(title=f"{title}, {os.cpu_count()} cores, load {load:.1f} before and {os.getloadavg()[0]:.1f} after")
     for head in HEADS:
         table.add_column(head, justify="right")
     for how in only:
         for shape in SHAPES:
-            few, many = found[how, shape, SIZES[0]], found[how, shape, SIZES[-1]]
-            span = SIZES[-1] - SIZES[0]
+            few, many = found[how, shape, sizes[0]], found[how, shape, sizes[-1]]
+            span = max(1, sizes[-1] - sizes[0])
             slope = (_mid(many, "wall") - _mid(few, "wall")) / span
+            middle = " ".join(f"{_mid(found[how, shape, each], 'wall') / each * 1000:.1f}" for each in sizes)
             table.add_row(
                 how, shape, f"{slope * 1000:.2f}", f"{AIMS_MS[how]:g}",
-                f"{(_mid(few, 'wall') - slope * SIZES[0]) * 1000:.0f}",
+                f"{(_mid(few, 'wall') - slope * sizes[0]) * 1000:.0f}", middle,
                 f"{(_mid(many, 'cpu') - _mid(few, 'cpu')) / span * 1000:.2f}",
-                f"{_mid(many, 'limit') / SIZES[-1] * 1000:.2f}", f"{_mid(few, 'first') * 1000:.0f}",
+                f"{_mid(many, 'limit') / sizes[-1] * 1000:.2f}", f"{_mid(few, 'first') * 1000:.0f}",
                 f"{_mid(many, 'peak_mb'):.0f}",
             )  # fmt: skip
-    Console(width=140).print(table)
+    Console(width=150).print(table)
 
 
 def _mid(samples: list[dict[str, float]], name: str) -> float:
