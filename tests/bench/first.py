@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -68,6 +69,7 @@ def one(world: World, home: Home) -> tuple[float, float, float]:
 
 def main() -> int:
     """Measure and tell."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was raised is ended
     parser = argparse.ArgumentParser(prog="python -m tests.bench.first", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()

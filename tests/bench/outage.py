@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -55,6 +56,7 @@ def whole(home: Home, patience_seconds: float = 90.0) -> None:
 
 def main() -> int:
     """Measure and tell."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was raised is ended
     parser = argparse.ArgumentParser(prog="python -m tests.bench.outage", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -162,6 +163,7 @@ def _now() -> datetime:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Measure and tell."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was raised is ended
     parser = argparse.ArgumentParser(prog="python -m tests.bench.steps", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default=",".join(HOW), help="directory, s3, prefect")
