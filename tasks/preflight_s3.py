@@ -54,7 +54,9 @@ def look(catalog: Catalog, site: str) -> tuple[Check, ...]:
         found += checks
         if not reached:
             break
-    return tuple(found)
+    clock = f"{site} s3 clock"  # every bucket's answer tells it; once is enough, and the worst of them
+    told = sorted((each for each in found if each.name == clock), key=lambda each: not each.findings)
+    return (*(each for each in found if each.name != clock), *told[:1])
 
 
 def _bucket(client: Any, site: str, wanted: Wanted) -> tuple[list[Check], bool]:

@@ -75,9 +75,18 @@ def looked(folder: Path, catalog: Catalog) -> tuple[Check, ...]:
         for resource, each in catalog.resources.items()
         for site in each.members
     ]
+    looks.append(partial(_names, catalog))
     with ThreadPoolExecutor(max_workers=8) as pool:
         found = list(pool.map(lambda look: look(), looks))
     found.append(preflight.disk(folder / "scratch", max(sizes, default=None)))
+    return tuple(each for group in found for each in group)
+
+
+def _names(catalog: Catalog) -> tuple[Check, ...]:
+    """One name after another: Route53 takes five requests a second of a whole account."""
+    from tasks import preflight, preflight_dns
+
+    found = [preflight.timed(f"dns {name}", partial(preflight_dns.look, catalog, name)) for name in catalog.dns]
     return tuple(each for group in found for each in group)
 
 

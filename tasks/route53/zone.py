@@ -58,8 +58,15 @@ class ZoneDoor:
 
     def disabled(self, check_id: str) -> bool:
         """Whether that health check is disabled, which counts as healthy."""
+        return bool(self.config(check_id).get("Disabled", False))
+
+    def config(self, check_id: str) -> Mapping[str, Any]:
+        """A health check's configuration, as Route53 has it. Raises as `sets`."""
         found = self._call(lambda: self._client.get_health_check(HealthCheckId=check_id))
-        return bool(found["HealthCheck"]["HealthCheckConfig"].get("Disabled", False))
+        if found["HealthCheck"].get("Id") != check_id:
+            raise Failed(f"asked for the health check {check_id}, Route53 tells of another", hint="ask again")
+        config: Mapping[str, Any] = found["HealthCheck"]["HealthCheckConfig"]
+        return config
 
     def change(self, dns: DnsName, batch: Batch) -> str:
         """Send one batch, which is done whole or not at all; gives the change's id. Raises Refused when Route53 takes
