@@ -18,9 +18,16 @@ from tasks.s3_wire import Answered, ordered_of_the_sdk
 
 OWN = "https://route53.amazonaws.com"
 _VERSION = "2013-04-01"
-_NUMBERS = frozenset({"TTL", "Weight"})
-_TRUTHS = frozenset({"IsTruncated", "MultiValueAnswer", "EvaluateTargetHealth", "Disabled"})
-_LISTS = frozenset({"ResourceRecordSets", "ResourceRecords"})
+_NUMBERS = frozenset(
+    {"TTL", "Weight", "Bias", "Port", "RequestInterval", "FailureThreshold", "HealthThreshold", "HealthCheckVersion"}
+    | {"EvaluationPeriods", "Period"}
+)
+_TRUTHS = frozenset(
+    {"IsTruncated", "MultiValueAnswer", "EvaluateTargetHealth"}
+    | {"Disabled", "Inverted", "MeasureLatency", "EnableSNI"}
+)
+_LISTS = frozenset({"ResourceRecordSets", "ResourceRecords", "Regions", "ChildHealthChecks", "Dimensions"})
+"""What stands in the two answers beside texts (docs.aws.amazon.com, "Amazon Route 53 API Reference")."""
 
 
 class Wire:
