@@ -15,6 +15,7 @@ import pytest
 from moto import mock_aws
 
 from recovery.errors import Failed, Refused
+from recovery.step import Mode
 from recovery.term import Term, leashed_key, term_key
 from recovery.value import canonical
 from tasks import keys
@@ -28,7 +29,7 @@ from tasks.postgres.orders import Orders
 from tasks.postgres.reading import Deadline
 from tasks.postgres.roles import cloud
 from tasks.postgres.roles.fence import _first
-from tasks.postgres.roles.fence_ways import Proof
+from tasks.postgres.roles.fence_ways import Proof, agent_patience_seconds
 from tasks.postgres.roles.posting import Post, Posted
 from tasks.postgres.terms import Asking, OwnTerm, WitnessTerms
 from tasks.s3_small import SmallObjects
@@ -249,3 +250,9 @@ def test_a_machine_that_does_not_stop_in_time_is_no_fence(instance: str, monkeyp
     monkeypatch.setattr(cloud, "_state", lambda ec2, name: "stopping")
     with pytest.raises(Failed, match="is stopping, not stopped"):
         cloud.stop(instance, region="us-east-1", deadline=Deadline(0.05), over=lambda: False, poll_seconds=0.01)
+
+
+def test_a_silent_agent_is_waited_for_while_its_site_is_alive_and_not_when_it_is_lost_or_signed_away():
+    patience = agent_patience_seconds
+    assert patience(Mode.GRACEFUL, signed=False) > patience(Mode.UNGRACEFUL, signed=False)
+    assert patience(Mode.UNGRACEFUL, signed=False) > patience(Mode.GRACEFUL, signed=True)

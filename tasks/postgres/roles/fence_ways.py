@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from recovery.catalog import Member
 from recovery.drive import Move
 from recovery.policy import FencePolicy
+from recovery.step import Mode
 from recovery.term import wait_seconds
 from tasks.kind import Facts, Scene
 from tasks.postgres.order_client import Agent, Done, Silent
@@ -24,8 +25,12 @@ from tasks.stage import Stage
 FAST_SECONDS = 2.0
 """How long a clean end of the old primary may take: it hands the standby what it still has."""
 AGENT_SECONDS = 6.0
+"""How long a silent agent is asked when its site is lost."""
+ALIVE_SECONDS = 60.0
+"""How long in a graceful change: its site is alive, so an agent that is silent has died and is started again; to give
+up leaves users, whose primary is demoted already, without any."""
 SIGNED_SECONDS = 3.0
-"""How long a silent agent is asked when people have signed that it may be left unfenced."""
+"""How long when people have signed that it may be left unfenced."""
 LOOK_SECONDS = 1.0
 
 
@@ -81,7 +86,7 @@ def by_agent(ground: Ground) -> Proof:
 
 
 def _ordered_to_stop(ground: Ground, member: str, url: str) -> Done | Silent:
-    patience = SIGNED_SECONDS if ground.signed else AGENT_SECONDS
+    patience = agent_patience_seconds(ground.scene.mode, signed=ground.signed)
     while True:
         said = ground.agent(url).order(
             f"{ground.order_id}-stop-{member}",
@@ -96,6 +101,13 @@ def _ordered_to_stop(ground: Ground, member: str, url: str) -> Done | Silent:
         )
         if isinstance(said, Done) or not said.underway or not ground.deadline.left_seconds or ground.over.is_set():
             return said
+
+
+def agent_patience_seconds(mode: Mode, *, signed: bool) -> float:
+    """How long a silent agent is asked."""
+    if signed:
+        return SIGNED_SECONDS
+    return ALIVE_SECONDS if mode is Mode.GRACEFUL else AGENT_SECONDS
 
 
 def by_cloud(ground: Ground) -> Proof:
