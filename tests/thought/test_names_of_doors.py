@@ -135,3 +135,17 @@ def test_an_edit_of_records_goes_through_the_catalog_s_own_door() -> None:
     edited = catalog.but(dns={**catalog.dns, "app": app}, route53=S3Endpoint(endpoint_url="http://r53.test"))
     found = names(edited, service="core", resource="app", source="east", target="west")
     assert "change-resource-record-sets --endpoint-url http://r53.test --hosted-zone-id" in found["dns.move"][0]
+
+
+def test_the_doors_of_the_application_are_named_where_the_catalog_has_them() -> None:
+    catalog = scene.catalog()
+    core = catalog.services["core"]
+
+    def at(**doors: object) -> Names:
+        there = catalog.but(services={**catalog.services, "core": core.but(**doors)})
+        return names(there, service="core", resource="core", source="east", target="west")
+
+    found = at(side_effects={"west": "http://app.west/effects"}, drain={"east": "http://app.east/"})
+    assert (found["to.side_effects"], found["from.drain"]) == (("http://app.west/effects",), ("http://app.east",))
+    assert not {"from.side_effects", "to.drain"} & set(found)
+    assert not {each for each in at(side_effects={}, drain={}) if each.endswith(("side_effects", "drain"))}
