@@ -84,7 +84,7 @@ class Loop:
     def run(self) -> Finish | Halt:
         """Drive the plan to its end. Resumes whatever the journal and the world say; may be killed at any instant."""
         pause = POLL_FIRST_SECONDS
-        with self._pool() as pool, ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="look") as eyes:
+        with self._pool("move") as pool, self._pool("look") as eyes:
             while True:
                 self._land()
                 self._orders()
@@ -107,10 +107,10 @@ class Loop:
                         return decision
 
     @contextmanager
-    def _pool(self) -> Iterator[ThreadPoolExecutor]:
+    def _pool(self, name: str) -> Iterator[ThreadPoolExecutor]:
         """After a failure of ours (lease or ledger lost) what is underway is awaited; after Ctrl-C it is left behind:
         it may take hours, and whoever asked to stop ends its programs and the process (deployments/cli/leaving.py)."""
-        pool = ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="move")
+        pool = ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix=name)
         try:
             yield pool
         except Exception:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from deployments.lab.resolver import part as resolver
 from deployments.lab.s3 import part as s3
 from deployments.lab.world import World
 from recovery.errors import BadInput
+
+WAKING_SECONDS = 1.0
 
 
 def standing(world: World) -> list[Fault]:
@@ -71,8 +74,19 @@ def _revive(world: World, fault: Fault, struck: set[str]) -> None:
     for name in reversed(mine):  # objects and database before agent and application
         if fault.how == "stop":
             world.processes.thaw(name)
+            if name.endswith(".postgres") and not _goes_on(world, name):
+                _start(world, name)()
         elif not world.processes.alive(name) and name in world.processes.names():
             _start(world, name)()
+
+
+def _goes_on(world: World, name: str) -> bool:
+    """Whether a part that was woken lives on: a server that a fence killed in its sleep ends its leash a moment
+    after it wakes, and whoever runs such a service starts it again."""
+    deadline = time.monotonic() + WAKING_SECONDS
+    while world.processes.alive(name) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return world.processes.alive(name) or name not in world.processes.names()
 
 
 def _start(world: World, name: str) -> Callable[[], object]:
