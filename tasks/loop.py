@@ -144,7 +144,9 @@ class Loop:
         self._reused = bool(seen)
         while steps := in_turn(self.plan, told.past, seen, holding=self._held.names):
             parts = [steps[start::AT_ONCE] for start in range(min(AT_ONCE, len(steps)))]
-            looks = (eyes.map if len(parts) > 1 else map)(self._see_all, parts, repeat(scene))
+            # Never in this thread, which Ctrl-C interrupts: psycopg then waits for the answer to a cancel, also from a
+            # server that is stopped.
+            looks = eyes.map(self._see_all, parts, repeat(scene))
             more = False
             for step, each in chain.from_iterable(looks):
                 seen[step.id] = timed = self._timed(step, each)
