@@ -144,8 +144,8 @@ class Loop:
         self._reused = bool(seen)
         while steps := in_turn(self.plan, told.past, seen, holding=self._held.names):
             parts = [steps[start::AT_ONCE] for start in range(min(AT_ONCE, len(steps)))]
-            # Never in this thread, which Ctrl-C interrupts: psycopg then waits for the answer to a cancel, also from a
-            # server that is stopped.
+            # Never in this thread, which Ctrl-C interrupts: psycopg would then wait ten seconds for a stopped server's
+            # answer to a cancel.
             looks = eyes.map(self._see_all, parts, repeat(scene))
             more = False
             for step, each in chain.from_iterable(looks):

@@ -115,12 +115,18 @@ def dr(home: Path, *said: str, env: Mapping[str, str] | None = None, patience_se
     return Said(code=ran.returncode, out=ran.stdout, err=ran.stderr, seconds=time.monotonic() - begun)
 
 
+def heed_ctrl_c() -> None:
+    """As a terminal starts a program: whoever runs the tests in the background has them ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Running:
     """`dr` underway: its stderr is read line by line, so that a test acts at the moment that a step begins or ends."""
 
     def __init__(self, home: Path, *said: str, env: Mapping[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
             words(home, *said), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            preexec_fn=heed_ctrl_c,  # noqa: PLW1509 -- one system call between fork and exec
             env={**os.environ, **for_python(), "PYTHONUNBUFFERED": "1", **(env or {})},
         )  # fmt: skip
         self.lines: list[str] = []
