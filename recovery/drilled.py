@@ -24,6 +24,7 @@ class DrillState(Value):
 
     drill: str
     what: str
+    runbook: str = ""
     state: Literal["kept", "due", "late", "unrecorded"]
     why: str
     next_at: Instant
@@ -45,7 +46,7 @@ def _state(name: str, drill: Drill, runs: Sequence[Past], since: datetime, now: 
         return DrillState(drill=name, what=drill.what, state="unrecorded", why=why, next_at=following)
     held = [each for each in runs if each.purpose == drill.runbook and each.outcome == Verdict.MET.value]
     last = max(held, key=lambda each: each.begun_at, default=None)
-    said = DrillState(drill=name, what=drill.what, state="kept", why="", next_at=following)
+    said = DrillState(drill=name, what=drill.what, runbook=drill.runbook, state="kept", why="", next_at=following)
     if last is not None:
         said = said.but(last_at=last.begun_at, last_who=last.who, last_run=last.run)
     decided = decide(drill.schedule, [each.begun_at for each in held], now=now)
@@ -61,7 +62,11 @@ def _state(name: str, drill: Drill, runs: Sequence[Past], since: datetime, now: 
 def reasons_of_drills(states: Sequence[DrillState]) -> tuple[Reason, ...]:
     """Those that are late: a promise that is missed."""
     return tuple(
-        Reason(outcome="missed", subject=f"drill {each.drill}", fact=each.why, hint="'dr drill' runs it now")
+        Reason(outcome="missed", subject=f"drill {each.drill}", fact=each.why, hint=_begins(each.runbook))
         for each in states
         if each.state == "late"
     )
+
+
+def _begins(runbook: str) -> str:
+    return "'dr drill' runs it now" if runbook == "drill" else f"'dr plan {runbook}' begins it"

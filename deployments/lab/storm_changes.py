@@ -10,11 +10,11 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -74,6 +74,7 @@ def alone(world: World, home: Home, way: int, pause_seconds: float, say: Callabl
     """Lose the east, let standing consent act, and bring the service home. The observer is running. Raises Failed."""
     name, broken = WAYS[way]
     served_by(world, "east", 10)
+    before = _missing(observer.look(world))
     watch = _watch(home, say)
     time.sleep(pause_seconds)
     for number, (fault, how) in enumerate(broken):
@@ -87,7 +88,7 @@ def alone(world: World, home: Home, way: int, pause_seconds: float, say: Callabl
     served_by(world, "east", 5)
     seen = observer.look(world)
     outage = outage_of(changed, seen["outages"])
-    missing = seen["missing"] if isinstance(seen["missing"], list) else []
+    missing = sorted(_missing(seen) - before)  # the observer's journal is of the whole storm
     return One(
         way=name,
         changed=changed,
@@ -96,6 +97,11 @@ def alone(world: World, home: Home, way: int, pause_seconds: float, say: Callabl
         unlisted=len(unlisted(missing, lists_of(home, changed.run))) if missing else 0,
         home_again=back.outcome,
     )
+
+
+def _missing(seen: Mapping[str, Any]) -> set[int]:
+    """Rows that were acknowledged and are gone, of all the observer's time."""
+    return set(seen["missing"]) if isinstance(seen["missing"], list) else set()
 
 
 def consent(home: Home) -> None:

@@ -5,12 +5,6 @@ The verbs are imported when they are asked for: a vantage point is a process of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from tasks.kind import Verbs
-    from tasks.stage import Stage
-
 PLACES = {
     "probe": "tasks.service.disaster:Probe",
     "declare": "tasks.service.disaster:Declare",
@@ -25,10 +19,3 @@ PLACES = {
     "scale": "tasks.service.watching:Scale",
 }
 """Verb → where it is made."""
-
-
-def verbs(stage: Stage) -> Verbs:
-    """The verbs that act on a service, on that stage; each is imported when it is first asked for."""
-    from tasks.kind import Opened
-
-    return Opened(PLACES, stage)

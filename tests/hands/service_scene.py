@@ -12,7 +12,7 @@ from recovery.plan import Plan
 from recovery.step import Mode, Step
 from tasks import service
 from tasks.home import Home
-from tasks.kind import Facts, Scene
+from tasks.kind import Facts, Opened, Scene
 from tasks.signatures import Signer
 from tasks.stage import Stage
 
@@ -84,7 +84,9 @@ class Act:
             steps=(self.step,),
         )
         home = Home(folder=folder, catalog=made)
-        self.verb = service.verbs(Stage(home=home, plan=self.plan, sign=cast("Signer", None), **stage or {}))[verb]
+        self.verb = Opened(service.PLACES, Stage(home=home, plan=self.plan, sign=cast("Signer", None), **stage or {}))[
+            verb
+        ]
         self.results: dict[str, Facts] = {}
         self.confirmed: dict[str, str] = {}
         self.said: list[str] = []

@@ -14,7 +14,7 @@ from recovery.errors import Refused
 from recovery.plan import Plan
 from recovery.step import Step
 from tasks.home import Home
-from tasks.kind import Facts, Scene
+from tasks.kind import Facts, Opened, Scene
 from tasks.postgres import roles
 from tasks.postgres.roles import servers
 from tasks.stage import Stage
@@ -52,7 +52,7 @@ def test_a_drill_promotes_its_own_copy_and_leaves_nothing_behind(troubled: tuple
         Step(id="promote", verb="promote", resource=DB, arguments={"scratch": True}, needs=("restore",)),
         Step(id="discard", verb="discard", resource=DB, always=True, needs=("promote",)),
     )
-    verbs = roles.verbs(Stage(home=home, plan=plan, sign=home.signer()))
+    verbs = Opened(roles.PLACES, Stage(home=home, plan=plan, sign=home.signer()))
     results: dict[str, Facts] = {}
     with pytest.raises(Refused, match="no copy was restored"):
         verbs["promote"].perform(Move(step=plan.step("promote"), attempt=1), scene_of(home, plan, results))
@@ -74,7 +74,7 @@ def test_a_runbook_s_restore_is_kept_whole_and_stopped_beside_its_source(trouble
     _, home = troubled
     step = Step(id="restore", verb="restore", resource=DB, arguments={"into": "fresh", "target": "latest"})
     plan = plan_of(home, step)
-    verb = roles.verbs(Stage(home=home, plan=plan, sign=home.signer()))["restore"]
+    verb = Opened(roles.PLACES, Stage(home=home, plan=plan, sign=home.signer()))["restore"]
     said = verb.perform(Move(step=step, attempt=1), scene_of(home, plan, {}))
     kept = Path(str(said["data_dir"]))
     assert (kept / "PG_VERSION").exists()

@@ -64,3 +64,10 @@ def test_a_drill_of_people_is_neither_kept_nor_late() -> None:
     found = state([run("2026-01-01")], "2026-11-20", PEOPLE)
     assert (found.state, found.last_at) == ("unrecorded", None)
     assert reasons_of_drills([found]) == ()
+
+
+@pytest.mark.parametrize(("runbook", "begins"), [("drill", "'dr drill'"), ("rehearse-dns", "'dr plan rehearse-dns'")])
+def test_a_late_one_is_told_with_the_command_that_begins_it(runbook: str, begins: str) -> None:
+    found = state([run("2026-10-05", purpose="backup")], "2026-11-20", MONTHLY.but(runbook=runbook))
+    (reason,) = reasons_of_drills([found])
+    assert reason.hint.startswith(begins)

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from tasks.kind import Verbs
-    from tasks.stage import Stage
-
 PLACES = {
     "fence": "tasks.postgres.roles.fence:Fence",
     "unfence": "tasks.postgres.roles.unfence:Unfence",
@@ -20,10 +14,3 @@ PLACES = {
     "discard": "tasks.postgres.roles.rehearsing:Discard",
 }
 """Verb → where it is made."""
-
-
-def verbs(stage: Stage) -> Verbs:
-    """The verbs of databases whose roles change, on that stage; each is imported when it is first asked for."""
-    from tasks.kind import Opened
-
-    return Opened(PLACES, stage)
