@@ -1,29 +1,25 @@
-"""A signed request to an AWS-shaped service and its answer, by the standard library alone: kept connections, bounded
-waits.
+"""A signed request to an AWS-shaped service and its answer: kept connections, bounded waits, no client of the SDK's.
 
-Separate from what is asked (s3_wire.py, s3_small.py, route53/wire.py): a leash must begin to ask within milliseconds
-of its start, break glass must have acted within a second of its own, and the SDK takes a quarter of a second to load
-and milliseconds a request. Requests are signed by AWS Signature Version 4 (docs.aws.amazon.com, "Signature Version 4
-signing process").
+Separate from what is asked (s3_wire.py, s3_small.py, route53/wire.py): a leash and break glass have to ask soon after
+their start, and the SDK's clients take a quarter of a second to load and milliseconds a request. Its signers alone are
+light, so that no signature is made here.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import http.client
 import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from recovery.errors import BadInput, Failed
 from tasks import aws
 
-UNSIGNED = "UNSIGNED-PAYLOAD"
+if TYPE_CHECKING:
+    from botocore.credentials import ReadOnlyCredentials
 
 
 class Endpoint(Protocol):
@@ -38,72 +34,6 @@ class Endpoint(Protocol):
     def credentials(self) -> str:
         """A reference, never a secret."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Signing:
-    """Whose requests, in which region."""
-
-    access_key_id: str
-    secret_access_key: str
-    session_token: str | None
-    region: str
-    service: str = "s3"
-
-    def headers(self, request: Request, host: str, now: datetime) -> dict[str, str]:
-        """The headers that make the request this one's, its own among them."""
-        stamp = now.strftime("%Y%m%dT%H%M%SZ")
-        sent = {**request.headers, "host": host, "x-amz-content-sha256": request.digest, "x-amz-date": stamp}
-        if self.session_token:
-            sent["x-amz-security-token"] = self.session_token
-        names = ";".join(sorted(sent))
-        plain = "".join(f"{name}:{' '.join(sent[name].split())}\n" for name in sorted(sent))
-        text = f"{request.method}\n{request.path}\n{request.query}\n{plain}\n{names}\n{request.digest}"
-        signature = self.signature(stamp, text)
-        scope = self.scope(stamp)
-        told = f"Credential={self.access_key_id}/{scope}, SignedHeaders={names}, Signature={signature}"
-        return {**sent, "authorization": f"AWS4-HMAC-SHA256 {told}"}
-
-    def query(self, request: Request, host: str, now: datetime, *, lasts_seconds: int) -> str:
-        """The query that makes an address of the request, good for so long. It signs the host alone."""
-        stamp = now.strftime("%Y%m%dT%H%M%SZ")
-        told = {
-            "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
-            "X-Amz-Credential": f"{self.access_key_id}/{self.scope(stamp)}",
-            "X-Amz-Date": stamp,
-            "X-Amz-Expires": str(lasts_seconds),
-            "X-Amz-SignedHeaders": "host",
-            **({"X-Amz-Security-Token": self.session_token} if self.session_token else {}),
-        }
-        query = _encoded(told)
-        text = f"{request.method}\n{request.path}\n{query}\nhost:{host}\n\nhost\n{UNSIGNED}"
-        return f"{query}&X-Amz-Signature={self.signature(stamp, text)}"
-
-    def scope(self, stamp: str) -> str:
-        """What a signature is good for."""
-        return f"{stamp[:8]}/{self.region}/{self.service}/aws4_request"
-
-    def signature(self, stamp: str, canonical: str) -> str:
-        """Of a canonical request."""
-        scope = self.scope(stamp)
-        text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-        key = f"AWS4{self.secret_access_key}".encode()
-        for part in scope.split("/"):
-            key = hmac.digest(key, part.encode(), "sha256")
-        return hmac.digest(key, text.encode(), "sha256").hex()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """What is sent. `path` and `query` are percent-encoded, the query's parts in order; header names in lower case.
-    `digest`: the body's SHA-256, or UNSIGNED."""
-
-    method: str
-    path: str
-    query: str
-    headers: Mapping[str, str]
-    body: bytes | bytearray | memoryview
-    digest: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,27 +89,19 @@ class Lines:
         signed_body: bool = True,
     ) -> Reply:
         """Ask once for what lies at the path below the address. Raises TimeoutError or ConnectionError for silence."""
-        digest = hashlib.sha256(body).hexdigest() if signed_body else UNSIGNED
-        request = Request(
-            method=method,
-            path=self._path(path),
-            query=_encoded(query or {}),
-            headers=headers or {},
-            body=body,
-            digest=digest,
-        )
-        sent = self._signing().headers(request, self._host, datetime.now(UTC))
-        sent.pop("host")  # the connection writes it itself
+        path, words = self._path(path), _encoded(query or {})
+        target = f"{path}?{words}" if words else path
+        sent = self._signed(method, target, headers or {}, body, signed_body=signed_body)
         kept = self._take()
         if kept is not None:
             try:
-                return self._once(kept, request, sent, again=False)
+                return self._once(kept, method, target, sent, body, again=False)
             except TimeoutError:
                 raise
             except (OSError, http.client.HTTPException):
                 self.close()  # the other end has closed what was kept, and most likely all of it
         try:
-            return self._once(self._opened(), request, sent, again=kept is not None)
+            return self._once(self._opened(), method, target, sent, body, again=kept is not None)
         except TimeoutError:
             raise
         except ConnectionError:
@@ -189,9 +111,12 @@ class Lines:
 
     def address(self, path: str, *, lasts_seconds: int) -> str:
         """A signed address from which whoever has it can read for so long."""
-        request = Request(method="GET", path=self._path(path), query="", headers={}, body=b"", digest=UNSIGNED)
-        query = self._signing().query(request, self._host, datetime.now(UTC), lasts_seconds=lasts_seconds)
-        return f"{'https' if self.secure else 'http'}://{self._host}{request.path}?{query}"
+        from botocore.auth import S3SigV4QueryAuth
+        from botocore.awsrequest import AWSRequest
+
+        request = AWSRequest("GET", self._url(self._path(path)))
+        S3SigV4QueryAuth(self._who(), self._service, self._region, expires=lasts_seconds).add_auth(request)
+        return str(request.url)
 
     def close(self) -> None:
         """Let go of all kept connections."""
@@ -200,10 +125,43 @@ class Lines:
         for each in kept:
             each.close()
 
-    def _once(self, line: http.client.HTTPConnection, request: Request, sent: dict[str, str], *, again: bool) -> Reply:
+    def _signed(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | bytearray | memoryview,
+        *,
+        signed_body: bool,
+    ) -> dict[str, str]:
+        """The headers that make a request this one's, its own among them, by the SDK's signers."""
+        from botocore.auth import S3SigV4Auth, SigV4Auth
+        from botocore.awsrequest import AWSRequest
+
+        request = AWSRequest(method, self._url(target), headers=headers, data=body)
+        if not signed_body:
+            from botocore.config import Config
+
+            request.context["client_config"] = Config(s3={"payload_signing_enabled": False})
+        kind = S3SigV4Auth if self._service == "s3" else SigV4Auth
+        kind(self._who(), self._service, self._region).add_auth(request)
+        return dict(request.headers.items())
+
+    def _url(self, target: str) -> str:
+        return f"{'https' if self.secure else 'http'}://{self._host}{target}"
+
+    def _once(
+        self,
+        line: http.client.HTTPConnection,
+        method: str,
+        target: str,
+        sent: dict[str, str],
+        body: bytes | bytearray | memoryview,
+        *,
+        again: bool,
+    ) -> Reply:
         try:
-            target = f"{request.path}?{request.query}" if request.query else request.path
-            line.request(request.method, target, body=request.body or None, headers=sent)
+            line.request(method, target, body=body or None, headers=sent)
             answer = line.getresponse()
             body = answer.read()
         except BaseException:
@@ -244,20 +202,15 @@ class Lines:
             self._tls = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))
         return self._tls
 
-    def _signing(self) -> Signing:
-        who = aws.credentials(self._credentials)
-        access, secret, token = who.access_key_id, who.secret_access_key, who.session_token
-        if access is None or secret is None:
-            access, secret, token = self._by_the_sdk(who.profile)
-        return Signing(
-            access_key_id=access,
-            secret_access_key=secret,
-            session_token=token,
-            region=self._region,
-            service=self._service,
-        )
+    def _who(self) -> ReadOnlyCredentials:
+        from botocore.credentials import ReadOnlyCredentials
 
-    def _by_the_sdk(self, profile: str | None) -> tuple[str, str, str | None]:
+        who = aws.credentials(self._credentials)
+        if who.access_key_id is None or who.secret_access_key is None:
+            return self._by_the_sdk(who.profile)
+        return ReadOnlyCredentials(who.access_key_id, who.secret_access_key, who.session_token)
+
+    def _by_the_sdk(self, profile: str | None) -> ReadOnlyCredentials:
         """Credentials that only the SDK can find (a profile, the machine's role); it refreshes them."""
         if self._session is None:
             import botocore.session
@@ -266,8 +219,8 @@ class Lines:
         found = self._session.get_credentials()
         if found is None:
             raise Failed(f"there are no credentials {self._credentials}", hint="name others in the catalog")
-        frozen = found.get_frozen_credentials()
-        return frozen.access_key, frozen.secret_key, frozen.token
+        frozen: ReadOnlyCredentials = found.get_frozen_credentials()
+        return frozen
 
 
 def of_bucket(endpoint: Endpoint, bucket: str, region: str) -> str:
