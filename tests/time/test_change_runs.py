@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import urllib3
 
-from deployments.flown import flown, prefect_home
+from deployments.flown import flown, prefect_home, task_runs
 from deployments.lab.process import Processes, wait_until
 from deployments.serve import server
 from recovery.errors import Refused
@@ -142,6 +142,8 @@ def test_the_form_is_asked_again_until_consent_is_complete_and_each_step_is_a_ta
         assert performed(tmp_path) == []
         assert answered(api_url, run, decision="approve", accept="data-loss <= 10 s") == "ACCEPT"
         until("the last step", lambda: sorted(performed(tmp_path)) == steps(plan))
+        # The server records task runs from events, the last of them a moment behind the flow run's own end.
+        until("every task run", lambda: len(task_runs(api_url, run)) >= len(plan.steps))
         told = flown(api_url, run)
         artifacts = {each["key"] for each in ask(f"{api_url}/artifacts/filter", {})}
         lines = [each["message"] for each in ask(f"{api_url}/logs/filter", {"limit": 200})]
