@@ -25,7 +25,7 @@ serve: setup               ## a Prefect server and worker with our deployments, 
 	@$(PY) -m deployments.serve $(ARGS)
 
 test: setup lint           ## everything that CI runs
-	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov=recovery --cov-branch --cov-fail-under=100 $(ARGS)
+	$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov=recovery --cov-branch --cov-fail-under=100 $(ARGS)
 
 lint: setup                ## ruff and mypy
 	$(PY) -m ruff check .

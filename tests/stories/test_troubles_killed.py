@@ -119,7 +119,7 @@ def test_a_killed_backup_is_invisible_and_the_next_one_is_whole(troubled: Lab, i
     assert again.code == 0, again
     assert "was unfinished and is discarded" in again.err
     assert {each.id for each in looking.backups(store)} - before == {again.document["id"]}
-    assert not [each for each in programs if each.is_running()]
+    assert not [each for each in programs if runs(each)]
     until(lambda: again.document["id"] in {each.id for each in looking.backups(home.backups(DB, "west"))})
     swept(home)  # after the agent's copy of the new one: an unfinished copy looks like what a killed backup left
     assert left(home) == []
