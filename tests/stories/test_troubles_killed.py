@@ -8,9 +8,8 @@ import signal
 import time
 from pathlib import Path
 
-import psutil
 import pytest
-from troubled import DB, Running, Said, dr, evidence_troubles, left, runs_of, servers_of, swept, until
+from troubled import DB, Running, Said, alive, dr, evidence_troubles, left, runs_of, servers_of, swept, until
 
 from deployments.lab.world import World
 from tasks import proving
@@ -24,14 +23,6 @@ Lab = tuple[World, Home]
 STEPS = ("fetch", "verify", "recover", "check", "discard")
 MOMENTS = [f"{step}: {word}" for step in STEPS for word in ("begun", "ended")]
 SAMPLE = {"recover: begun"}
-
-
-def runs(program: psutil.Process) -> bool:
-    """Whether it does anything any more: an ended one that nobody has taken in yet does not."""
-    try:
-        return program.is_running() and program.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def sampled(moments: list[str], sample: set[str]) -> list[object]:
@@ -119,7 +110,7 @@ def test_a_killed_backup_is_invisible_and_the_next_one_is_whole(troubled: Lab, i
     assert again.code == 0, again
     assert "was unfinished and is discarded" in again.err
     assert {each.id for each in looking.backups(store)} - before == {again.document["id"]}
-    assert not [each for each in programs if runs(each)]
+    assert alive(programs) == []
     until(lambda: again.document["id"] in {each.id for each in looking.backups(home.backups(DB, "west"))})
     swept(home)  # after the agent's copy of the new one: an unfinished copy looks like what a killed backup left
     assert left(home) == []

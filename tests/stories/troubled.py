@@ -183,6 +183,18 @@ class Running:
         return self.end()
 
 
+def alive(programs: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Those that still do anything: an ended one that nobody has taken in yet does not."""
+    found = []
+    for each in programs:
+        try:
+            if each.is_running() and each.status() != psutil.STATUS_ZOMBIE:
+                found.append(each)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
 def servers_of(home: Path) -> list[str]:
     """Programs that work in this home's scratch, or below the folder that is given."""
     found = []
