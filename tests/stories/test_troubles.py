@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
-from troubled import DB, Running, Said, alive, back_up, dr, left, runs_of, swept, until, words, write
+from troubled import DB, Running, Said, back_up, dr, left, living, runs_of, swept, until, words, write
 
 from deployments.cli import main
 from deployments.lab import breaking, faults
@@ -275,6 +275,6 @@ def test_a_backup_of_a_stopped_server_is_ended_by_ctrl_c_at_once(troubled: Lab):
         said = running.kill(signal.SIGINT)
         assert time.monotonic() - begun < 5
     assert said.code in {0, 130}
-    assert alive(programs) == []
+    assert living(programs) == []
     swept(home)
     assert left(home) == []

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from troubled import DB, Running, Said, alive, dr, evidence_troubles, left, runs_of, servers_of, swept, until
+from troubled import DB, Running, Said, dr, evidence_troubles, left, living, runs_of, servers_of, swept, until
 
 from deployments.lab.world import World
 from tasks import proving
@@ -110,7 +110,7 @@ def test_a_killed_backup_is_invisible_and_the_next_one_is_whole(troubled: Lab, i
     assert again.code == 0, again
     assert "was unfinished and is discarded" in again.err
     assert {each.id for each in looking.backups(store)} - before == {again.document["id"]}
-    assert alive(programs) == []
+    assert living(programs) == []
     until(lambda: again.document["id"] in {each.id for each in looking.backups(home.backups(DB, "west"))})
     swept(home)  # after the agent's copy of the new one: an unfinished copy looks like what a killed backup left
     assert left(home) == []

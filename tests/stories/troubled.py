@@ -183,7 +183,7 @@ class Running:
         return self.end()
 
 
-def alive(programs: Iterable[psutil.Process]) -> list[psutil.Process]:
+def living(programs: Iterable[psutil.Process]) -> list[psutil.Process]:
     """Those that still do anything: an ended one that nobody has taken in yet does not."""
     found = []
     for each in programs:
