@@ -141,7 +141,7 @@ def _unusable(backup: Backup, by_id: dict[str, Backup], target: Target) -> str |
     if backup.parent is not None and backup.parent not in by_id:
         return f"{backup.id} needs {backup.parent}, which is not there"
     if target.kind == "time" and target.at is not None and backup.ended_at + CLOCK_BOUND >= target.at:
-        return f"{backup.id} ended at {rfc3339(backup.ended_at)}, not before the target"
+        return f"{backup.id} ended at {rfc3339(backup.ended_at)}, not {CLOCK_BOUND.seconds} s before the target"
     if target.kind != "time" and target.lsn is not None and backup.end_lsn > target.lsn:
         return f"{backup.id} ended at {lsn_text(backup.end_lsn)}, behind the target"
     return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import shlex
 import shutil
 import sys
 import time
@@ -102,15 +103,20 @@ class Demo:
         self.say(f"a mark of the standby's content at LSN {lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}, timeline {timeline}")
 
     def _moment(self, home: Home) -> datetime:
-        """A moment with commits on both sides, once the archive at the recovery site reaches beyond it and the mark."""
+        """A moment with commits on both sides, once the archive at the recovery site reaches beyond it and the mark.
+
+        It lies in the future by as much as clocks may disagree: the backups ended just now, and on a quick machine a
+        moment of now would be too close behind all of them for any to be trusted.
+        """
+        from recovery.choose import CLOCK_BOUND
         from tasks import proving
 
-        moment = home.now()
+        moment = home.now() + CLOCK_BOUND
         wanted = (
             proving.Wanted(resource=RESOURCE, sort="time", at=moment),
             proving.Wanted(resource=RESOURCE, sort="mark"),
         )
-        self.say(f"a moment to come back to: {moment:%H:%M:%S.%f} UTC; waiting for its WAL at the recovery site …")
+        self.say(f"a moment to come back to: {moment:%H:%M:%S.%f} UTC; waiting for it, and for its WAL in the west …")
         patiently(lambda: [proving.plan_proof(home, each) for each in wanted], patience_seconds=40)
         return moment
 
@@ -170,7 +176,9 @@ class Demo:
         self.console.print(f"  [bold]proven by restores[/]: {proven.format(*figures)}\n")
         demo_failover.show(moved, self.console)
         self.console.print()
-        self.console.print(f"  look around: dr --home {escape(str(home.folder))} lab up; dr status; dr points\n")
+        where = escape(shlex.quote(str(home.folder)))
+        self.console.print(f"  look around: . .venv/bin/activate; export DR_HOME={where}")
+        self.console.print("               dr lab up; dr status; dr points\n")
 
 
 def _verdict_line(proof: Proof) -> str:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recovery.choose import End, Rates, Target, at_random, at_time, choose, latest
+from recovery.choose import CLOCK_BOUND, End, Rates, Target, at_random, at_time, choose, latest
 from recovery.errors import BadInput, NoPoint
 from recovery.point import SEGMENT_BYTES, Backup
 from recovery.wal import Archive, Known, Stretch, Switch
@@ -63,6 +63,13 @@ def test_a_moment_takes_only_a_backup_that_ended_before_it() -> None:
     point = choose(target, backups=(FULL, INCR), archive=WAL, timeline=1)
     assert point.backups == ("full",)
     assert point.target.text() == "2026-11-24T10:00:00.000000Z"
+
+
+def test_a_backup_that_ended_closer_to_the_moment_than_clocks_may_disagree_is_refused_and_told_so() -> None:
+    at = FULL.ended_at + CLOCK_BOUND
+    with pytest.raises(NoPoint, match=r"full ended at 2026-11-24T07:00:00\.000000Z, not 2 s before the target"):
+        choose(Target(kind="time", at=at), backups=(FULL,), archive=WAL, timeline=1)
+    assert choose(Target(kind="time", at=at + timedelta.resolution), backups=(FULL,), archive=WAL, timeline=1)
 
 
 def test_a_moment_needs_wal_only_up_to_what_is_known_to_lie_behind_it() -> None:
