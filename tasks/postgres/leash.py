@@ -22,10 +22,9 @@ from pydantic import ValidationError
 
 from recovery.errors import DrError, Refused
 from recovery.term import Hold, Run, Term, may_run, newest
-from recovery.value import canonical
 from tasks.postgres import leash_confirm
-from tasks.postgres.leash_child import Child, Stopping
-from tasks.postgres.leash_config import Held, LeashConfig, State, load, read_memory, state_file, write_memory
+from tasks.postgres.leash_child import Child, Stopping, exit_code
+from tasks.postgres.leash_config import Held, LeashConfig, State, load, read_memory, write_memory, write_state
 from tasks.postgres.leash_confirm import Known, ticks
 from tasks.postgres.leash_door import Asked, LeashDoor
 from tasks.postgres.stopping import ready, servers_in
@@ -46,6 +45,7 @@ class Leash:
         self.known = Known(lease_seconds=config.lease_seconds, term=self.memory.term, wake=self.door.wake)
         self.child = Child(argv)
         self.stopping: Stopping | None = None
+        self._opened: int | None = None
         self.ending = False
         self.judged: Run | Hold = Hold(why="nobody has confirmed yet that there is no newer primary", final=False)
         self._waiting: list[tuple[Asked, float, Callable[[], bool]]] = []
@@ -69,6 +69,8 @@ class Leash:
 
     def _step(self) -> int | None:
         """Judge, and do what follows. The exit code when the leash's work is done."""
+        if not self._signal:
+            self._opened = self.child.pid
         self._learn()
         self.judged = self._judge()
         if self.child.pid is None:
@@ -86,7 +88,7 @@ class Leash:
                 return None
             self.stopping, self.child.code = None, None
             if self.ending or stopping is None:
-                return _exit_code(code or 0)
+                return exit_code(code or 0)
         if self.ending:
             return 0
         if isinstance(self.judged, Run):
@@ -120,6 +122,7 @@ class Leash:
             return
         (self.config.data_dir / "postmaster.pid").unlink(missing_ok=True)  # its pid may be anybody's by now
         self.child.start()
+        self._opened = None if self._signal else self.child.pid
 
     def _stop(self, why: str, *, fast_seconds: float) -> None:
         now = ticks()
@@ -212,9 +215,13 @@ class Leash:
         return word == "running" or (word == "held" and ticks() - self.known.age_seconds() > asked_at)
 
     @property
-    def standby(self) -> bool:
-        """What the data say now: a promotion removes the signal file."""
+    def _signal(self) -> bool:
         return (self.config.data_dir / "standby.signal").exists()
+
+    @property
+    def standby(self) -> bool:
+        """A promotion removes the signal file. One that comes to a server which takes writes is for its next start."""
+        return self._signal and (self.child.pid is None or self.child.pid != self._opened)
 
     def state(self) -> State:
         """What is so now."""
@@ -259,15 +266,8 @@ class Leash:
         elif ticks() - self._told_at < _TELL_SECONDS:
             return
         self._told_at = ticks()
-        path = state_file(self.config.state_dir)
-        fresh = path.with_suffix(".new")
         with suppress(OSError):  # a full disk must not stop the leash from its work; the socket tells the same
-            fresh.write_bytes(canonical(now))
-            fresh.replace(path)
-
-
-def _exit_code(code: int) -> int:
-    return 128 - code if code < 0 else code
+            write_state(self.config.state_dir, now)
 
 
 def _say(text: str) -> None:

@@ -91,6 +91,11 @@ class Child:
                 os.kill(pid, signal.SIGKILL)
 
 
+def exit_code(code: int) -> int:
+    """As a shell tells of a program's end: 128 and the signal's number."""
+    return 128 - code if code < 0 else code
+
+
 def _children(pid: int) -> list[int]:
     found: list[int] = []
     with suppress(OSError):

@@ -107,6 +107,14 @@ def state_file(state_dir: Path) -> Path:
     return state_dir / "leash.json"
 
 
+def write_state(state_dir: Path, state: State) -> None:
+    """Say it there. Raises OSError."""
+    path = state_file(state_dir)
+    fresh = path.with_suffix(".new")
+    fresh.write_bytes(canonical(state))
+    fresh.replace(path)
+
+
 def read_memory(state_dir: Path) -> Memory:
     """What is remembered. Raises BadInput when it can't be read: a server is never started on a guess."""
     path = memory_file(state_dir)

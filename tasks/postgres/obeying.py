@@ -20,7 +20,7 @@ from tasks.postgres.agent_http import Door
 from tasks.postgres.agent_memory import Alerts
 from tasks.postgres.leash_control import LeashControl, gone
 from tasks.postgres.orders import Orders
-from tasks.postgres.stopping import Home, servers_in
+from tasks.postgres.stopping import Home, control_state, servers_in
 from tasks.postgres.terms import Asking, OwnTerm, WitnessTerms, read_small
 
 WITNESS_SECONDS = 0.4
@@ -63,7 +63,8 @@ class Obeying:
         """A primary that runs under no leash, though it should: then its leash's word at the witness is taken back,
         since no fence may rely on it."""
         config = self.config
-        standby = (config.data_dir / "standby.signal").exists()
+        opened = control_state(config.data_dir) == "in production"  # then a signal file is for its next start
+        standby = not opened and (config.data_dir / "standby.signal").exists()
         if config.leash is None or standby or not gone(config.leash) or not servers_in(config.data_dir):
             return None
         kept = "its word at the witness was taken back"

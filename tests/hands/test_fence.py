@@ -224,6 +224,22 @@ def test_a_primary_without_its_leash_takes_the_leash_s_word_back(
     assert alerts_of(agent) == {"leash"}
 
 
+@pytest.mark.parametrize(("state", "kept"), [("in archive recovery", True), ("in production", False)])
+def test_a_signal_file_makes_no_standby_of_a_server_that_takes_writes(
+    obeying: tuple[Obeying, Faults], monkeypatch: pytest.MonkeyPatch, state: str, kept: bool
+):
+    agent, faults = obeying
+    key = f"/leases/{leashed_key('orders-db', 'west')}"
+    faults.objects[key] = b"{}"
+    agent.config.data_dir.mkdir(parents=True, exist_ok=True)
+    (agent.config.data_dir / "standby.signal").touch()
+    looks: list[Path] = []
+    monkeypatch.setattr("tasks.postgres.obeying.servers_in", lambda folder: (1,))
+    monkeypatch.setattr("tasks.postgres.obeying.control_state", lambda folder: looks.append(folder) or state)
+    watched(agent, lambda: len(looks) > 2)
+    assert (key in faults.objects) is kept
+
+
 @pytest.fixture
 def instance(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

@@ -270,6 +270,20 @@ def test_a_standby_needs_no_permit_and_a_promoted_one_does(site: Site):
     assert not servers_in(site.data)
 
 
+def test_a_signal_file_in_a_running_primary_is_for_its_next_start_and_frees_it_of_nothing(site: Site):
+    """A printed page has people write it before they stop the server, and so does anybody by mistake."""
+    site.term("east")
+    site.begin()
+    site.is_in("running")
+    with psycopg.connect(site.dsn, autocommit=True) as sql:
+        sql.execute(f"copy (select where false) to '{site.data}/standby.signal'")
+    assert site.control.status()["standby"] is False
+    site.witness.always = "503 ServiceUnavailable"
+    eventually(lambda: not servers_in(site.data), "its end")
+    assert site.control.status()["standby"], "started again it is a standby, which needs no permit"
+    site.is_in("running")
+
+
 def test_a_standby_told_of_the_newer_term_is_promoted_without_being_stopped_for_the_older(site: Site):
     """The engine promotes within a fraction of the time between two questions to the witness."""
     (site.data / "standby.signal").touch()
