@@ -101,7 +101,7 @@ def _postgres(world: World, member: str) -> dict[str, Any]:
     role = "postgres" if member == site else "postgres-2"
     part = _part(world, f"{member}.postgres", site, role)
     said = leash.state(world, member) if part["state"] == "up" else None
-    held = {"held": said.why} if said is not None and said.state in {"held", "asking"} else {}
+    held = {"state": said.state, "held": said.why} if said is not None and said.state in {"held", "asking"} else {}
     return {
         **part,
         "pid": postmaster_pid(world.data_dir(member)) if part["pid"] and not held else None,

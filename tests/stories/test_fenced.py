@@ -159,7 +159,7 @@ def test_cut_off_from_each_other_the_old_primary_ends_before_the_fence_is_proved
     is_in(world, "east", "held")
     told = status(world)["sites"]["east"]["postgres"]
     assert told["held"], "by the newer term, or by the order to stop that got through when the network healed"
-    assert told["pid"] is None
+    assert (told["state"], told["pid"]) == ("held", None)
     world.processes.kill(part.name("east"))  # and its machine comes back
     assert part.start(world, "east").pid == 0
     assert held(world)
