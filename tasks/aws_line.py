@@ -1,17 +1,16 @@
 """A signed request to an AWS-shaped service and its answer: kept connections, bounded waits, no client of the SDK's.
 
 Separate from what is asked (s3_wire.py, s3_small.py, route53/wire.py): a leash and break glass have to ask soon after
-their start, and the SDK's clients take a quarter of a second to load and milliseconds a request. Its signers alone are
-light, so that no signature is made here.
+their start, and the SDK's clients take a quarter of a second to load and milliseconds a request. Its signers and its
+connection pool (urllib3) alone are light, so that neither is made here.
 """
 
 from __future__ import annotations
 
-import http.client
 import os
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlsplit
 
@@ -34,6 +33,10 @@ class Endpoint(Protocol):
     def credentials(self) -> str:
         """A reference, never a secret."""
         ...
+
+
+KEPT = 32
+"""Connections to an address that are kept for later; more at once are opened and closed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +66,8 @@ class Lines:
         read_seconds: float,
         service: str = "s3",
     ) -> None:
+        import urllib3
+
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise BadInput(
@@ -72,11 +77,14 @@ class Lines:
         self.secure = parts.scheme == "https"
         self._host, self._base = parts.netloc, parts.path.rstrip("/")
         self._region, self._service, self._credentials = region, service, credentials
-        self._connect_seconds, self._read_seconds = connect_seconds, read_seconds
-        self._kept: list[http.client.HTTPConnection] = []
-        self._lock = threading.Lock()
+        self._pool = urllib3.connection_from_url(
+            f"{parts.scheme}://{parts.netloc}",
+            timeout=urllib3.Timeout(connect=connect_seconds, read=read_seconds),
+            retries=False,
+            maxsize=KEPT,
+            **({"ca_certs": os.environ.get("AWS_CA_BUNDLE")} if self.secure else {}),
+        )
         self._session: Any = None
-        self._tls: Any = None
 
     def exchange(
         self,
@@ -89,25 +97,26 @@ class Lines:
         signed_body: bool = True,
     ) -> Reply:
         """Ask once for what lies at the path below the address. Raises TimeoutError or ConnectionError for silence."""
+        from urllib3.exceptions import HTTPError, ProtocolError
+        from urllib3.exceptions import TimeoutError as Late
+
         path, words = self._path(path), _encoded(query or {})
         target = f"{path}?{words}" if words else path
         sent = self._signed(method, target, headers or {}, body, signed_body=signed_body)
-        kept = self._take()
-        if kept is not None:
-            try:
-                return self._once(kept, method, target, sent, body, again=False)
-            except TimeoutError:
-                raise
-            except (OSError, http.client.HTTPException):
-                self.close()  # the other end has closed what was kept, and most likely all of it
+        bytes_: Any = body or None  # any buffer will do
+        ask = partial(self._pool.urlopen, method, target, bytes_, sent, redirect=False, decode_content=False)
+        again = False
         try:
-            return self._once(self._opened(), method, target, sent, body, again=kept is not None)
-        except TimeoutError:
-            raise
-        except ConnectionError:
-            raise
-        except (OSError, http.client.HTTPException) as error:
+            try:
+                answer = ask()
+            except ProtocolError:
+                again, answer = True, ask()  # the other end had closed what was kept
+        except Late as error:
+            raise TimeoutError(str(error)) from None
+        except HTTPError as error:
             raise ConnectionError(f"{type(error).__name__}: {error}") from None
+        told = {name.lower(): text for name, text in answer.headers.items()}
+        return Reply(status=answer.status, headers=told, body=answer.data, again=again)
 
     def address(self, path: str, *, lasts_seconds: int) -> str:
         """A signed address from which whoever has it can read for so long."""
@@ -117,13 +126,6 @@ class Lines:
         request = AWSRequest("GET", self._url(self._path(path)))
         S3SigV4QueryAuth(self._who(), self._service, self._region, expires=lasts_seconds).add_auth(request)
         return str(request.url)
-
-    def close(self) -> None:
-        """Let go of all kept connections."""
-        with self._lock:
-            kept, self._kept = self._kept, []
-        for each in kept:
-            each.close()
 
     def _signed(
         self,
@@ -150,57 +152,8 @@ class Lines:
     def _url(self, target: str) -> str:
         return f"{'https' if self.secure else 'http'}://{self._host}{target}"
 
-    def _once(
-        self,
-        line: http.client.HTTPConnection,
-        method: str,
-        target: str,
-        sent: dict[str, str],
-        body: bytes | bytearray | memoryview,
-        *,
-        again: bool,
-    ) -> Reply:
-        try:
-            line.request(method, target, body=body or None, headers=sent)
-            answer = line.getresponse()
-            body = answer.read()
-        except BaseException:
-            line.close()
-            raise
-        if answer.will_close:
-            line.close()
-        else:
-            with self._lock:
-                self._kept.append(line)
-        told = {name.lower(): text for name, text in answer.getheaders()}
-        return Reply(status=answer.status, headers=told, body=body, again=again)
-
     def _path(self, path: str) -> str:
         return quote(f"{self._base}/{path}" if path else self._base, safe="/-._~") or "/"
-
-    def _take(self) -> http.client.HTTPConnection | None:
-        with self._lock:
-            return self._kept.pop() if self._kept else None
-
-    def _opened(self) -> http.client.HTTPConnection:
-        if not self.secure:
-            line = http.client.HTTPConnection(self._host, timeout=self._connect_seconds)
-        else:
-            line = http.client.HTTPSConnection(self._host, timeout=self._connect_seconds, context=self._context())
-        try:
-            line.connect()
-            line.sock.settimeout(self._read_seconds)
-        except BaseException:
-            line.close()
-            raise
-        return line
-
-    def _context(self) -> Any:
-        if self._tls is None:
-            import ssl
-
-            self._tls = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))
-        return self._tls
 
     def _who(self) -> ReadOnlyCredentials:
         from botocore.credentials import ReadOnlyCredentials

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,11 +34,14 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
 def test_a_connection_is_kept_and_one_that_was_closed_meanwhile_is_opened_anew_at_once(scene: Scene) -> None:
     store, faults, _ = scene
     store.put("one", b"1")
-    for line in store._client._lines._kept:
-        line.sock.close()
     assert (store.get("one") or (b"",))[0] == b"1"
-    assert len(store._client._lines._kept) == 1
-    assert faults.seen == ["PUT /bucket/one", "GET /bucket/one"]
+    pool = store._client._lines._pool
+    assert pool.num_connections == 1
+    pool.pool.put(line := pool.pool.get())
+    (kept := line.sock).shutdown(socket.SHUT_RD)
+    assert (store.get("one") or (b"",))[0] == b"1"
+    assert line.sock is not kept
+    assert faults.seen == ["PUT /bucket/one", "GET /bucket/one", "GET /bucket/one"]
 
 
 def test_a_put_that_was_sent_twice_knows_its_own_object(scene: Scene) -> None:
@@ -51,8 +55,6 @@ def test_a_put_that_was_sent_twice_knows_its_own_object(scene: Scene) -> None:
 
 
 def test_a_server_that_accepts_and_never_answers_is_told_within_the_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    import socket
-
     monkeypatch.setenv("FAULTY_ACCESS_KEY_ID", "who")
     monkeypatch.setenv("FAULTY_SECRET_ACCESS_KEY", "secret")
     with socket.create_server(("127.0.0.1", 0)) as mute:
