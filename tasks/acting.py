@@ -15,21 +15,20 @@ from datetime import datetime, timedelta
 from pydantic import JsonValue
 
 from recovery import outage
-from recovery.admission import Report, Resume, RunState, Start, admit
+from recovery.admission import Consents, Report, Resume, RunState, Start, admit
 from recovery.drive import Finish, Halt
-from recovery.epoch import CHANGED, Change, change_key, facts_of_change
 from recovery.errors import DrError, Refused
 from recovery.evidence import Record
 from recovery.failover import asked_of, lease_of, make, rpo_seconds
 from recovery.hazards import DEGRADED, hazards
-from recovery.journal import ENDED, RUN_BEGUN, STEP_KEPT, STEP_UNDONE, generation, history, outcome, results
+from recovery.journal import RUN_BEGUN, STEP_KEPT, STEP_UNDONE, generation, history, outcome, results
 from recovery.objective import Objective
 from recovery.observation import Observation
-from recovery.outcome import Changed, changed, step_seconds
+from recovery.outcome import Changed, changed
 from recovery.plan import Plan
 from recovery.runbook import Runbook
 from recovery.step import Mode
-from recovery.value import canonical, rfc3339
+from recovery.value import rfc3339
 from tasks import approving, kinds, runbook_file
 from tasks.engine import Act, keep_plan
 from tasks.home import Home, ledger_seen
@@ -38,12 +37,14 @@ from tasks.lease_places import Holdings
 from tasks.loop import Loop
 from tasks.observing import changes, observe
 from tasks.orders_of_people import Now, taking
+from tasks.role_change import keep_change
 from tasks.run_consent import accepted, consented
 from tasks.stage import Stage
-from tasks.store import AlreadyThere
 
 FRESH = timedelta(seconds=2)
 """The age of a look, from its beginning to the moment when the lease was taken: it may itself take that long."""
+FIRST_STEPS = 4
+"""Of a plan: what their verbs need is loaded while the look goes on."""
 RUN_HALTED, RUN_OUTCOME, RUN_RESUMED = "run.halted", "run.outcome", "run.resumed"
 
 
@@ -63,24 +64,42 @@ class Running:
 
     def go(self) -> Changed:
         """Under the lease from what decides to the last record; an ended run is only reported."""
-        eyes = ThreadPoolExecutor(max_workers=1, thread_name_prefix="look")
+        eyes = ThreadPoolExecutor(max_workers=4, thread_name_prefix="look")
         try:
-            # Looking takes longest: it goes on while the records are read and the lease is taken.
+            # Looking takes longest: it goes on while the records are read and the lease is taken. What else is asked
+            # before the lease needs no answer of another question either.
             look = eyes.submit(self.look) if self.seen is None else None
+            silent, before = eyes.submit(self.silent), eyes.submit(self.before)
             records = read_records(self.home.ledger(), self.plan.run)
-            return self.told(records, None) if outcome(records) is not None else self.holding(records, look)
+            if outcome(records) is not None:
+                return self.told(records, None)
+            return self.holding(records, silent, before, look, eyes)
         finally:
             eyes.shutdown(wait=False)
 
-    def holding(self, records: tuple[Record, ...], look: Future[Observation] | None) -> Changed:
+    def silent(self) -> bool:
+        """Whether the ledger's home must answer, and does not."""
+        return self.plan.live and ledger_seen(self.home, mirrors_seconds=0.0).home == "silent"
+
+    def before(self) -> dict[str, JsonValue]:
+        """See Act.before."""
+        return self.act.before(lease_of(self.plan), self.plan.run)
+
+    def holding(
+        self,
+        records: tuple[Record, ...],
+        silent: Future[bool],
+        before: Future[dict[str, JsonValue]],
+        look: Future[Observation] | None,
+        eyes: ThreadPoolExecutor,
+    ) -> Changed:
         """Take the lease, and act under it."""
         try:
-            silent = self.plan.live and ledger_seen(self.home, mirrors_seconds=0.0).home == "silent"
-            need_home = self.plan.live and not (silent and self.accepted_silence())
+            need_home = self.plan.live and not (silent.result() and self.accepted_silence())
             least = generation(records) + 1
-            before = {} if records else self.act.before(lease_of(self.plan), self.plan.run)
+            last = {} if records else before.result()
             with self.act.holding(lease_of(self.plan), self.plan.run, least=least, need_home=need_home) as held:
-                return self.under(held, before, look)
+                return self.under(held, last, look, eyes)
         except Refused as refusal:
             self.leave(refusal)
             raise
@@ -98,30 +117,34 @@ class Running:
         """The world now."""
         return observe(self.home, self.plan.service, target=str(self.plan.pinned["to"]), run=self.plan.run)
 
-    def still(self, seen: Observation, held_at: datetime) -> bool:
-        """Whether what was seen just before the lease was taken may be acted on under it: it was seen a moment ago, and
-        no run of another engine has changed the roles and gone since."""
-        if held_at - seen.at > FRESH:
-            return False
+    def epoch(self) -> int:
+        """The epoch now, this run's own change of roles not counted."""
         others = [each for each in changes(self.home, self.plan.service) if each.run != self.plan.run]
-        return seen.epoch == (others[-1].epoch if others else 0)
+        return others[-1].epoch if others else 0
 
     def under(
-        self, held: Holdings, before: Mapping[str, JsonValue], look: Future[Observation] | None = None
+        self,
+        held: Holdings,
+        before: Mapping[str, JsonValue],
+        look: Future[Observation] | None,
+        eyes: ThreadPoolExecutor,
     ) -> Changed:
         """Under the lease: admitted or refused before the first record. `look`: begun before it was taken."""
         home, ledger, held_at = self.home, self.home.ledger(), self.home.now()
-        records = read_records(ledger, self.plan.run)
-        seen = self.seen
-        with suppress(DrError):  # it is asked again below, and then raised
-            seen = look.result() if look is not None else seen
-        facts = self.admitted(records, seen if seen is not None and self.still(seen, held_at) else self.look())
-        if facts is None:
-            return self.told(records, None)
-        keep_plan(ledger, self.plan)
+        epoch, consents = eyes.submit(self.epoch), eyes.submit(approving.consents, home, self.plan)
         journal = Journal(
             ledger, self.plan.run, who=home.who, generation=held.generation, clock=home.now, digest=self.plan.digest
         )
+        kinds.load(self.plan.steps[:FIRST_STEPS])
+        seen = self.seen
+        with suppress(DrError):  # it is asked again below, and then raised
+            seen = look.result() if look is not None else seen
+        if seen is None or not still(seen, held_at, epoch.result()):
+            seen = self.look()
+        facts = self.admitted(journal.records(), seen, consents.result())
+        if facts is None:
+            return self.told(journal.records(), None)
+        keep_plan(ledger, self.plan)
         if not journal.records():
             journal.append(RUN_BEGUN, self.plan.service, facts={**facts, **before, "door": self.act.via})
         else:
@@ -129,13 +152,14 @@ class Running:
         halt = self.drive(journal, held)
         return self.conclude(journal, halt)
 
-    def admitted(self, records: tuple[Record, ...], seen: Observation) -> Mapping[str, JsonValue] | None:
+    def admitted(
+        self, records: tuple[Record, ...], seen: Observation, consents: Consents
+    ) -> Mapping[str, JsonValue] | None:
         """The facts of the run's first record; None for a run that has ended meanwhile. Raises Refused."""
         home, stored = self.home, self.plan
         begun = bool(records)
         derived = None if begun else make(asked_of(stored), book(home, stored.runbook), home.catalog, seen)
         found = hazards(stored, seen, rpo_seconds=rpo_seconds(home.catalog))
-        consents = approving.consents(home, stored)
         state = RunState(begun=begun, outcome=outcome(records))
         match admit(stored, derived, seen, found, state=state, consents=consents, now=home.now()):
             case Start() as start:
@@ -218,7 +242,7 @@ class Running:
 
     def conclude(self, journal: Journal, halt: Halt | None) -> Changed:
         """Say what came of it. A run that stands still is not ended: people may order it on, or anybody resume it."""
-        self.change_of_roles(journal)
+        keep_change(self.home, self.plan, journal, lambda: self.told(journal.records(), None))
         document = self.told(journal.records(), halt)
         facts: dict[str, JsonValue] = document.model_dump(mode="json")
         measures = {
@@ -232,47 +256,6 @@ class Running:
         if over:
             journal.end(document.outcome, self.home.signer())
         return document
-
-    def change_of_roles(self, journal: Journal) -> None:
-        """Once every database is promoted the epoch has changed, whatever becomes of the steps behind it."""
-        records = journal.records()
-        ended = {str(each.facts.get("step")) for each in records if each.kind == ENDED}
-        wanted = [step for step in self.plan.steps if step.verb == "promote"]
-        if not self.plan.live or not wanted or not ended.issuperset(step.id for step in wanted):
-            return
-        if any(each.kind == CHANGED for each in records):
-            return
-        document = self.told(records, None)
-        change = Change(
-            service=self.plan.service,
-            epoch=self.plan.epoch + 1,
-            primary=document.target,
-            run=self.plan.run,
-            runbook=self.plan.runbook,
-            at=self.home.now(),
-            databases={
-                each.database: {"system_id": each.system_id, "timeline": each.timeline, "lsn": each.lsn}
-                for each in document.databases
-            },
-            steps=step_seconds(records),
-        )
-        self.write_down(change)
-        facts = facts_of_change(self.plan.epoch, primary=change.primary, databases={**change.databases})
-        journal.append(CHANGED, self.plan.service, facts=facts, end=self.home.now())
-
-    def write_down(self, change: Change) -> None:
-        """Once and for ever; the same run's again is the same change. Raises Refused where another run's lies there."""
-        ledger, key = self.home.ledger(), change_key(change.service, change.epoch)
-        try:
-            ledger.put(key, canonical(change))
-        except AlreadyThere:
-            there = next((each for each in changes(self.home, change.service) if each.epoch == change.epoch), None)
-            if there is None or there.run != change.run:
-                by = "another run" if there is None else f"run {there.run[:12]}"
-                raise Refused(
-                    f"epoch {change.epoch} of {change.service} was begun by {by}, and this run promoted a server, too",
-                    hint="two changes of roles met: stop, and see both with 'dr show' before anything else is done",
-                ) from None
 
     def told(self, records: tuple[Record, ...], halt: Halt | None) -> Changed:
         catalog = self.home.catalog
@@ -289,6 +272,12 @@ class Running:
             approving.refused(self.home, self.plan.digest, [refusal.fact], subject=self.plan.service)
         except DrError as trouble:
             refusal.add_note(f"the refusal could not be left on record: {trouble.fact}")
+
+
+def still(seen: Observation, held_at: datetime, epoch: int) -> bool:
+    """Whether what was seen just before the lease was taken may be acted on under it: it was seen a moment ago, and no
+    run of another engine has changed the roles and gone since (`epoch`: as it is under the lease)."""
+    return held_at - seen.at <= FRESH and seen.epoch == epoch
 
 
 def book(home: Home, name: str) -> Runbook:

@@ -21,7 +21,7 @@ from recovery.outcome import Changed
 from recovery.plan import NothingToDo, Plan
 from recovery.value import canonical
 from tasks.acting import Running, book
-from tasks.engine import Act, keep_plan, plan_key, read_plan
+from tasks.engine import Act, keep_plan, plan_key, plan_of, read_plan
 from tasks.home import Home
 from tasks.journal import read_records
 from tasks.observing import changes, observe
@@ -68,8 +68,8 @@ def find(home: Home, prefix: str) -> Plan:
         raise BadInput(
             f"{prefix!r} is no digest", hint=f"write at least {SHORTEST_PREFIX} digits of it, as 'dr plan' showed them"
         )
-    if len(wanted) == len("0" * 64) and home.ledger().get(plan_key(wanted)) is not None:
-        return read_plan(home.ledger(), wanted)
+    if len(wanted) == len("0" * 64) and (body := home.ledger().get(plan_key(wanted))) is not None:
+        return plan_of(wanted, body)
     found = [key for key in home.ledger().list("plans/") if key.removeprefix("plans/").startswith(wanted)]
     if len(found) != 1:
         fact = f"several plans begin with {wanted}" if found else f"no plan begins with {wanted}"

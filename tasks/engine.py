@@ -212,7 +212,11 @@ def keep_plan(ledger: Ledger, plan: Plan) -> None:
 
 def read_plan(ledger: Ledger, digest: str) -> Plan:
     """A stored plan. Raises Failed when it is absent or its content has another digest."""
-    body = ledger.get(plan_key(digest))
+    return plan_of(digest, ledger.get(plan_key(digest)))
+
+
+def plan_of(digest: str, body: bytes | None) -> Plan:
+    """The plan that a stored document is; raises as `read_plan` does."""
     plan = Plan.model_validate_json(body) if body is not None else None
     if plan is None or plan.digest != digest:
         raise Failed(

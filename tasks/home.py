@@ -17,6 +17,7 @@ from recovery.catalog import Catalog, PostgresResource
 from recovery.errors import BadInput
 
 if TYPE_CHECKING:
+    from recovery.epoch import Change
     from recovery.observation import LedgerSeen
     from tasks.circuit import Circuit
     from tasks.ledger import Ledger
@@ -51,6 +52,8 @@ class Home:
     _opened: dict[str, Ledger] = field(default_factory=dict, compare=False, repr=False)
     _stores: dict[tuple[str, str, str, float], S3Store] = field(default_factory=dict, compare=False, repr=False)
     _circuits: dict[str, Circuit] = field(default_factory=dict, compare=False, repr=False)
+    changes: dict[str, Change] = field(default_factory=dict, compare=False, repr=False)
+    """The changes of roles that were read (tasks/observing.py), by their keys in the ledger."""
 
     @property
     def scratch(self) -> Path:

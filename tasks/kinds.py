@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from importlib import import_module
 
 from recovery.drive import History
 from recovery.step import Step
@@ -13,8 +14,6 @@ from tasks.stage import Outcome, Stage
 
 def verbs(stage: Stage) -> Verbs:
     """Every verb that a run which changes roles may name."""
-    from tasks import route53, service
-    from tasks.postgres import roles
 
     def ask(site: str) -> Mapping[str, Outcome]:
         from tasks.service import probing
@@ -22,7 +21,22 @@ def verbs(stage: Stage) -> Verbs:
         return probing.outcomes(stage.service, site)
 
     ground = replace(stage, ask=ask)
-    return Opened({**roles.PLACES, **route53.PLACES, **service.PLACES}, ground)
+    return Opened(_places(), ground)
+
+
+def load(steps: Iterable[Step]) -> None:
+    """Import what the verbs of these steps are made of."""
+    places = _places()
+    for verb in dict.fromkeys(step.verb for step in steps):
+        if verb in places:
+            import_module(places[verb].partition(":")[0])
+
+
+def _places() -> dict[str, str]:
+    from tasks import route53, service
+    from tasks.postgres import roles
+
+    return {**roles.PLACES, **route53.PLACES, **service.PLACES}
 
 
 def undo(stage: Stage, step: Step, told: History, result: Facts) -> Facts:

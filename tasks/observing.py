@@ -23,23 +23,22 @@ T = TypeVar("T")
 
 
 def changes(home: Home, service: str) -> tuple[Change, ...]:
-    """The changes of roles that a service went through, oldest first. Raises Failed for one that cannot be read."""
-    ledger = home.ledger()
+    """The changes of roles that a service went through, oldest first. Which there are is asked each time; each is read
+    once, since it never changes. Raises Failed for one that cannot be read."""
+    ledger, known = home.ledger(), home.changes
     keys = list(ledger.list(f"epochs/{service}/"))
-    if not keys:
-        return ()
-    with ThreadPoolExecutor(max_workers=8, thread_name_prefix="changes") as eyes:
-        bodies = list(eyes.map(ledger.get, keys))
-    found: list[Change] = []
-    for key, body in zip(keys, bodies, strict=True):
-        try:
-            found.append(Change.model_validate_json(body or b""))
-        except ValidationError:
-            raise Failed(
-                f"the change of roles at {key} cannot be read",
-                hint="take it from a mirror of the ledger; without it nobody knows which site is primary",
-            ) from None
-    return tuple(sorted(found, key=lambda each: each.epoch))
+    if unread := [key for key in keys if key not in known]:
+        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="changes") as eyes:
+            bodies = list(eyes.map(ledger.get, unread))
+        for key, body in zip(unread, bodies, strict=True):
+            try:
+                known[key] = Change.model_validate_json(body or b"")
+            except ValidationError:
+                raise Failed(
+                    f"the change of roles at {key} cannot be read",
+                    hint="take it from a mirror of the ledger; without it nobody knows which site is primary",
+                ) from None
+    return tuple(sorted((known[key] for key in keys), key=lambda each: each.epoch))
 
 
 def observe(home: Home, service: str, *, target: str | None = None, run: str = "") -> Observation:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from recovery.errors import BadInput, DrError, Failed
 from tasks import aws
@@ -82,17 +82,23 @@ class Persistence:
         def passes(error: BaseException) -> bool:
             return _passes(error) and not (type(error).__name__ in _REFUSED and time.monotonic() > refused_until)
 
+        def pause(state: RetryCallState) -> float:
+            failed = state.outcome.exception() if state.outcome is not None else None
+            left = max(0.0, refused_until - time.monotonic())  # after that it is believed: nobody waits beyond it
+            return min(jitter(state), left) if type(failed).__name__ in _REFUSED else jitter(state)
+
         def once() -> None:
             nonlocal tries
             tries += 1
             act()
 
+        jitter = wait_random_exponential(
+            multiplier=min(0.2, self.patience_seconds / 20), max=min(5, self.patience_seconds / 4)
+        )
         try:
             Retrying(
                 stop=stop_after_delay(self.patience_seconds),
-                wait=wait_random_exponential(
-                    multiplier=min(0.2, self.patience_seconds / 20), max=min(5, self.patience_seconds / 4)
-                ),
+                wait=pause,
                 retry=retry_if_exception(passes),
                 reraise=True,
             )(once)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from recovery.outcome import Changed
     from recovery.plan import Plan
     from tasks.home import Home
+    from tasks.loop import Event
 
 CODES = {"met": 0, "missed": 1, "cancelled": 1, "unproven": 3}
 
@@ -108,7 +109,14 @@ def carry_out(home: Home, plan: Plan, outage_since: str | None, *, as_json: bool
         forbid()
     since = instant(outage_since, now=home.now()) if outage_since is not None else None
     title = f"{plan.runbook} {plan.service} · {plan.pinned.get('from')} → {plan.pinned.get('to')} · {plan.digest[:12]}"
-    with watching(title + (" · break glass" if glass else ""), expected=expected_soon(home, plan)) as tell:
+    usual: dict[str, float] = {}
+    with watching(title + (" · break glass" if glass else ""), expected=usual) as show:
+
+        def tell(event: Event) -> None:
+            if not usual:
+                usual.update(expected(home, plan))
+            show(event)
+
         changed = changing.act(Act(home=home, tell=tell, via="glass" if glass else "dr"), plan, outage_since=since)
     emit(as_json, changed, lambda: drawn(changed))
     raise typer.Exit(code_of(changed))
@@ -119,29 +127,11 @@ def code_of(changed: Changed) -> int:
     return CODES.get(changed.outcome, 1)
 
 
-def expected_soon(home: Home, plan: Plan) -> dict[str, float]:
-    """The same as soon as it is read. Nobody waits for it; of a silent ledger the run itself tells."""
-    from contextlib import suppress
-    from threading import Thread
-
-    from recovery.errors import DrError
-
-    found: dict[str, float] = {}
-
-    def read() -> None:
-        with suppress(DrError):
-            found.update(expected(home, plan))
-
-    Thread(target=read, name="expected", daemon=True).start()
-    return found
-
-
 def expected(home: Home, plan: Plan) -> dict[str, float]:
-    """Step → seconds that it took at the median before: what elapsed time is shown against. Nothing without a past."""
+    """Step → seconds that it took at the median before: what elapsed time is shown against. Nothing without a past, of
+    which the run's own look has read all that there is: nothing is asked for the sake of showing it."""
     from statistics import median
 
-    from tasks.observing import changes
-
-    past = [each.steps for each in changes(home, plan.service) if each.runbook == plan.runbook]
-    known = {step.id: [run[step.id] for run in past if step.id in run] for step in plan.steps}
+    mine = [each for each in home.changes.values() if (each.service, each.runbook) == (plan.service, plan.runbook)]
+    known = {step.id: [each.steps[step.id] for each in mine if step.id in each.steps] for step in plan.steps}
     return {step: median(seconds) for step, seconds in known.items() if seconds}

@@ -22,6 +22,7 @@ from recovery.errors import Failed, Refused
 from recovery.wal import Segment, WalName, following, name_of
 from tasks.postgres import wal_file
 from tasks.postgres.agent_memory import Alerts, Memory, Position, utc_now
+from tasks.postgres.archived import key_of
 from tasks.store import AlreadyThere, Store
 
 Identity = tuple[str, int, int, int]
@@ -50,11 +51,6 @@ class Kept:
     name: WalName
     key: str
     at: datetime
-
-
-def key_of(system: str, name: WalName, file: str) -> str:
-    """Where a WAL file lives in the bucket: by system and timeline (a history file under its new timeline)."""
-    return f"wal/{system}/{name.timeline:08X}/{file}.zst"
 
 
 class Archiver:

@@ -32,7 +32,7 @@ from recovery.wal import (
 )
 from tasks.host import Host
 from tasks.postgres import seal, waldump
-from tasks.postgres.archiver import key_of
+from tasks.postgres.archived import key_of
 from tasks.store import Store, Stored
 
 _HINT = "see whether the other site's bucket has it whole, or choose a point before it; `dr points` shows the gaps"

@@ -26,7 +26,7 @@ from recovery.wal import parse
 from tasks.home import Home
 from tasks.kind import Facts, Scene
 from tasks.ledger_dir import DirectoryLedger
-from tasks.postgres.archiver import key_of
+from tasks.postgres.archived import key_of
 from tasks.postgres.run_as import give
 from tasks.signatures import Signer
 from tasks.stage import Stage

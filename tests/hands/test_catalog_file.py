@@ -8,10 +8,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from deployments.cli import main as dr
 from recovery.catalog import Catalog
 from recovery.errors import BadInput
+from tasks import yaml_positions
 from tasks.aws import credentials
 from tasks.catalog_file import CatalogWrong, judge, load
 from tasks.yaml_positions import read
@@ -213,3 +215,34 @@ def test_references_to_files_count_from_the_home_from_whatever_folder_they_are_r
     with pytest.raises(BadInput, match=f"{tmp_path}/keys/east.json can't be read") as caught:
         credentials(catalog.sites[next(iter(catalog.sites))].s3.credentials)
     assert "counts from the home" in caught.value.hint
+
+
+ODD = """\
+a: &x [1, {b: 'é', c: "\\u00e9"}]
+again: *x
+words: [yes, no, On, ~, null, true, FALSE, 012, 0o14, 0x1F, 1_000, 1e3, .inf, 1:30, 2026-11-28, 10 min, +1, '1']
+text: |
+  two
+  lines
+folded: >-
+  one
+  line
+empty:
+"""
+
+
+@pytest.mark.parametrize("text", [EXAMPLE.read_text(), WRONG, ODD, "", "# nothing", "a: 1\na: 2\n", "a: !odd x\n"])
+def test_both_readers_of_yaml_say_the_same_of_every_key_and_place(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_libyaml = read(text)
+    monkeypatch.setattr(yaml_positions, "_composed", YAML(typ="safe", pure=True).compose)
+    assert by_libyaml == read(text)
+
+
+@pytest.mark.parametrize("text", ["a: [1, 2\nb: 3\n", "a: 1\n b: 2\n", "a: 1\n---\nb: 2\n", "a: *nobody\n"])
+def test_what_is_no_yaml_is_told_in_the_same_words_by_whichever_reads_it(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_libyaml = read(text)
+    assert by_libyaml.problems
+    monkeypatch.setattr(yaml_positions, "_composed", YAML(typ="safe", pure=True).compose)
+    assert by_libyaml == read(text)

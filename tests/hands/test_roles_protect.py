@@ -18,7 +18,8 @@ from recovery.step import Step
 from recovery.value import canonical
 from recovery.wal import parse
 from tasks.postgres.agent_memory import Alerts, Memory
-from tasks.postgres.archiver import Archiver, key_of
+from tasks.postgres.archived import key_of
+from tasks.postgres.archiver import Archiver
 from tasks.postgres.roles.promote import Promote
 from tasks.postgres.roles.protect import Protect
 from tests.hands.memory_store import MemoryStore

@@ -13,6 +13,7 @@ from recovery.catalog import S3Endpoint
 from recovery.errors import BadInput, DrError, Failed
 from tasks import aws
 from tasks.s3_store import S3Store, open_store
+from tasks.s3_trouble import Persistence, Place
 from tasks.store import AlreadyThere
 from tests.hands.faulty_s3 import Faults, faulty_s3
 
@@ -121,6 +122,28 @@ def test_a_dead_endpoint_is_told_within_the_patience(monkeypatch: pytest.MonkeyP
             act()
         assert time.monotonic() - begun < 8
         assert "127.0.0.1:9" in str(caught.value)
+
+
+@pytest.mark.parametrize(("patience", "gone_at"), [(2.0, 0.1), (20.0, 20.0)])
+def test_where_there_is_another_place_a_refusal_is_believed_at_its_hour_and_nobody_sleeps_beyond_it(
+    monkeypatch: pytest.MonkeyPatch, patience: float, gone_at: float
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + max(seconds, 1e-4)))
+    persist = Persistence(place=Place(endpoint="http://127.0.0.1:9", bucket="b"), patience_seconds=patience)
+
+    def refused() -> None:
+        raise ConnectionRefusedError(111, "refused")
+
+    for _ in range(20):
+        clock[0] = 1000.0
+        with pytest.raises(Failed, match="did not serve"):
+            persist("reading", refused)
+        if patience < 3:
+            assert clock[0] - 1000.0 <= gone_at + 0.001
+        else:
+            assert clock[0] - 1000.0 >= gone_at
 
 
 def test_credentials_are_found_by_reference_and_wrong_ones_are_told(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +18,7 @@ from psycopg import sql
 
 from recovery.errors import Failed
 from recovery.point import lsn_number, lsn_text
-from recovery.wal import Partial, Segment, name_of
-from tasks.postgres import wal
-from tasks.postgres.archiver import key_of
+from tasks.postgres import archived, wal
 from tasks.postgres.reading import Connection, Deadline, only
 from tasks.postgres.roles.servers import REPLAY_FOLDER
 from tasks.postgres.seal import Keys
@@ -29,8 +27,6 @@ from tasks.store import Store
 RESTORE_COMMAND = f'test -f {REPLAY_FOLDER}/%f && cp {REPLAY_FOLDER}/%f "%p"'
 AT_ONCE = 8
 """Files on the standby's disk at the same time, besides what it keeps itself."""
-MOST_FILES = 4096
-"""64 GiB of WAL: who is further behind is not promoted but restored."""
 STUCK_SECONDS = 10.0
 _PIECE_BYTES = 24 * 1024 * 1024  # a multiple of 3, so that pieces of base64 join; far below Postgres's 1 GiB
 
@@ -42,25 +38,6 @@ class Beyond:
     files: int = 0
     end_lsn: int | None = None
     gained_bytes: int = 0
-
-
-def files(store: Store, system_id: str, timeline: int, lsn: int, segment_bytes: int) -> Iterator[str]:
-    """The archived files of the timeline from the segment at `lsn` on, until the first that is not there; that one's
-    `.partial`, if it is there, ends the row. Two requests when the archive has nothing more."""
-    number = lsn // segment_bytes
-    for _ in range(MOST_FILES):
-        name = name_of(timeline, number, segment_bytes)
-        if store.head(key_of(system_id, Segment(timeline=timeline, number=number), name)) is None:
-            partial = f"{name}.partial"
-            if store.head(key_of(system_id, Partial(timeline=timeline, number=number), partial)) is not None:
-                yield partial
-            return
-        yield name
-        number += 1
-    raise Failed(
-        f"the archive is more than {MOST_FILES} files beyond the standby",
-        hint="it is too far behind to be promoted: restore the newest backup instead ('dr restore')",
-    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +54,7 @@ class Replay:
 
     def all(self, connection: Connection, received_lsn: int, deadline: Deadline) -> Beyond:
         """Replay all that the archive holds beyond `received_lsn`. The standby's settings are as before afterwards."""
-        names = list(files(self.store, self.system_id, self.timeline, received_lsn, self.segment_bytes))
+        names = list(archived.files(self.store, self.system_id, self.timeline, received_lsn, self.segment_bytes))
         if not names:
             return Beyond()
         begin = replayed(connection)

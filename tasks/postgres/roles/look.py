@@ -5,20 +5,22 @@ Separate from the verbs: it acts on nothing, never raises for silence and takes 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from recovery.catalog import Member
 from recovery.errors import DrError
 from recovery.measure import exposure
 from recovery.observation import FenceSeen, MemberSeen
-from recovery.standing import StoredFacts
 from tasks.home import Home
-from tasks.postgres.looking import Asked
+from tasks.postgres import archived
 from tasks.postgres.roles import cloud, servers, witness
 from tasks.postgres.roles.servers import Server, Silent
+
+if TYPE_CHECKING:
+    from recovery.standing import StoredFacts
 
 ASK_SECONDS = 1.0
 ARCHIVE_SECONDS = 1.5
@@ -34,8 +36,8 @@ def members(home: Home, name: str) -> tuple[MemberSeen, ...]:
         said |= servers.ask_all(silent, patience_seconds=ASK_SECONDS)
     primary = next(iter(servers.primaries(said)), None)
     standbys = {each.member: each for each in servers.standbys(said)}
-    lagging = {name for name, each in standbys.items() if _behind(each, primary, None, home.now()) != 0.0}
-    kept = _archives(home, name, {resource.site_of(each) for each in lagging}, tuple(standbys.values()))
+    lagging = [each for each in standbys.values() if _behind(each, primary, None, home.now()) != 0.0]
+    kept = _archives(home, name, lagging, tuple(standbys.values()))
     return tuple(
         _member(resource.site_of(each), said[each], primary, kept.get(resource.site_of(each)), home.now())
         for each in resource.members
@@ -69,21 +71,48 @@ def _behind(said: Server, primary: Server | None, kept: StoredFacts | None, now:
     return exposure("", stored_lsn=lsn, stored_at=at, flushed_lsn=flushed, now=now).seconds
 
 
-def _archives(home: Home, name: str, sites: set[str], standbys: tuple[Server, ...]) -> dict[str, StoredFacts]:
-    """What the buckets of these sites hold, as far as they say so within the patience."""
+def _archives(home: Home, name: str, lagging: Iterable[Server], standbys: tuple[Server, ...]) -> dict[str, StoredFacts]:
+    """What the buckets of the sites of those that lag hold beyond them, as far as they say so within the patience."""
+    sites: dict[str, list[Server]] = {}
+    for each in lagging:
+        sites.setdefault(home.resource(name).site_of(each.member), []).append(each)
     if not sites:
         return {}
+    pool = ThreadPoolExecutor(max_workers=len(sites))
+    try:
+        reading = {site: pool.submit(_archive, home, name, site, there, standbys) for site, there in sites.items()}
+        done, _ = wait(reading.values(), timeout=ARCHIVE_SECONDS)
+        found = {site: each.result() for site, each in reading.items() if each in done and not each.exception()}
+        return {site: each for site, each in found.items() if each is not None}
+    finally:
+        pool.shutdown(wait=False)
+
+
+def _archive(
+    home: Home, name: str, site: str, lagging: list[Server], standbys: tuple[Server, ...]
+) -> StoredFacts | None:
+    """Up to where a site's bucket reaches; None where a promotion there would find nothing to replay. The usual case of
+    a standby that streams costs two questions: the end of an archive is read file by file, by a program of Postgres's.
+    """
+    if not any(_more(home, name, site, each) for each in lagging):
+        return None
+    from tasks.postgres.looking import Asked
     from tasks.standing import stored
     from tasks.watching import bucket
 
     asked = tuple(Asked(site=each.member, place=each.place) for each in standbys)
-    pool = ThreadPoolExecutor(max_workers=len(sites))
-    try:
-        reading = {site: pool.submit(bucket, home, name, site, asked, marked=False) for site in sites}
-        done, _ = wait(reading.values(), timeout=ARCHIVE_SECONDS)
-        return {site: stored(each.result()) for site, each in reading.items() if each in done and not each.exception()}
-    finally:
-        pool.shutdown(wait=False)
+    return stored(bucket(home, name, site, asked, marked=False))
+
+
+def _more(home: Home, name: str, site: str, standby: Server) -> bool:
+    """Whether the archive may hold WAL beyond a standby, by the rule of its promotion. Another engine's keeps its files
+    under names of its own: what it has is read."""
+    if home.resource(name).engine != "native":
+        return True
+    place = standby.place
+    store = home.backups(name, site, patience_seconds=ARCHIVE_SECONDS)
+    there = archived.files(store, place.system_id, place.timeline, standby.received_lsn, place.segment_bytes)
+    return next(there, None) is not None
 
 
 def fence(home: Home, name: str, source: str, target: str) -> FenceSeen:

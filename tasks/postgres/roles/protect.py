@@ -21,7 +21,7 @@ from recovery.step import Step
 from recovery.value import rfc3339
 from recovery.wal import HistoryFile, parse
 from tasks.kind import Facts, Scene
-from tasks.postgres.archiver import key_of
+from tasks.postgres.archived import key_of
 from tasks.postgres.reading import Deadline, first_line, only, reading
 from tasks.postgres.roles.choosing import ours, pinned_of
 from tasks.postgres.roles.ordering import ByAgent
