@@ -20,7 +20,8 @@ from recovery.value import Instant, Value, rfc3339
 
 class DrillState(Value):
     """A drill now. `due`: its newest slot waits inside its grace; `late`: its grace has passed; `unrecorded`: it
-    names no runbook, no run tells of it. `last_*` are of the newest run that held."""
+    names no runbook, no run tells of it. `last_*` are of the newest run that held, `newest_*` of the newest whatever
+    came of it (`newest_outcome` empty: it is open)."""
 
     drill: str
     what: str
@@ -31,6 +32,10 @@ class DrillState(Value):
     last_at: Instant | None = None
     last_who: str = ""
     last_run: str = ""
+    newest_at: Instant | None = None
+    newest_who: str = ""
+    newest_run: str = ""
+    newest_outcome: str = ""
 
 
 def drills(written: Mapping[str, Drill], runs: Sequence[Past], *, now: datetime) -> tuple[DrillState, ...]:
@@ -44,11 +49,15 @@ def _state(name: str, drill: Drill, runs: Sequence[Past], since: datetime, now: 
     if drill.runbook is None:
         why = "it names no runbook: no run in the ledger counts for it"
         return DrillState(drill=name, what=drill.what, state="unrecorded", why=why, next_at=following)
-    held = [each for each in runs if each.purpose == drill.runbook and each.outcome == Verdict.MET.value]
-    last = max(held, key=lambda each: each.begun_at, default=None)
+    mine = [each for each in runs if each.purpose == drill.runbook]
+    held = [each for each in mine if each.outcome == Verdict.MET.value]
+    last, newest = (max(those, key=lambda each: each.begun_at, default=None) for those in (held, mine))
     said = DrillState(drill=name, what=drill.what, runbook=drill.runbook, state="kept", why="", next_at=following)
     if last is not None:
         said = said.but(last_at=last.begun_at, last_who=last.who, last_run=last.run)
+    if newest is not None:
+        outcome = newest.outcome
+        said = said.but(newest_at=newest.begun_at, newest_who=newest.who, newest_run=newest.run, newest_outcome=outcome)
     decided = decide(drill.schedule, [each.begun_at for each in held], now=now)
     if not isinstance(decided, Due):
         return said.but(why=decided.why)

@@ -13,6 +13,7 @@ from recovery import due, standing
 from recovery.catalog import Catalog, PostgresResource
 from recovery.caught import FaultScore, faults
 from recovery.check import Verdict
+from recovery.drilled import DrillState, drills, reasons_of_drills
 from recovery.due import Slip
 from recovery.measure import percentile
 from recovery.objective import Objective
@@ -121,6 +122,9 @@ class Scorecard(Value):
     resources: tuple[ResourceScore, ...]
     faults: tuple[FaultScore, ...]
     readiness: tuple[Ticked, ...]
+    drills: tuple[DrillState, ...] = ()
+    drill_reasons: tuple[Reason, ...] = ()
+    """Drills that are late: like any promise that is missed they decide the verdict."""
     runs: int
     unfinished: int
 
@@ -141,13 +145,17 @@ def scorecard(runs: Sequence[Past], catalog: Catalog, *, now: datetime) -> Score
         for name, service in catalog.services.items()
     )
     proofs = [(name, state) for name, score in scores.items() for state in score.proofs]
+    drilled = drills(catalog.operations.drills, old_first, now=now)
+    late = reasons_of_drills(drilled)
     return Scorecard(
         at=now,
-        verdict=worst([each.verdict for each in services]),
+        verdict=worst([*(each.verdict for each in services), *(Verdict.MISSED for _ in late)]),
         services=services,
         resources=tuple(scores.values()),
         faults=faults(proofs_of(old_first)),
         readiness=readiness(catalog.operations.checklist, proofs),
+        drills=drilled,
+        drill_reasons=late,
         runs=len(old_first),
         unfinished=sum(not each.outcome for each in old_first),
     )

@@ -38,7 +38,7 @@ _STYLES = {
     "met": "green", "passed": "green", "held": "green", "caught": "green",
     "missed": "bold red", "failed": "bold red", "refused": "bold red", "not caught": "bold red",
     "unproven": "yellow", "late": "yellow", "warning": "yellow",
-    "not configured": "dim",
+    "kept": "green", "due": "yellow", "open": "yellow", "unrecorded": "dim", "not configured": "dim",
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from recovery.past import Past
     from recovery.report import Document
     from recovery.report_changes import ShownChange
-    from recovery.scorecard import ResourceScore
+    from recovery.scorecard import ResourceScore, Scorecard
     from tasks.home import Home
 
 MOST_VERIFIED = 200
@@ -107,6 +107,9 @@ def _drawn(document: Document) -> RenderableType:
         parts += [f"  {word(reason.outcome)}  {reason.subject}: {reason.fact}" for reason in score.reasons]
     if document.changes:
         parts += ["\n[bold]changes of roles[/]", Padding(_changes(document.changes), (0, 0, 0, 2))]
+    if card.drills:
+        parts += ["\n[bold]drills[/]", Padding(_drills(card), (0, 0, 0, 2))]
+        parts += [f"  {word(reason.outcome)}  {reason.subject}: {reason.fact}" for reason in card.drill_reasons]
     caught = sum(each.newest == "caught" for each in card.faults)
     ticked = sum(each.verdict.value == "met" for each in card.readiness)
     parts.append(f"\nplanted faults  {caught} of {len(card.faults)} caught")
@@ -157,6 +160,23 @@ def _changes(changes: Sequence[ShownChange]) -> RenderableType:
             str(each.lost_commits),
             told.run[:8],
         )
+    return table
+
+
+def _drills(card: Scorecard) -> RenderableType:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from deployments.cli.words import moment
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("drill", "now", "newest run", "by", "verdict", "next due", "run"):
+        table.add_column(name, no_wrap=True)
+    for each in card.drills:
+        begun = "—" if each.newest_at is None else moment(each.newest_at)
+        outcome = word(each.newest_outcome or "open") if each.newest_run else "—"
+        who, run = escape(each.newest_who) or "—", each.newest_run[:8] or "—"
+        table.add_row(escape(each.drill), word(each.state), begun, who, outcome, moment(each.next_at), run)
     return table
 
 

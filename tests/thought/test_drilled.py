@@ -60,6 +60,14 @@ def test_it_says_who_ran_the_newest_and_when() -> None:
     assert (found.last_at, found.last_who, found.last_run) == (at("2026-11-02"), "bob@host", "2026-11-02drill")
 
 
+@pytest.mark.parametrize("outcome", ["missed", "unproven", "cancelled", ""])
+def test_the_newest_is_told_whatever_came_of_it(outcome: str) -> None:
+    found = state([run("2026-11-09", who="bob@host", outcome=outcome), run("2026-11-02")], "2026-11-20")
+    told = (found.newest_at, found.newest_who, found.newest_run, found.newest_outcome)
+    assert told == (at("2026-11-09"), "bob@host", "2026-11-09drill", outcome)
+    assert found.last_at == at("2026-11-02"), "the one that held is told beside it"
+
+
 def test_a_drill_of_people_is_neither_kept_nor_late() -> None:
     found = state([run("2026-01-01")], "2026-11-20", PEOPLE)
     assert (found.state, found.last_at) == ("unrecorded", None)

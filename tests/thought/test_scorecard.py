@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from recovery.check import Verdict
 from recovery.exercise import Checklist
+from recovery.past import Past
 from recovery.readiness import readiness
 from recovery.scorecard import Sample, Scorecard, scorecard, series, worst
 from recovery.standing import ProofState
@@ -49,6 +51,28 @@ def test_figures_come_from_proofs_that_reached_their_checks_without_a_planted_fa
     assert (score.forecast.p50_seconds, score.forecast.proofs) == (2.0, 2)
     assert [each.name for each in score.rto] == ["RTO, mark", "RTO, latest", "RTO, time"]
     assert score.rpo.newest_seconds == 0.5
+
+
+def of_drill(begun_at: datetime, *, purpose: str = "drill", outcome: str = "met") -> Past:
+    return Past(
+        run="dd", purpose=purpose, resource="platform", asked="", begun_at=begun_at, ended_at=begun_at,
+        outcome=outcome, records=3, sealed="signed", who="ann@host",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("outcome", "state"), [("met", "kept"), ("missed", "late"), ("", "late")])
+def test_a_drill_that_is_late_is_a_missed_promise_beside_those_of_the_services(outcome: str, state: str) -> None:
+    monthly = {"what": "all of it", "schedule": {"cron": "0 9 1 * *", "late_after": "7 days"}, "runbook": "drill"}
+    runs = [
+        proved(minutes(-5)), proved(minutes(-9), sort="mark", rpo_seconds=None),
+        of_drill(NOON - timedelta(days=60), purpose="sweep"), of_drill(minutes(-60), outcome=outcome),
+    ]  # fmt: skip
+    found = scorecard(runs, catalog(operations={"drills": {"full": monthly}}), now=NOON)
+    (drill,) = found.drills
+    assert (drill.state, drill.newest_outcome, drill.newest_who) == (state, outcome, "ann@host")
+    assert [each.subject for each in found.drill_reasons] == (["drill full"] if state == "late" else [])
+    assert found.verdict is (Verdict.MET if state == "kept" else Verdict.MISSED)
+    assert found.services[0].verdict is Verdict.MET
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from recovery.report import document
 from recovery.scorecard import scorecard
 from tests.thought.ledger_scene import NOON, catalog
 from tests.thought.test_report_changes import run
+from tests.thought.test_scorecard import of_drill
 
 
 @pytest.mark.parametrize(
@@ -32,3 +33,18 @@ def test_the_page_tells_of_changes_of_roles(runs: list[Past], words: list[str]) 
     made = page(document(card, runs, [], lost={}, home="h", ledger="l"), runs)
     for each in words:
         assert each in made
+
+
+def test_the_page_tells_of_drills_who_when_what_came_of_it_and_when_the_next_is_due() -> None:
+    schedule = {"cron": "0 9 1 * *", "late_after": "7 days"}
+    drills = {
+        "full-drill": {"what": "all of it", "schedule": schedule, "runbook": "drill"},
+        "table-top": {"what": "people talk", "schedule": schedule},
+    }
+    runs = [of_drill(NOON - timedelta(hours=1), outcome="missed"), of_drill(NOON - timedelta(days=60))]
+    card = scorecard(runs, catalog(operations={"drills": drills}), now=NOON)
+    made = page(document(card, runs, [], lost={}, home="h", ledger="l"), runs)
+    for each in ("full-drill", "ann@host", "2026-11-24 11:00", "2026-12-01 09:00", "late", "missed", "unrecorded"):
+        assert each in made
+    without = scorecard(runs, catalog(), now=NOON)
+    assert "<h2>Drills</h2>" not in page(document(without, runs, [], lost={}, home="h", ledger="l"), runs)
