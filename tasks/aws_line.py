@@ -97,7 +97,7 @@ class Lines:
         signed_body: bool = True,
     ) -> Reply:
         """Ask once for what lies at the path below the address. Raises TimeoutError or ConnectionError for silence."""
-        from urllib3.exceptions import HTTPError, ProtocolError
+        from urllib3.exceptions import HTTPError, NewConnectionError, ProtocolError
         from urllib3.exceptions import TimeoutError as Late
 
         path, words = self._path(path), _encoded(query or {})
@@ -111,10 +111,12 @@ class Lines:
                 answer = ask()
             except ProtocolError:
                 again, answer = True, ask()  # the other end had closed what was kept
+        except NewConnectionError as error:  # to the pool a time-out, too, which a refusal is not
+            raise _silence(error) from None
         except Late as error:
             raise TimeoutError(str(error)) from None
         except HTTPError as error:
-            raise ConnectionError(f"{type(error).__name__}: {error}") from None
+            raise _silence(error) from None
         told = {name.lower(): text for name, text in answer.headers.items()}
         return Reply(status=answer.status, headers=told, body=answer.data, again=again)
 
@@ -174,6 +176,15 @@ class Lines:
             raise Failed(f"there are no credentials {self._credentials}", hint="name others in the catalog")
         frozen: ReadOnlyCredentials = found.get_frozen_credentials()
         return frozen
+
+
+def _silence(error: Exception) -> ConnectionError:
+    """The silence in the words of the system, where the pool only wraps them: a refusal and a hang-up have names of
+    their own, by which whoever asked knows that nobody listens there."""
+    for below in (error.__cause__, *error.args):
+        if isinstance(below, ConnectionError):
+            return below
+    return ConnectionError(f"{type(error).__name__}: {error}")
 
 
 def of_bucket(endpoint: Endpoint, bucket: str, region: str) -> str:

@@ -14,7 +14,8 @@ import pytest
 
 from recovery.catalog import S3Endpoint
 from recovery.errors import BadInput, Failed
-from tasks import s3_wire
+from tasks import s3_trouble, s3_wire
+from tasks.aws_line import Lines
 from tasks.s3_store import S3Store, open_store
 from tasks.s3_wire import Answered, Wire
 from tasks.store import AlreadyThere
@@ -62,6 +63,34 @@ def test_a_server_that_accepts_and_never_answers_is_told_within_the_patience(mon
         store = open_store(endpoint, "bucket", region="eu-central-1", patience_seconds=0.3)
         with pytest.raises(Failed, match="within the patience"):
             store.get("one")
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_who_does_not_listen_or_hangs_up_is_told_from_who_is_late_so_that_nobody_waits_for_him(
+    monkeypatch: pytest.MonkeyPatch, listens: bool
+) -> None:
+    import socket
+
+    monkeypatch.setenv("FAULTY_ACCESS_KEY_ID", "who")
+    monkeypatch.setenv("FAULTY_SECRET_ACCESS_KEY", "secret")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def hang_up() -> None:
+            for _ in range(2):  # a kept connection may have been closed: it is asked twice
+                server.accept()[0].close()
+
+        thread = threading.Thread(target=hang_up, daemon=True)
+        if listens:
+            thread.start()
+        else:
+            server.close()
+        lines = Lines(f"http://127.0.0.1:{port}", "env:FAULTY", region="r", connect_seconds=2, read_seconds=2)
+        with pytest.raises(ConnectionResetError if listens else ConnectionRefusedError) as caught:
+            lines.exchange("GET", "key")
+        assert type(caught.value).__name__ in s3_trouble._REFUSED
+        if listens:
+            thread.join(5)
 
 
 def test_an_object_that_moved_to_another_region_is_followed_by_the_sdk(
