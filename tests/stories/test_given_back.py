@@ -126,3 +126,17 @@ def test_with_the_witness_lost_the_agents_word_is_enough(world: World) -> None:
 
     eventually(carried, "the agents' term at the witness")
     assert writes(world, "east")
+
+
+def test_while_the_old_primarys_agent_is_silent_the_run_stays_open_and_acting_again_starts_it(world: World) -> None:
+    run = Acted(world)
+    run.perform()
+    breaking.begin(world, faults.parse("agent:east", "stop"))
+    with pytest.raises(Failed, match="nobody could order it to start: the agent of east is silent") as trouble:
+        given_back(run)
+    assert "dr act" in trouble.value.hint
+    assert not writes(world, "east")
+    breaking.end(world)
+    assert given_back(run)["started"] == {"east": "running"}
+    assert writes(world, "east")
+    assert given_back(run) == {}

@@ -60,8 +60,15 @@ class GiveBack:
             facts |= self._post(known, seen_at)
         silent = [each.member for each in said.values() if isinstance(each, servers.Silent)]
         turn = 0 if known is None else known.turn + named
-        facts["started"] = dict[str, JsonValue](self._start(silent if not serving else (), self._order_id(turn)))
-        writer = self._writes(patient="running" in str(facts["started"]) or bool(serving))
+        started, unasked = self._start(silent if not serving else (), self._order_id(turn))
+        facts["started"] = dict[str, JsonValue](started)
+        writer = self._writes(patient="running" in started.values() or bool(serving))
+        if unasked and not writer:
+            raise Failed(
+                f"{self.stage.source} may write {self.resource} again, and nobody could order it to start: {unasked}",
+                hint=f"when its agent answers again, 'dr act {self.stage.plan.run[:12]}' starts it; where that machine"
+                f" is lost, go on to {self.stage.target} with a new plan",
+            )
         facts["writes"] = writer
         facts["why"] = (
             f"{self.stage.source} is the primary of {self.resource} again"
@@ -198,17 +205,19 @@ class GiveBack:
         ends = posted.at_mono + wait_seconds(bound, lease_seconds=lease, clock_bound_seconds=clocks)
         time.sleep(max(0.0, ends - time.monotonic()))
 
-    def _start(self, silent: Iterable[str], order_id: str) -> dict[str, str]:
-        """Member → `running`, or why it is not. Raises Failed when its agent tried and could not."""
+    def _start(self, silent: Iterable[str], order_id: str) -> tuple[dict[str, str], str]:
+        """Member → `running`, or why it is not; and which agent could not be asked and why, if one: what an order has
+        stopped does not start by itself. Raises Failed when its agent tried and could not."""
         members = dict(self.stage.members(self.resource, self.stage.source))
         told: dict[str, str] = {}
+        unasked = ""
         for name in silent:
             url = members[name].agent
             if url is None:
                 told[name] = "no agent serves it: start it by hand"
                 continue
             if isinstance(said := self._agent(url).get("/status", patience_seconds=LOOK_SECONDS), Silent):
-                told[name] = f"its agent is silent: {said.why}"
+                told[name] = unasked = f"the agent of {name} is silent: {said.why}"
                 continue
             try:
                 done = self._agent(url).order(
@@ -224,8 +233,10 @@ class GiveBack:
             except Refused as refusal:
                 told[name] = refusal.fact
                 continue
-            told[name] = done.why if isinstance(done, Silent) else "running"
-        return told
+            told[name] = "running"
+            if isinstance(done, Silent):
+                told[name] = unasked = f"the agent of {name} did not answer: {done.why}"
+        return told, unasked
 
     def _writes(self, *, patient: bool) -> str:
         """The member that takes writes again, its read-only default taken back; empty when there is none."""
