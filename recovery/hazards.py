@@ -17,6 +17,7 @@ from recovery.step import OMITTED, Mode, Step
 from recovery.verb import GLOBAL, MOVES, VERBS, ways
 
 DEGRADED = "ledger-degraded"
+UNFINISHED = "unfinished-run"
 LONGEST_TTL_SECONDS = 60.0
 """Rule 6."""
 
@@ -26,7 +27,7 @@ def hazards(
 ) -> tuple[Hazard, ...]:
     """All hazards of the plan in a variant (default: the planned one). `rpo_seconds`: each database's objective."""
     variant = mode or plan.mode
-    found = list(_ledger(seen))
+    found = [*_ledger(seen), *_unfinished(plan, seen)]
     for step in plan.steps:
         arguments = step.arguments_in(variant)
         if OMITTED in arguments or arguments.get("scratch") is True:
@@ -50,6 +51,19 @@ def _ledger(seen: Observation) -> Iterator[Hazard]:
     if seen.ledger.home == "silent":
         where = f"records go to {', '.join(seen.ledger.mirrors)}" if seen.ledger.mirrors else "no mirror answers either"
         yield Hazard(id=DEGRADED, klass=DEGRADED, text=f"the ledger's home does not answer; {where}")
+
+
+def _unfinished(plan: Plan, seen: Observation) -> Iterator[Hazard]:
+    """Another run has left the service half changed. People may have to begin a new one all the same, knowingly."""
+    left = seen.unfinished
+    if left is None or not plan.live:
+        return
+    named = left.run[:12]
+    text = (
+        f"run {named} ({left.runbook}) of {plan.service} is unfinished: go on with 'dr resume {named}', or end it with"
+        f" 'dr run cancel {named} --as NAME' and then 'dr resume {named}'"
+    )
+    yield Hazard(id=UNFINISHED, klass=UNFINISHED, text=text)
 
 
 def _loss(

@@ -66,15 +66,23 @@ class LedgerSeen(Value):
     mirrors: tuple[Name, ...] = ()
 
 
+class UnfinishedSeen(Value):
+    """The last run that changed the service, where it has begun and not ended; whether anybody drives it or not."""
+
+    run: str
+    runbook: str
+
+
 class Observation(Value):
     """Everything that a plan's making looks at. `primary`: the site that is primary by the newest evidence, whether it
-    answers or not. `running`: lease → the run that holds it."""
+    answers or not. `running`: lease → the run that holds it. `unfinished`: never the run that is looked for itself."""
 
     at: Instant
     service: Name
     primary: Name
     epoch: Annotated[int, Field(ge=0)] = 0
     running: dict[Name, str] = {}
+    unfinished: UnfinishedSeen | None = None
     probes: dict[Name, ProbeSeen] = {}
     members: dict[Name, tuple[MemberSeen, ...]] = {}
     fences: dict[Name, FenceSeen] = {}

@@ -13,9 +13,7 @@ from pydantic import JsonValue
 
 from recovery.binding import ends
 from recovery.errors import BadInput
-from recovery.evidence import manifest_key
 from recovery.failover import Asked, Proposal, propose
-from recovery.journal import outcome
 from recovery.observation import Observation
 from recovery.outcome import Changed
 from recovery.plan import NothingToDo, Plan
@@ -23,8 +21,7 @@ from recovery.value import canonical
 from tasks.acting import Running, book
 from tasks.engine import Act, keep_plan, plan_key, plan_of, read_plan
 from tasks.home import Home
-from tasks.journal import read_records
-from tasks.observing import changes, observe
+from tasks.observing import changes, left_open, observe
 from tasks.store import AlreadyThere
 
 SHORTEST_PREFIX = 8
@@ -85,10 +82,7 @@ def unfinished(home: Home, runbook_name: str, *, service: str | None = None, to:
     chosen = book(home, runbook_name)
     by = ends(home.catalog, chosen, service=service, to=to)
     last = Act(home=home).leases().look(by.service if chosen.live else f"{by.service}-{runbook_name}")
-    if last is None or not last.run or home.ledger().get(manifest_key(last.run)) is not None:
-        return None  # the usual case costs one question, not the reading of a whole run
-    records = read_records(home.ledger(), last.run)
-    if not records or outcome(records) is not None:
+    if last is None or left_open(home, last) is None:
         return None
     found = read_plan(home.ledger(), last.run)
     epoch = max((each.epoch for each in changes(home, by.service) if each.run != found.run), default=0)

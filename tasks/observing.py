@@ -15,9 +15,21 @@ from pydantic import ValidationError
 from recovery.binding import resources
 from recovery.epoch import Change
 from recovery.errors import DrError, Failed
-from recovery.observation import DnsSeen, FenceSeen, LedgerSeen, MemberSeen, Observation, ProbeSeen
+from recovery.evidence import Record, manifest_key
+from recovery.journal import outcome
+from recovery.lease import Lease
+from recovery.observation import (
+    DnsSeen,
+    FenceSeen,
+    LedgerSeen,
+    MemberSeen,
+    Observation,
+    ProbeSeen,
+    UnfinishedSeen,
+)
 from tasks.engine import Act
 from tasks.home import Home
+from tasks.journal import read_records
 
 T = TypeVar("T")
 
@@ -51,7 +63,7 @@ def observe(home: Home, service: str, *, target: str | None = None, run: str = "
         members = {name: eyes.submit(_members, home, name) for name in databases}
         dns = {name: eyes.submit(_dns, home, name) for name in catalog.services[service].dns}
         ledger = eyes.submit(_ledger, home)
-        running = eyes.submit(_running, home, service)
+        lease = eyes.submit(_lease, home, service, run)
         told = [each for each in changes(home, service) if each.run != run]
         primary = told[-1].primary if told else _written(home)
         to = target or next((name for name in _serving(home) if name != primary), primary)
@@ -61,7 +73,8 @@ def observe(home: Home, service: str, *, target: str | None = None, run: str = "
             service=service,
             primary=primary,
             epoch=told[-1].epoch if told else 0,
-            running=running.result(),
+            running=lease.result()[0],
+            unfinished=lease.result()[1],
             probes=probes.result(),
             members={name: each.result() for name, each in members.items()},
             fences={name: each.result() for name, each in fences.items()},
@@ -109,20 +122,31 @@ def _ledger(home: Home) -> LedgerSeen:
     return ledger_seen(home)
 
 
-def _running(home: Home, service: str) -> dict[str, str]:
-    """The service's lease and the run that holds it now; a lease that could not be read is asked again at the act."""
-    return _quietly(lambda: _held(home, service), {})
+def _lease(home: Home, service: str, run: str) -> tuple[dict[str, str], UnfinishedSeen | None]:
+    """The service's lease and the run that holds it now, and the last run under it where that has not ended and is not
+    `run`; a lease that could not be read is asked again at the act."""
+    lease = _quietly(lambda: Act(home=home).leases().look(service))
+    if lease is None:
+        return {}, None
+    left = _quietly(lambda: left_open(home, lease)) if lease.run != run else None
+    over = lease.released or lease.expires_at <= home.now()
+    return {} if over else {service: lease.run}, None if left is None else _unfinished(lease.run, left)
 
 
-def _held(home: Home, service: str) -> dict[str, str]:
-    lease = Act(home=home).leases().look(service)
-    if lease is None or lease.released or lease.expires_at <= home.now():
-        return {}
-    return {service: lease.run}
+def _unfinished(run: str, records: tuple[Record, ...]) -> UnfinishedSeen:
+    return UnfinishedSeen(run=run, runbook=str(records[0].facts.get("purpose", "")))
 
 
-def _quietly(ask: Callable[[], T], otherwise: T) -> T:
+def left_open(home: Home, lease: Lease | None) -> tuple[Record, ...] | None:
+    """The records of the last run under a lease, where it has begun and not ended; None where nothing is left open."""
+    if lease is None or not lease.run or home.ledger().get(manifest_key(lease.run)) is not None:
+        return None  # the usual case costs one question, not the reading of a whole run
+    records = read_records(home.ledger(), lease.run)
+    return records if records and outcome(records) is None else None
+
+
+def _quietly(ask: Callable[[], T]) -> T | None:
     try:
         return ask()
     except DrError:
-        return otherwise
+        return None

@@ -173,16 +173,12 @@ class Watch:
     def _unfinished(self, found: GivenStanding) -> Plan | None:
         """The service's last run, where this very approval began it and it has not ended. One that people began is
         theirs: the lease and the epoch say what may be done beside it."""
-        from recovery.evidence import manifest_key
-        from recovery.journal import outcome
         from tasks.engine import read_plan
-        from tasks.journal import read_records
+        from tasks.observing import left_open
 
         last = Act(home=self.home).leases().look(self.service)
-        if last is None or not last.run or self.home.ledger().get(manifest_key(last.run)) is not None:
-            return None  # the usual case costs one question, not the reading of a whole run
-        records = read_records(self.home.ledger(), last.run)
-        if not records or outcome(records) is not None:
+        records = left_open(self.home, last)
+        if last is None or records is None:
             return None
         consent = records[0].facts.get("consent")
         mine = isinstance(consent, dict) and consent.get("standing") == found.approval.id

@@ -7,7 +7,7 @@ import pytest
 from recovery.failover import Asked, Proposal, propose, rpo_seconds
 from recovery.hazard import Acceptance, Hazard, uncovered
 from recovery.hazards import hazards, loss_seconds, words
-from recovery.observation import DnsSeen, FenceSeen, LedgerSeen, Observation
+from recovery.observation import DnsSeen, FenceSeen, LedgerSeen, Observation, UnfinishedSeen
 from recovery.plan import Plan
 from recovery.step import Mode
 from tests.thought import failover_scene as scene
@@ -63,6 +63,15 @@ def test_each_danger_has_its_class_and_its_figure(seen: Observation, expected: l
     those = found(seen)
     assert [hazard.words for hazard in those] == expected
     assert all(hazard.text for hazard in those)
+
+
+def test_a_run_that_was_left_unfinished_is_a_hazard_of_every_other_live_plan() -> None:
+    left = scene.seen().but(unfinished=UnfinishedSeen(run="ab" * 32, runbook="switchover"))
+    first = found(left)[0]
+    assert first.words == "unfinished-run"
+    assert "run abababababab (switchover) of core is unfinished: go on with 'dr resume abababababab'" in first.text
+    assert "unfinished-run" in words(found(left, "switchover"))
+    assert words(found(left, "drill")) == "none"
 
 
 def test_a_standby_that_is_gone_at_the_act_makes_the_loss_unknown() -> None:
