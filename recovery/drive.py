@@ -68,6 +68,10 @@ class Tried:
         deaths."""
         return self.begun - min(self.cut_off, CUT_OFF_MOST)
 
+    def spent(self, step: Step) -> bool:
+        """Whether the step has no try left."""
+        return self.final or self.tries >= step.tries + self.extra_tries
+
 
 @dataclass(frozen=True, kw_only=True)
 class History:
@@ -125,12 +129,14 @@ class Wait:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Halt:
-    """The run stops here; the reason and what a person can do. `unproven` when the world could not be observed."""
+    """The run stops here; the reason and what a person can do. `unproven` when the world could not be observed; `spent`
+    when the step has no try left: acting again changes nothing until somebody orders one."""
 
     step: str
     why: str
     hint: str
     unproven: bool = False
+    spent: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -263,19 +269,18 @@ def _decide(step: Step, tried: Tried, seen: Seen, now: datetime) -> Move | Wait 
         if now < (ends := (seen.since or now) + patience):
             return Wait(steps=(step.id,), until=ends, why=seen.why or f"{step.id} could not be observed")
         return _halt(step, tried, seen, unproven=True)
-    most = step.tries + tried.extra_tries
-    if tried.final or tried.tries >= most:
+    if tried.spent(step):
         return _halt(step, tried, seen)
     if tried.last_failed_at is not None and now < (ready_at := tried.last_failed_at + back_off(tried.failed)):
         return Wait(steps=(step.id,), until=ready_at, why=f"{step.id} failed and is tried again: {tried.last_fact}")
-    return Move(step=step, attempt=tried.begun + 1, last=tried.tries + 1 >= most)
+    return Move(step=step, attempt=tried.begun + 1, last=tried.tries + 1 >= step.tries + tried.extra_tries)
 
 
 def _halt(step: Step, tried: Tried, seen: Seen, *, unproven: bool = False) -> Halt:
     why = tried.last_fact or seen.why or "its postcondition does not hold"
     spent = "" if tried.final or unproven else f" (after {tried.tries} of {step.tries + tried.extra_tries} tries)"
     hint = tried.last_hint or "look at the step's evidence with 'dr show', mend the cause, then run the command again"
-    return Halt(step=step.id, why=f"{why}{spent}", hint=hint, unproven=unproven)
+    return Halt(step=step.id, why=f"{why}{spent}", hint=hint, unproven=unproven, spent=not unproven)
 
 
 def _halt_of(

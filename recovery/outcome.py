@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from recovery.check import Verdict
-from recovery.drive import Halt
+from recovery.drive import Halt, History
 from recovery.evidence import Record
 from recovery.journal import BEGUN, ENDED, STEP_KEPT, STEP_UNDONE, history, results
 from recovery.measure import Phase
@@ -25,12 +25,21 @@ from recovery.value import Instant, Value, in_utc
 
 
 class Stopped(Value):
-    """Why a run stands still: it is not ended, and acting again goes on with it."""
+    """Why a run stands still: it is not ended. `spent`: the step has no try left, and acting again changes nothing
+    until somebody orders one. `paused`: until somebody orders it on."""
 
     step: str
     why: str
     hint: str
     unproven: bool = False
+    spent: bool = False
+    paused: bool = False
+
+    def going_on(self, run: str) -> tuple[str, ...]:
+        """The commands that go on with it, in their order."""
+        named = run[:12]
+        order = f"dr run retry {named} {self.step} --as NAME" if self.spent else f"dr run resume {named} --as NAME"
+        return (*((order,) if self.spent or self.paused else ()), f"dr resume {named}")
 
 
 class Promoted(Value):
@@ -97,14 +106,14 @@ def changed(plan: Plan, records: Sequence[Record], objectives: Mapping[str, Obje
         rto_segments={name: "unproven" if each is None else each for name, each in measured.segments.items()},
         rto_steps=measured.steps,
         rpo_seconds=rpo,
-        lost_commits=_lost(plan, found, databases, mode),
+        lost_commits=_lost(plan, found, databases, mode, told),
         timeline=next((each.timeline for each in databases), None),
         epoch=plan.epoch + 1 if databases and plan.live else plan.epoch,
         databases=databases,
         outage_began_at=measured.begin,
         served_at=measured.end,
         consent=_consent(records),
-        stopped=None if told.cancelled else _stopped(halt),
+        stopped=None if told.cancelled else _stopped(halt, paused=bool(told.paused)),
         live=plan.live,
         copies=_copies(plan, found),
         findings=findings,
@@ -152,12 +161,14 @@ def _lossless(plan: Plan, found: Mapping[str, JsonValue], database: str, mode: M
 
 
 def _lost(
-    plan: Plan, found: Mapping[str, JsonValue], databases: Sequence[Promoted], mode: Mode
+    plan: Plan, found: Mapping[str, JsonValue], databases: Sequence[Promoted], mode: Mode, told: History
 ) -> int | Literal["unproven"]:
     if databases and all(_lossless(plan, found, each.database, mode) for each in databases):
         return 0
     if not plan.live:
         return 0  # a drill promotes a copy: nothing that was live is given up
+    if told.cancelled and not any(told.of(step.id).begun for step in plan.steps if step.verb == "promote"):
+        return 0  # and a run that was cancelled before any promotion gave nothing up
     return "unproven"
 
 
@@ -228,8 +239,12 @@ def _consent(records: Sequence[Record]) -> tuple[str, ...]:
     return tuple(str(each) for each in by) if isinstance(by, list) else ()
 
 
-def _stopped(halt: Halt | None) -> Stopped | None:
-    return None if halt is None else Stopped(step=halt.step, why=halt.why, hint=halt.hint, unproven=halt.unproven)
+def _stopped(halt: Halt | None, *, paused: bool) -> Stopped | None:
+    if halt is None:
+        return None
+    return Stopped(
+        step=halt.step, why=halt.why, hint=halt.hint, unproven=halt.unproven, spent=halt.spent, paused=paused
+    )
 
 
 def step_seconds(records: Sequence[Record]) -> dict[str, float]:

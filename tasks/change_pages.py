@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from recovery.accepting import limits_of
 from recovery.evidence import Record
 from recovery.hazard import Hazard
-from recovery.outcome import Changed
+from recovery.outcome import Changed, Stopped
 from recovery.plan import Plan
 from recovery.point import lsn_text
 from recovery.rto import SEGMENTS
@@ -80,29 +80,37 @@ def asked(plan: Plan, hazards: Sequence[Hazard], why: Sequence[str], *, trouble:
     return "\n\n".join(lines)
 
 
-def acted(plan: Plan, changed: Changed, records: Sequence[Record]) -> Told:
-    """What came of a run: its result and its timeline. It held only when it is met."""
-    text = in_a_line(plan, changed)
+def acted(plan: Plan, changed: Changed, records: Sequence[Record], *, again: bool) -> Told:
+    """What came of a run: its result and its timeline. It held only when it is met. `again`: running the flow again is
+    enough to go on where it stands still."""
+    text = in_a_line(plan, changed, again=again)
     key = f"{plan.runbook}-{plan.service}"
     return Told(
         held=changed.outcome == "met",
         text=text,
         pages=(
-            Page(key=f"result-{key}", title=text, markdown=_result(plan, changed)),
+            Page(key=f"result-{key}", title=text, markdown=_result(plan, changed, again=again)),
             Page(key=f"timeline-{key}", title=f"timeline of {title_of(plan)}", rows=tuple(_timeline(plan, records))),
         ),
         documents=(changed.model_dump(mode="json"),),
     )
 
 
-def in_a_line(plan: Plan, changed: Changed) -> str:
+def in_a_line(plan: Plan, changed: Changed, *, again: bool) -> str:
     """The verdict with its figures; of a run that stands still, why and how to go on."""
     said = f"{title_of(plan)}: {changed.outcome}"
     if changed.stopped is not None:
         where = f"it stands still at {changed.stopped.step}: {changed.stopped.why}"
-        return f"{said}; {where}; go on with digest {plan.digest[:SHORT]}"
+        return f"{said}; {where}; {_going_on(changed.stopped, changed.run, again=again)}"
     figures = [f"RTO {_took(changed.rto_seconds)}", f"RPO {_took(changed.rpo_seconds)}", f"lost {_lost(changed)}"]
     return " · ".join([said, *figures])
+
+
+def _going_on(stopped: Stopped, run: str, *, again: bool, code: str = "") -> str:
+    """How people go on with it; a run that was paused is only ordered on by command."""
+    commands = " and then ".join(f"{code}{each}{code}" for each in stopped.going_on(run))
+    enough = not stopped.paused and (again or not stopped.spent)
+    return f"mend the cause, then retry this flow run, or: {commands}" if enough else f"go on with: {commands}"
 
 
 def _hazards(found: Sequence[Mapping[str, Any]]) -> str:
@@ -151,7 +159,7 @@ def _accepting(classes: Sequence[str]) -> str:
     return "".join(f" --accept {each}" for each in classes)
 
 
-def _result(plan: Plan, changed: Changed) -> str:
+def _result(plan: Plan, changed: Changed, *, again: bool) -> str:
     facts = {
         "RTO": _took(changed.rto_seconds),
         "RPO": _took(changed.rpo_seconds),
@@ -171,7 +179,7 @@ def _result(plan: Plan, changed: Changed) -> str:
         parts.append(
             f"**It stands still at {changed.stopped.step}**: {plain(changed.stopped.why)}  \n"
             f"hint: {plain(changed.stopped.hint)}  \n"
-            f"go on with `dr resume {changed.run[:SHORT]}`, or run this flow again with the digest `{changed.run}`"
+            f"{_going_on(changed.stopped, changed.run, again=again, code='`')}"
         )
     parts.append(table(("verdict", f"**{changed.outcome}**"), list(facts.items())))
     told = [(name, changed.rto_segments[name]) for name in SEGMENTS if name in changed.rto_segments]

@@ -34,6 +34,7 @@ from tasks.journal import read_records
 from tasks.observing import observe
 from tasks.pages import Page, Told
 from tasks.pasted import approvals_in, take
+from tasks.trying_again import try_again
 
 Persons = Annotated[int, Field(ge=0)]
 Minutes = Annotated[int, Field(ge=1)]
@@ -190,9 +191,12 @@ class Case:
         )
 
     def act(self, act: Act) -> Told:
-        """Drive the run, or go on with it, or report it; told with its pages."""
+        """Drive the run, or go on with it, or report it; told with its pages. What has no try left gets another."""
+        again = self.form_counts or not self.plan.live
+        if again:
+            try_again(self.home, self.plan)
         changed = changing.act(act, self.plan, outage_since=self.outage_since)
-        return told(self.home, self.plan, changed)
+        return told(self.home, self.plan, changed, again=again)
 
     def cancel(self) -> None:
         """Order the run to be cancelled, by the engine's key: nobody can tell who pressed the button in the UI."""
@@ -268,6 +272,6 @@ def _noted(home: Home, plan: Plan) -> str:
     return f"its run is unfinished and is gone on with where it stopped; to end it instead: {end}"
 
 
-def told(home: Home, plan: Plan, changed: Changed) -> Told:
-    """What came of it: held only when it is met."""
-    return change_pages.acted(plan, changed, read_records(home.ledger(), plan.run))
+def told(home: Home, plan: Plan, changed: Changed, *, again: bool = False) -> Told:
+    """What came of it: held only when it is met. `again`: see change_pages.acted."""
+    return change_pages.acted(plan, changed, read_records(home.ledger(), plan.run), again=again)

@@ -31,8 +31,8 @@ def drawn(changed: Changed) -> RenderableType:
         where = "is" if changed.stopped.why.startswith("paused") else f"stands still at {changed.stopped.step}:"
         stopped = Text(f"  it {where} {changed.stopped.why}", style="bold red")
         stopped.append(f"\n  hint: {changed.stopped.hint}", style="cyan")
-        stopped.append(f"\n  go on with: dr resume {changed.run[:12]}", style="cyan")
-        parts.append(stopped)
+        first, *then = changed.stopped.going_on(changed.run)
+        parts += [stopped, _command("go on with:", first), *(_command("then:", each) for each in then)]
     parts.append(f"  RTO   {took(changed.rto_seconds) if changed.rto_seconds is not None else word('unproven')}")
     told = [(name, changed.rto_segments[name]) for name in SEGMENTS if name in changed.rto_segments]
     segments = [f"{name} {each if isinstance(each, str) else took(each)}" for name, each in told]
@@ -60,6 +60,13 @@ def drawn(changed: Changed) -> RenderableType:
         parts.append(Text(f"  by consent of {', '.join(changed.consent)}", "dim"))
     parts += [Text(f"  {each}", "yellow") for each in changed.findings]
     return Group(*parts)
+
+
+def _command(before: str, command: str) -> RenderableType:
+    """A line that is never broken: people copy the command from it."""
+    from rich.text import Text
+
+    return Text(f"  {before} {command}", style="cyan", no_wrap=True, overflow="ignore")
 
 
 def _lost(changed: Changed) -> str:

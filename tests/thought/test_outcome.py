@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
 from recovery.drive import Halt
 from recovery.epoch import change_key
@@ -163,6 +164,26 @@ def test_a_run_that_has_not_verified_has_no_rto() -> None:
     ended_by_people = changed(plan(), cancelled, OBJECTIVES, halt)
     assert (ended_by_people.outcome, ended_by_people.stopped) == ("cancelled", None), "nobody goes on with it"
     assert ended_by_people.findings[0] == "cancelled: no"
+    assert ended_by_people.lost_commits == 0, "nothing was promoted, so nothing was given up"
+    begun = ("step.begun", {"step": "promote", "attempt": 1}, 16, None)
+    promoting = records(run(), begun, ("order.cancelled", {"why": "no"}, 19, None))
+    assert changed(plan(), promoting, OBJECTIVES, halt).lost_commits == "unproven"
+
+
+def test_a_run_that_stands_still_says_by_which_commands_it_goes_on() -> None:
+    resume = f"dr resume {plan().run[:12]}"
+
+    def going_on(halt: Halt, *orders: tuple[str, dict[str, JsonValue], float, None]) -> tuple[str, ...]:
+        stopped = changed(plan(), records(run(), *orders), OBJECTIVES, halt).stopped
+        assert stopped is not None
+        return stopped.going_on(plan().run)
+
+    assert going_on(Halt(step="promote", why="silent", hint="look", unproven=True)) == (resume,)
+    spent = Halt(step="promote", why="no standby (after 3 of 3 tries)", hint="look", spent=True)
+    assert going_on(spent) == (f"dr run retry {plan().run[:12]} promote --as NAME", resume)
+    paused = ("order.paused", {"why": "lunch"}, 13.0, None)
+    order = f"dr run resume {plan().run[:12]} --as NAME"
+    assert going_on(Halt(step="promote", why="paused: lunch", hint="look"), paused) == (order, resume)
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ import pytest
 from recovery.approval import FORM, Approval
 from recovery.drive import Move
 from recovery.epoch import Change, change_key
-from recovery.errors import BadInput, Refused
+from recovery.errors import BadInput, Failed, Refused
 from recovery.hazard import Acceptance, Hazard
+from recovery.observation import UnfinishedSeen
 from recovery.value import canonical
-from tasks import approving, changing, form, keys, waiting
+from tasks import approving, changing, form, keys, observing, waiting
 from tasks.engine import Act
 from tasks.evidence import run_names
 from tasks.form import Answer, Case, Decision, Wanted
@@ -195,6 +196,50 @@ def test_without_a_digest_an_unfinished_run_of_the_same_change_is_taken_up_and_n
     told = again.act(Act(home=again.home))
     assert told.held, told.text
     assert sorted(performed(tmp_path)) == sorted(each.id for each in again.plan.steps)
+
+
+def fails_at(folder: Path, step: str) -> Case:
+    """A run that was begun with consent and stands still: that step failed as often as it may."""
+    made = case(folder)
+    consent(made, "all", "")
+    perform = Verb.perform
+
+    def until(self: Verb, move: Move, scene: Scene) -> Facts:
+        if move.step.id == step:
+            raise Failed("no door", hint="mend the door")
+        return perform(self, move, scene)
+
+    with patch.object(Verb, "perform", until):
+        told = made.act(Act(home=made.home))
+    assert not told.held
+    return made
+
+
+def test_a_flow_that_is_retried_gives_another_try_to_what_had_none_left(tmp_path: Path) -> None:
+    left = fails_at(tmp_path, "validate")
+    assert changing.act(Act(home=left.home), left.plan).stopped is not None, "dr resume alone gives no other try"
+    told = case(tmp_path).act(Act(home=left.home))
+    assert told.held, told.text
+    retried = [each for each in read_records(left.home.ledger(), left.plan.run) if each.kind == "order.retried"]
+    assert [(each.facts["who"], each.facts["step"]) for each in retried] == [(FORM, "validate")]
+
+
+def test_where_the_form_counts_for_nothing_a_retry_says_who_has_to_order_another_try(tmp_path: Path) -> None:
+    left = fails_at(tmp_path, "validate")
+    with patch.object(Case, "form_counts", False):
+        told = left.act(Act(home=left.home))
+    run = left.plan.run[:12]
+    assert f"go on with: dr run retry {run} validate --as NAME and then dr resume {run}" in told.text
+    assert f"`dr run retry {run} validate --as NAME`" in told.pages[0].markdown
+
+
+def test_an_unfinished_run_is_a_hazard_of_the_next_plan(tmp_path: Path) -> None:
+    left = left_at(tmp_path, "promote")
+    _, unfinished = observing._lease(left.home, "core", "")
+    assert unfinished == UnfinishedSeen(run=left.plan.run, runbook="failover")
+    assert observing._lease(left.home, "core", left.plan.run)[1] is None
+    assert case(tmp_path).act(Act(home=left.home)).held
+    assert observing._lease(left.home, "core", "")[1] is None
 
 
 def test_an_unfinished_run_of_another_change_or_epoch_is_not_taken_up(tmp_path: Path) -> None:
