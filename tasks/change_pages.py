@@ -6,9 +6,8 @@ Separate from pages.py, which tells of proofs and backups, and from the form, wh
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
-
-from pydantic import JsonValue
 
 from recovery.accepting import limits_of
 from recovery.evidence import Record
@@ -24,6 +23,8 @@ from tasks.pages import Page, Told, plain, table
 from tasks.summary import summary
 
 SHORT = 12
+_SHOWN_BESIDE = ("at", "seconds", "asked_at", "acted_at")
+"""Facts of a step that its row in the timeline shows already."""
 
 
 def title_of(plan: Plan) -> str:
@@ -60,7 +61,16 @@ def planned(
     return Page(key=f"plan-{plan.runbook}-{plan.service}", title=title, markdown="\n\n".join(parts))
 
 
-def asked(plan: Plan, hazards: Sequence[Hazard], why: Sequence[str], *, trouble: str, form: bool) -> str:
+def asked(
+    plan: Plan,
+    hazards: Sequence[Hazard],
+    why: Sequence[str],
+    *,
+    trouble: str,
+    form: bool,
+    now: datetime,
+    until: datetime,
+) -> str:
     """What stands above a form's fields. `why`: what is missing; `trouble`: why the last answer was not taken."""
     lines = [f"### {title_of(plan)}"]
     if trouble:
@@ -68,11 +78,13 @@ def asked(plan: Plan, hazards: Sequence[Hazard], why: Sequence[str], *, trouble:
     lines.append(f"Plan `{plan.digest[:SHORT]}`, {plan.mode.value}. So far {plain(why[0])}.")
     lines += [f"- {plain(each)}" for each in why[1:]]
     if hazards:
-        lines += ["**Hazards**", *(f"- **{plain(each.words)}**: {plain(each.text)}" for each in hazards)]
+        lines.append(f"**Hazards** as of {now:%H:%M:%S}Z")
+        lines += [f"- **{plain(each.words)}**: {plain(each.text)}" for each in hazards]
     else:
         lines.append("It has no hazards.")
     if not form:
         lines.append("This form counts for nothing by itself: paste signed approvals, or wait for them in the ledger.")
+    lines.append(f"Awaited until **{until:%H:%M:%S}Z**; then this flow run ends, refused, with nothing touched.")
     lines.append(
         f"The whole plan is among this run's artifacts. From any machine:"
         f" `dr approve {plan.digest[:SHORT]} --as NAME{_accepting(_classes(hazards))}`"
@@ -90,7 +102,7 @@ def acted(plan: Plan, changed: Changed, records: Sequence[Record], *, again: boo
         text=text,
         pages=(
             Page(key=f"result-{key}", title=text, markdown=_result(plan, changed, again=again)),
-            Page(key=f"timeline-{key}", title=f"timeline of {title_of(plan)}", rows=tuple(_timeline(plan, records))),
+            Page(key=f"timeline-{key}", title=f"timeline of {title_of(plan)}", markdown=_timeline(plan, records)),
         ),
         documents=(changed.model_dump(mode="json"),),
     )
@@ -201,39 +213,40 @@ def _result(plan: Plan, changed: Changed, *, again: bool) -> str:
     return "\n\n".join(parts)
 
 
-def _timeline(plan: Plan, records: Sequence[Record]) -> Iterator[dict[str, JsonValue]]:
-    """Steps' attempts and everything else that was recorded, by the instant at which it began."""
+def _timeline(plan: Plan, records: Sequence[Record]) -> str:
+    """Steps' attempts and everything else that was recorded, by the instant at which it began. In Markdown, whose cells
+    are broken into lines: in a table of Prefect's own all that is long ends at the screen's edge."""
     rows = [
         *(row for each in steps(plan, records) for row in _attempts(each)),
-        *((each.at.isoformat(), _event(each)) for each in events(records)),
+        *((each.at.isoformat(), _row(each.at, each.kind, "", None, _said(each))) for each in events(records)),
     ]
-    for _, row in sorted(rows, key=lambda each: each[0]):
-        yield row
+    head = ("at (UTC)", "what", "state", "took", "fact")
+    return table(head, [row for _, row in sorted(rows, key=lambda each: each[0])])
 
 
-def _attempts(step: ShownStep) -> Iterator[tuple[str, dict[str, JsonValue]]]:
+def _attempts(step: ShownStep) -> Iterator[tuple[str, tuple[str, ...]]]:
     for each in step.attempts:
         number = f" (attempt {each.attempt})" if len(step.attempts) > 1 else ""
-        seconds = None if each.seconds is None else round(each.seconds, 2)
-        row: dict[str, JsonValue] = {"at (UTC)": f"{each.begun_at:%H:%M:%S.%f}"[:-3], "what": f"{step.step}{number}"}
-        said = summary(each.result) if isinstance(each.result, dict) else each.fact
-        yield each.begun_at.isoformat(), {**row, "state": each.state, "seconds": seconds, "fact": said}
+        told = each.result if isinstance(each.result, dict) else {}
+        said = (
+            summary({name: value for name, value in told.items() if name not in _SHOWN_BESIDE}) if told else each.fact
+        )
+        row = _row(each.begun_at, f"{step.step}{number}", each.state, each.seconds, said)
+        yield each.begun_at.isoformat(), row
 
 
-def _event(each: Event) -> dict[str, JsonValue]:
-    return {
-        "at (UTC)": f"{each.at:%H:%M:%S.%f}"[:-3],
-        "what": each.kind,
-        "state": "",
-        "seconds": None,
-        "fact": _said(each),
-    }
+def _row(at: datetime, what: str, state: str, seconds: float | None, fact: str) -> tuple[str, ...]:
+    took = "" if seconds is None else f"{seconds:.2f} s"
+    return f"{at:%H:%M:%S.%f}"[:-3], plain(what), state, took, plain(fact)
 
 
 def _said(each: Event) -> str:
     facts = each.facts
     said = str(facts.get("why") or facts.get("outcome") or "")
     match each.kind:
+        case "run.halted":
+            stopped = facts.get("stopped")
+            return f"{said}: {stopped['step']}: {stopped['why']}" if isinstance(stopped, dict) else said
         case "run.begun" | "run.resumed":
             consent = facts.get("consent")
             by = consent.get("by") if isinstance(consent, dict) else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -18,7 +19,7 @@ from pydantic import Field, JsonValue
 
 from recovery.accepting import acceptances, limits_of, refuse_uncovered
 from recovery.approval import FORM, Admitted, Asked, ConsentPolicy, admitted
-from recovery.errors import BadInput, Refused
+from recovery.errors import BadInput, DrError, Refused
 from recovery.failover import refuse_beyond_limits, rpo_seconds
 from recovery.hazard import Hazard
 from recovery.hazards import hazards
@@ -112,10 +113,14 @@ class Case:
             self.plan, self.shown, people=people, wanted=wanted, form=self.form_counts, noted=self.noted
         )
 
-    def words(self, standing: Standing, trouble: str = "") -> str:
-        """What stands above the form's fields, in Markdown: what is asked, its hazards, what is missing, and why the
-        last answer was not taken."""
-        return change_pages.asked(self.plan, standing.hazards, standing.why, trouble=trouble, form=self.form_counts)
+    def words(self, standing: Standing, trouble: str = "", *, left_seconds: float) -> str:
+        """What stands above the form's fields, in Markdown: what is asked, its hazards, what is missing, until when an
+        answer is awaited, and why the last one was not taken."""
+        now = self.home.now()
+        until = now + timedelta(seconds=left_seconds)
+        return change_pages.asked(
+            self.plan, standing.hazards, standing.why, trouble=trouble, form=self.form_counts, now=now, until=until
+        )
 
     def stands(self) -> Standing:
         """Whether the plan may begin by what lies in the ledger and by how the world looks now.
@@ -174,6 +179,12 @@ class Case:
         accepted = acceptances(words, seen, limits_of(self.plan))
         refuse_uncovered(seen, accepted, command="write into the field accept:", between=", ")
         approving.approve(self.home, self.plan, who=FORM, accepted=accepted, lasts=LASTS)
+
+    def not_taken(self, trouble: DrError) -> None:
+        """Leave on record that an answer was given and counts for nothing; people are asked again, recorded or not."""
+        with suppress(DrError):
+            why = f"an answer in the form of the Prefect UI was not taken: {trouble.fact}"
+            approving.refused(self.home, self.plan.digest, [why], subject=self.plan.service)
 
     def rejected(self) -> Refused:
         """Leave the rejection on record; gives what ends the run."""

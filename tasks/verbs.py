@@ -11,6 +11,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -35,17 +36,16 @@ from tasks.engine import Act
 from tasks.form import Answer, Decision, Wanted
 from tasks.home import Home
 from tasks.kind import Facts
-from tasks.loop import Event
 from tasks.pages import Page, Told, several
 from tasks.summary import summary
+from tasks.telling import Log, Teller
 
-TOLD_EVERY_SHARE = 0.25
 API_SECONDS = 10.0
 """The patience with Prefect's API beside a run: for people it is a screen, and the run does not wait for one."""
+OUTLASTS_SECONDS = 60
 GIVE_BACK_SECONDS = 25.0
 """A worker waits 30 s before it kills a flow run that was cancelled."""
 T = TypeVar("T")
-Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +56,7 @@ class TaskRuns:
     log: Log
     _states: dict[str, State[Any]] = field(default_factory=dict)
     _silent: threading.Event = field(default_factory=threading.Event)
-    _shared: list[Context] = field(default_factory=list)
+    _shared: list[tuple[Context, SyncClientContext]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, move: Move, perform: Callable[[], Facts]) -> Facts:
@@ -89,9 +89,15 @@ class TaskRuns:
         with self._lock:
             if not self._shared:
                 context = self.context.copy()
-                context.run(lambda: SyncClientContext().__enter__())
-                self._shared.append(context)
-            return self._shared[0].copy()
+                self._shared.append((context, context.run(lambda: SyncClientContext().__enter__())))
+            return self._shared[0][0].copy()
+
+    def close(self) -> None:
+        """No move comes any more: let go of the client, but not of one in which Prefect still hangs."""
+        with self._lock:
+            if self._shared and not self._silent.is_set():
+                context, client = self._shared.pop()
+                context.run(lambda: client.__exit__(None, None, None))
 
     def _run(self, move: Move, made: _Made) -> State[Any]:
         """The task run. It is drawn after the steps it needs; only completed ones, or Prefect would not begin it.
@@ -154,39 +160,6 @@ class _Made:
                 self._trouble = trouble
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Teller:
-    """The loop's events as lines of the run's log; of a step's progress every quarter, and what is new, only."""
-
-    log: Log
-    _shares: dict[str, float] = field(default_factory=dict)
-    _texts: dict[str, str] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __call__(self, event: Event) -> None:
-        """See tasks.loop.Loop.tell."""
-        if event.word == "moved" and not self._moved_far(event):
-            return
-        if event.word in ("begun", "ended"):
-            self._shares.pop(event.step, None)
-            self._texts.pop(event.step, None)
-        word = event.text if event.word == "moved" else f"{event.word} {event.text}".strip()
-        share = "" if event.share is None else f" {event.share:.0%}"
-        level = logging.ERROR if event.word == "failed" else logging.INFO
-        _log_here(self.log).log(level, "%s: %s%s", event.step, word, share)
-
-    def _moved_far(self, event: Event) -> bool:
-        with self._lock:
-            if event.share is None:
-                known = self._texts.get(event.step, "")
-                self._texts[event.step] = event.text
-                return event.text != known
-            if event.share < self._shares.get(event.step, 0.0) + TOLD_EVERY_SHARE:
-                return False
-            self._shares[event.step] = event.share
-            return True
-
-
 async def carried_out(
     work: Callable[[Act], Told], *, home: Callable[[], Home], cancel: Callable[[], object] | None = None
 ) -> State[Told]:
@@ -196,10 +169,11 @@ async def carried_out(
     tells the work to stop, for when the flow run is cancelled: a thread does not end with whoever waits for it.
     """
     log = get_run_logger()
+    logging.getLogger("prefect.task_runs").addFilter(_has_something_to_say)
 
     def done() -> Told:
-        act = Act(home=home(), door=TaskRuns(context=copy_context(), log=log), tell=Teller(log=log), via="prefect")
-        return work(act)
+        with closing(TaskRuns(context=copy_context(), log=log)) as door:
+            return work(Act(home=home(), door=door, tell=Teller(log=lambda: _log_here(log)), via="prefect"))
 
     working = asyncio.get_running_loop().run_in_executor(None, copy_context().run, done)
     try:
@@ -315,7 +289,9 @@ class Paused:
         asked = Consent.with_initial_data(description=text)
         key = f"consent-{uuid4().hex[:8]}"
         try:
-            given = await apause_flow_run(asked, timeout=max(1, int(patience_seconds)), poll_interval=1, key=key)
+            # Longer than the patience: who waits ends the run with its own reason, before Prefect fails it with none.
+            timeout = int(patience_seconds) + OUTLASTS_SECONDS
+            given = await apause_flow_run(asked, timeout=timeout, poll_interval=1, key=key)
         except FlowPauseTimeout:
             return None
         if not isinstance(given, Consent):
@@ -350,6 +326,12 @@ def _log_here(otherwise: Log) -> Log:
     except MissingContextError:
         return otherwise
     return found
+
+
+def _has_something_to_say(record: logging.LogRecord) -> bool:
+    """Of a failed state Prefect prints its representation and an empty trace ("NoneType: None"), and then says how the
+    task run finished: the second line is enough."""
+    return record.exc_info != (None, None, None)
 
 
 def _line(trouble: BaseException) -> str:

@@ -27,7 +27,8 @@ class Screen(Protocol):
     """Where the form is shown to people."""
 
     async def ask(self, text: str, patience_seconds: float) -> Answer | None:
-        """Show the form and give its answer; None past the patience. Raises anything when it cannot be shown."""
+        """Show the form and give its answer; None past the patience, which the caller keeps as well. Raises anything
+        when it cannot be shown."""
         ...
 
     async def close(self) -> None:
@@ -47,7 +48,7 @@ async def consented(case: Case, screen: Screen, *, wait_seconds: float, log: Log
             log.warning("the answer was not taken: %s", trouble)
         log.warning("waiting for consent: %s", "; ".join(standing.why))
         left = until - now()
-        text = case.words(standing, trouble)
+        text = case.words(standing, trouble, left_seconds=left)
         answer = await _first(case, screen, text, left, log) if left >= LEAST_SECONDS else None
         if answer is None:
             raise await asyncio.to_thread(case.nobody, f"{wait_seconds / 60:g} min")
@@ -64,6 +65,7 @@ def _judged(case: Case, answer: Answer | str, shown: Sequence[Hazard]) -> str:
     try:
         case.consent(answer, shown)
     except (BadInput, Refused) as trouble:
+        case.not_taken(trouble)
         return f"{trouble.fact} (hint: {trouble.hint})"
     return ""
 
@@ -73,7 +75,7 @@ async def _first(case: Case, screen: Screen, text: str, left: float, log: Log) -
     shown = asyncio.create_task(screen.ask(text, left))
     watch = asyncio.create_task(_enough(case, log))
     try:
-        await asyncio.wait({shown, watch}, return_when=asyncio.FIRST_COMPLETED, timeout=left + SCREEN_SECONDS)
+        await asyncio.wait({shown, watch}, return_when=asyncio.FIRST_COMPLETED, timeout=left)
         if shown.done() and not watch.done():
             try:
                 return shown.result()

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from tasks.home import Home
     from tasks.ledger import Ledger
 
-SAID = ("proof", "backup", "restore", "run.outcome", "run.halted")
-"""Kinds of records in which a run says what came of it."""
+SAID = ("proof", "backup", "restore", "run.outcome", "run.halted", "refusal")
+"""Kinds of records in which a run says what came of it; a refusal is a run of its own."""
 SIGNS = {
     "held": "[green]✓[/]",
     "failed": "[bold red]✗[/]",
@@ -118,6 +118,7 @@ def _shown(document: Mapping[str, Any]) -> RenderableType:
     from deployments.cli.words import moment
 
     plan = document["plan"] or {}
+    refused = document["said"] is not None and document["said"]["kind"] == "refusal"
     what = escape(" ".join(str(each) for each in (plan.get("purpose"), *plan.get("arguments", {}).values()) if each))
     parts: list[RenderableType] = [
         f"[bold]{document['kind']} {document['name'][:12]}[/]  {what} · {word(str(document['outcome']))}"
@@ -125,7 +126,7 @@ def _shown(document: Mapping[str, Any]) -> RenderableType:
     if document["begun_at"]:
         until = moment(document["ended_at"]) if document["ended_at"] else "[yellow]not ended[/]"
         parts.append(f"[dim]{moment(document['begun_at'])} → {until}, by {escape(str(document['who']))}[/]")
-    if document["plan_why"]:
+    if document["plan_why"] and not refused:
         parts.append(Text(document["plan_why"], style="yellow"))
     parts.append(_steps(document["steps"]))
     if "approvals" in document:
@@ -235,4 +236,7 @@ def _said(said: Mapping[str, Any] | None) -> list[RenderableType]:
         except ValueError:
             return [Text("the outcome's document is of another version; see --json", style="yellow")]
     why = said["facts"].get("why")
+    if said["kind"] == "refusal":
+        about = str(said["facts"].get("plan", ""))[:12]
+        why = f"plan {about}: {'; '.join(map(str, why)) if isinstance(why, list) else why}"
     return [Text(f"  {said['kind']}: {why}", style="bold red")] if why else []

@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@contextmanager
+def hurried(folder: Path) -> Iterator[None]:
+    """While HOME/hurried is there, consent is awaited for seconds."""
+    from tasks import waiting
+
+    def shortly(case: Any, screen: Any, *, wait_seconds: float, log: Any) -> Awaitable[None]:
+        return consented(case, screen, wait_seconds=5.0 if (folder / "hurried").exists() else wait_seconds, log=log)
+
+    consented = waiting.consented
+    with patch("tasks.waiting.consented", shortly):
+        yield
 
 
 def main(folder: Path, api_url: str, digest: str) -> None:
@@ -20,7 +36,7 @@ def main(folder: Path, api_url: str, digest: str) -> None:
 
         home = changing_home(folder)
         named, patience = patch("tasks.asking.home_at", lambda folder: home), patch("tasks.verbs.API_SECONDS", 2.0)
-        with made_up(folder), named, patience:
+        with made_up(folder), named, patience, hurried(folder):
             asyncio.run(failover(service="core", to="west", digest=digest, return_state=True))  # type: ignore[arg-type,call-overload,unused-ignore]
 
 

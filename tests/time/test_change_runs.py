@@ -173,6 +173,23 @@ def test_consent_in_the_ledger_goes_on_without_the_form_and_a_killed_worker_is_f
     assert sorted(performed(tmp_path)) == steps(plan)
 
 
+def test_nobody_in_time_ends_the_flow_run_with_our_reason_and_a_correct_answer_then_goes_on(
+    tmp_path: Path, api_url: str
+) -> None:
+    home = changing_home(tmp_path)
+    (tmp_path / "hurried").touch()
+    with running(tmp_path, api_url) as flow:
+        run = until("a form", paused(api_url, 1))
+        assert flow.wait(PATIENCE_SECONDS) == 0
+    (plan,) = plans(home)
+    ended = json.loads(urllib3.request("GET", f"{api_url}/flow_runs/{run}", timeout=20).data)["state"]
+    assert ended["type"] == "FAILED"
+    assert ended["message"].startswith(f"plan {plan.digest[:12]} is not approved within 0.0833333 min; nothing was")
+    assert performed(tmp_path) == []
+    approved(home, plan)
+    assert acted(home, plan).outcome == "met"
+
+
 @pytest.mark.slow
 def test_with_the_server_hanging_in_mid_run_the_run_goes_on(tmp_path: Path, api_url: str, place: Path) -> None:
     home = changing_home(tmp_path)

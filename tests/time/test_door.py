@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from contextvars import copy_context
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE, temporary_settings
@@ -14,7 +14,8 @@ from recovery.drive import Move
 from recovery.errors import Failed
 from tasks.kind import Facts
 from tasks.loop import Event
-from tasks.verbs import TaskRuns, Teller
+from tasks.telling import Teller
+from tasks.verbs import TaskRuns, _has_something_to_say
 from tests.time.small_run import small_plan
 
 PLAN = small_plan(datetime(2026, 11, 24, tzinfo=UTC))
@@ -48,11 +49,16 @@ def test_all_task_runs_of_a_run_speak_through_one_client_and_carry_no_tag_that_a
     door: TaskRuns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[int] = []
+    closed: list[int] = []
     made: list[dict[str, Any]] = []
 
     class Client:
-        def __enter__(self) -> None:
+        def __enter__(self) -> Self:
             opened.append(1)
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            closed.append(1)
 
     class Followed:
         def __init__(self, **words: Any) -> None:
@@ -65,9 +71,21 @@ def test_all_task_runs_of_a_run_speak_through_one_client_and_carry_no_tag_that_a
     monkeypatch.setattr("tasks.verbs.Task", Followed)
     for _ in range(3):
         assert door(MOVE, lambda: {"size_bytes": 7}) == {"size_bytes": 7}
-    assert opened == [1]
+    assert (opened, closed) == ([1], [])
+    door.close()
+    door.close()
+    assert closed == [1], "let go of once, when the run is over"
     assert len(made) == 3
     assert not any(each.get("tags") for each in made)
+
+
+def test_prefects_line_with_an_empty_trace_is_left_out_and_every_other_is_kept() -> None:
+    trouble = ValueError("a defect")
+    kept = [
+        _has_something_to_say(logging.makeLogRecord({"exc_info": about}))
+        for about in ((None, None, None), None, (ValueError, trouble, None))
+    ]
+    assert kept == [False, True, True]
 
 
 def test_what_the_move_raises_comes_out_as_it_was(door: TaskRuns) -> None:
@@ -82,7 +100,7 @@ def test_what_the_move_raises_comes_out_as_it_was(door: TaskRuns) -> None:
 
 
 def test_progress_is_told_by_quarters_and_every_beginning_and_end(caplog: pytest.LogCaptureFixture) -> None:
-    tell = Teller(log=logging.getLogger("run"))
+    tell = Teller(log=lambda: logging.getLogger("run"))
     with caplog.at_level(logging.INFO, logger="run"):
         tell(Event(step="fetch", word="begun"))
         for hundredth in range(101):
@@ -95,7 +113,7 @@ def test_progress_is_told_by_quarters_and_every_beginning_and_end(caplog: pytest
 
 
 def test_what_a_step_does_is_told_once_and_again_when_it_does_something_else(caplog: pytest.LogCaptureFixture) -> None:
-    tell = Teller(log=logging.getLogger("run"))
+    tell = Teller(log=lambda: logging.getLogger("run"))
     with caplog.at_level(logging.INFO, logger="run"):
         for text in ("", "copying", "copying", "starting", "copying"):
             tell(Event(step="rebuild", word="moved", text=text))
@@ -106,5 +124,5 @@ def test_what_a_step_does_is_told_once_and_again_when_it_does_something_else(cap
 
 def test_a_failed_step_is_an_error_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="run"):
-        Teller(log=logging.getLogger("run"))(Event(step="check", word="failed", text="it is wrong"))
+        Teller(log=lambda: logging.getLogger("run"))(Event(step="check", word="failed", text="it is wrong"))
     assert (caplog.records[0].levelname, caplog.records[0].getMessage()) == ("ERROR", "check: failed it is wrong")

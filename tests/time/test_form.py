@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest.mock import patch
 
@@ -22,7 +22,7 @@ from recovery.value import canonical
 from tasks import approving, changing, form, keys, observing, waiting
 from tasks.engine import Act
 from tasks.evidence import run_names
-from tasks.form import Answer, Case, Decision, Wanted
+from tasks.form import Answer, Case, Decision, Standing, Wanted
 from tasks.journal import read_records
 from tasks.kind import Facts, Scene
 from tests.time.change_scene import Verb, changing_home, made_up, performed
@@ -97,7 +97,7 @@ def test_elsewhere_the_form_itself_counts_for_nothing(tmp_path: Path, changes: d
     with pytest.raises(BadInput, match="counts for nothing by itself here"):
         consent(made, "all", "")
     assert approving.consents(made.home, made.plan).given == ()
-    assert "counts for nothing by itself" in made.words(made.stands())
+    assert "counts for nothing by itself" in made.words(made.stands(), left_seconds=60)
 
 
 @pytest.mark.parametrize("join", ["\n", ", ", ""])
@@ -148,7 +148,7 @@ def test_a_hazard_that_comes_up_while_people_think_is_shown_and_can_be_accepted(
     loss = Hazard(id="data-loss", klass="data-loss", figure=4.2, unit="s", text="may lose 4.2 s")
     with patch("tasks.form.hazards", lambda *_, **__: (loss, split)):
         assert "does not accept split-brain" in made.stands().why[1]
-        assert "the old primary cannot be fenced" in made.words(made.stands())
+        assert "the old primary cannot be fenced" in made.words(made.stands(), left_seconds=60)
         consent(made, "all", "")
         assert made.stands().why == ()
 
@@ -222,6 +222,16 @@ def test_a_flow_that_is_retried_gives_another_try_to_what_had_none_left(tmp_path
     assert told.held, told.text
     retried = [each for each in read_records(left.home.ledger(), left.plan.run) if each.kind == "order.retried"]
     assert [(each.facts["who"], each.facts["step"]) for each in retried] == [(FORM, "validate")]
+
+
+def test_the_timeline_says_where_a_run_stood_still_in_cells_that_are_broken_into_lines(tmp_path: Path) -> None:
+    left = fails_at(tmp_path, "validate")
+    told = case(tmp_path).act(Act(home=left.home))
+    (page,) = [each for each in told.pages if each.key.startswith("timeline-")]
+    assert page.rows == ()
+    assert "| at (UTC) | what | state | took | fact |" in page.markdown
+    assert "| run.halted |  |  | missed: validate: no door (after 3 of 3 tries) |" in page.markdown
+    assert "| validate (attempt 3) | failed | 0.00 s | no door |" in page.markdown
 
 
 def test_where_the_form_counts_for_nothing_a_retry_says_who_has_to_order_another_try(tmp_path: Path) -> None:
@@ -304,6 +314,15 @@ def test_a_wrong_answer_is_asked_again_with_its_reason(tmp_path: Path, quick: No
     assert "0 of 1 approvals" in screen.asked[0]
     assert "data-loss 4.2 s" in screen.asked[0]
     assert "not accepted: data-loss 4.2 s" in screen.asked[1]
+    assert any("was not taken: not accepted: data-loss 4.2 s" in each for each in refusals(made)), "it is on record"
+
+
+def test_the_form_says_until_when_an_answer_is_awaited(tmp_path: Path) -> None:
+    made = case(tmp_path)
+    noon = datetime(2026, 11, 28, 12, tzinfo=UTC)
+    with patch.object(type(made.home), "now", lambda _: noon):
+        text = made.words(Standing(why=("0 of 1 approvals",)), left_seconds=90)
+    assert "Awaited until **12:01:30Z**; then this flow run ends, refused" in text
 
 
 def test_a_rejection_ends_it_and_is_on_record(tmp_path: Path, quick: None) -> None:
