@@ -25,6 +25,16 @@ GlassOption = Annotated[
         help="Break glass: on record as such, and Prefect is barred. Ledger, lease and the resources' own doors do.",
     ),
 ]
+HeldOption = Annotated[
+    str | None,
+    typer.Option("--held", metavar="NAME", help="A drill of the catalog without a runbook that people have held."),
+]
+WhoOption = Annotated[str | None, typer.Option("--as", metavar="WHO", help="With --held: who tells of it, and signs.")]
+VerdictOption = Annotated[
+    str | None, typer.Option("--verdict", metavar="WORD", help="With --held: met, missed or unproven.")
+]
+OnOption = Annotated[str, typer.Option("--on", metavar="TIME", help="With --held: when it was; default: now.")]
+WhyOption = Annotated[str, typer.Option("--why", metavar="TEXT", help="With --held: what was found.")]
 
 
 def act(
@@ -66,10 +76,16 @@ def resume(
 def drill(
     to: ToOption = None,
     service: ServiceOption = None,
+    held: HeldOption = None,
+    who: WhoOption = None,
+    verdict: VerdictOption = None,
+    held_on: OnOption = "0 s ago",
+    why: WhyOption = "",
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Rehearse the failover on a restored copy, now: plan and act in one. It changes nothing live."""
+    """Rehearse the failover on a restored copy, now: plan and act in one. It changes nothing live. With --held, put a
+    drill that people held on record."""
     from deployments.cli.output import aside
     from deployments.cli.plan import proposal_of
     from deployments.cli.planned import drawn
@@ -79,6 +95,9 @@ def drill(
     from tasks.home import open_home
 
     opened = open_home(existing_home(home))
+    if held is not None or who is not None or verdict is not None:
+        tell_of(opened, held, who, verdict, held_on, why, as_json=as_json)
+        return
     made = changing.plan(opened, "drill", service=service, to=to)
     if isinstance(made, NothingToDo):
         why = made.why
@@ -93,6 +112,26 @@ def drill(
     if not as_json:
         aside().print(drawn(shown))
     carry_out(opened, made.plan, None, as_json=as_json, glass=False)
+
+
+def tell_of(
+    home: Home, name: str | None, who: str | None, verdict: str | None, on: str, why: str, *, as_json: bool
+) -> None:
+    """Put a drill of people on record."""
+    from deployments.cli.instants import instant
+    from recovery.check import Verdict
+    from recovery.errors import BadInput
+    from tasks.drilling import hold
+
+    words = [each.value for each in Verdict]
+    if not name or not who or verdict not in words:
+        raise BadInput(
+            "a drill that people held is told of by its name, one of them, and what came of it",
+            hint=f"dr drill --held NAME --as WHO --verdict {'|'.join(words)}",
+        )
+    told, run = hold(home, name, who=who, verdict=Verdict(verdict), held_at=instant(on, now=home.now()), why=why)
+    document = {"run": run, **told.model_dump(mode="json")}
+    emit(as_json, document, lambda: f"{name} is on record as held, {verdict}, by {who}: run {run[:8]}")
 
 
 def carry_out(home: Home, plan: Plan, outage_since: str | None, *, as_json: bool, glass: bool) -> None:

@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from recovery.drilled import DrillState, drills, reasons_of_drills
+from recovery.check import Verdict
+from recovery.drilled import HELD, DrillState, Held, drills, reasons_of_drills
+from recovery.evidence import Signature
 from recovery.exercise import Drill
 from recovery.past import Past
 from recovery.policy import Schedule
@@ -68,10 +70,42 @@ def test_the_newest_is_told_whatever_came_of_it(outcome: str) -> None:
     assert found.last_at == at("2026-11-02"), "the one that held is told beside it"
 
 
-def test_a_drill_of_people_is_neither_kept_nor_late() -> None:
-    found = state([run("2026-01-01")], "2026-11-20", PEOPLE)
-    assert (found.state, found.last_at) == ("unrecorded", None)
+def told(begun: str, *, drill: str = "full", outcome: str = "met") -> Past:
+    return run(begun, purpose=HELD, outcome=outcome, who="ann").but(resource=drill)
+
+
+def test_a_drill_of_people_is_neither_kept_nor_late_before_one_of_them_has_told_of_it() -> None:
+    found = state([run("2026-01-01"), told("2026-11-02", drill="another")], "2026-11-20", PEOPLE)
+    assert (found.state, found.newest_at) == ("unrecorded", None)
+    assert "dr drill --held full" in found.why
     assert reasons_of_drills([found]) == ()
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        ([told("2026-11-02")], "kept"),
+        ([told("2026-10-02")], "late"),
+        ([told("2026-11-02", outcome="missed")], "late"),
+    ],
+)
+def test_once_they_have_it_is_kept_or_late_as_any_other(runs: list[Past], expected: str) -> None:
+    found = state([run("2026-10-05", purpose="backup"), *runs], "2026-11-20", PEOPLE)
+    assert (found.state, found.newest_who) == (expected, "ann")
+    assert [each.hint.startswith("people do it") for each in reasons_of_drills([found])] == [True] * (
+        expected == "late"
+    )
+
+
+def test_a_drill_that_was_held_before_the_ledger_began_makes_no_promise_older() -> None:
+    runs = [told("2026-01-02", drill="another"), run("2026-11-10", purpose="backup")]
+    assert state(runs, "2026-11-20").state == "kept"
+
+
+def test_the_word_of_a_person_is_signed_as_a_whole() -> None:
+    held = Held(drill="full", held_at=at("2026-11-02"), verdict=Verdict.MET, who="ann", told_at=at("2026-11-03"))
+    signed = held.but(signature=Signature(who="ann", key="k", ed25519="0" * 128))
+    assert signed.signed_bytes() == held.signed_bytes() != held.but(verdict=Verdict.MISSED).signed_bytes()
 
 
 @pytest.mark.parametrize(("runbook", "begins"), [("drill", "'dr drill'"), ("rehearse-dns", "'dr plan rehearse-dns'")])
