@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pydantic import JsonValue
 
 from recovery.catalog import Catalog
+from recovery.compute import ASKS, asks
 from recovery.errors import BadInput
 from recovery.names import filled, names, unknown_names
 from recovery.runbook import ROLES, Runbook, RunbookStep
@@ -158,6 +159,11 @@ def _bound(
     arguments = {**step.arguments, **pinned}
     if step.verb == "redirect" and "by" not in arguments and resource in catalog.dns:
         arguments["by"] = [catalog.dns[resource].moved_by]
+    if step.verb == "scale":
+        site = str(_sited({"site": "to", **arguments}, by)["site"])
+        found = asks(catalog, catalog.services[by.service], site)
+        if found:
+            arguments[ASKS] = {each: ask.model_dump(mode="json", exclude_none=True) for each, ask in found.items()}
     return Step(
         id=name,
         verb=step.verb,

@@ -1,4 +1,4 @@
-"""Capacity: zones, redundancy, scaling and limits of the platform's components, as promised."""
+"""Capacity: zones, redundancy, scaling and limits of the platform's components, as promised; where each is counted."""
 
 from __future__ import annotations
 
@@ -83,3 +83,21 @@ class Limits(Value):
     memory: Bytes
     disk: BytesPerSecond
     network: BitsPerSecond
+
+
+class Instances(Value):
+    """Where a component's instances at one site are counted and asked for: one of both. Neither may be told a smaller
+    number by us."""
+
+    group: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    """The name of an EC2 Auto Scaling group in the site's region."""
+    url: str | None = None
+    """GET says {"at_least", "desired", "in_service", "at_most"}; PUT of {"at_least": N} makes them N or leaves more."""
+
+
+class Component(Value):
+    """A part of a service that runs in instances; its policy and its limits have the same name in `operations`."""
+
+    full_load: Count | None = None
+    """So many instances carry all users; without it the fewest of its scaling policy do."""
+    sites: dict[Name, Instances] = Field(min_length=1)

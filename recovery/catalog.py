@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
+from recovery.capacity import Component
 from recovery.doors import Consent, DnsName, HealthCheck, Probe, RoutingCluster
 from recovery.objective import Duration, Objective
 from recovery.operations import Operations
@@ -33,6 +34,8 @@ class Site(Value):
     role: Literal["primary", "recovery", "witness"]
     region: str
     s3: S3Endpoint = S3Endpoint()
+    compute: S3Endpoint = S3Endpoint()
+    """The door of the APIs by which instances are counted and asked for (Auto Scaling, quotas), and its credentials."""
 
 
 class LedgerPlace(Value):
@@ -121,6 +124,8 @@ class Service(Value):
     """By site, the URL that parks and releases mail, webhooks and jobs: GET says, PUT of {"parked": true} sets."""
     drain: dict[Name, str] = {}
     """By site, the base URL of what moves long-lived connections: `GET /connections`, `POST /drain` below it."""
+    compute: dict[Name, Component] = {}
+    """Its components that run in instances; a change of roles brings those of the site that takes over to full load."""
     bake: Duration = timedelta(minutes=5)
     """How long a step that watches whether it stays well watches, where the step doesn't say `for`."""
     notify: dict[Name, str] = {}

@@ -152,8 +152,9 @@ def schedules(catalog: Catalog) -> Iterator[tuple[Path, Schedule]]:
 def _secrets(catalog: Catalog) -> Iterator[Contradiction]:
     """Places that hold a reference to a secret; the fact never repeats what stands there instead."""
     held: list[tuple[Path, str | None, str]] = [
-        (("sites", name, "s3", "credentials"), site.s3.credentials, "file:PATH, env:PREFIX, profile:NAME or default")
+        (("sites", name, door, "credentials"), told.credentials, "file:PATH, env:PREFIX, profile:NAME or default")
         for name, site in catalog.sites.items()
+        for door, told in (("s3", site.s3), ("compute", site.compute))
     ]
     held += [
         (("backups", name, "encryption"), policy.encryption, "file:PATH or env:NAME")

@@ -25,6 +25,7 @@ def of_doors(catalog: Catalog) -> Iterator[Told]:
     for name, service in catalog.services.items():
         yield from _askable(service, ("services", name))
         yield from _agreeable(catalog, service, ("services", name))
+        yield from _countable(catalog, service, ("services", name, "compute"))
     for name, dns in catalog.dns.items():
         yield from _movable(catalog, name, dns)
         if name in catalog.resources:
@@ -74,6 +75,24 @@ def _askable(service: Service, here: tuple[str | int, ...]) -> Iterator[Told]:
             yield (*here, "notify", whom), fact, "write env:NAME or file:PATH: the URL itself may be a secret"
 
 
+def _countable(catalog: Catalog, service: Service, here: tuple[str | int, ...]) -> Iterator[Told]:
+    """How many instances carry all users is said, the policy allows as many, and they can be counted and asked for."""
+    for name, component in service.compute.items():
+        policy = catalog.operations.scaling.get(name)
+        if policy is None and component.full_load is None:
+            hint = "write full_load, or a policy of that name below operations.scaling"
+            yield (*here, name), f"nothing says how many instances of `{name}` carry all users", hint
+        if policy is not None and (component.full_load or 0) > policy.replicas.at_most:
+            fact = f"{component.full_load} instances carry all users, but its policy allows {policy.replicas.at_most}"
+            yield (*here, name, "full_load"), fact, "allow more below operations.scaling, or correct this figure"
+        for site, there in component.sites.items():
+            path = (*here, name, "sites", site)
+            if (there.group is None) == (there.url is None):
+                yield path, f"the instances at {site} are counted by one thing", "write either group or url"
+            if there.url is not None and not _url(there.url, ("http", "https")):
+                yield (*path, "url"), f"{there.url!r} is no http or https URL", "write http:// or https:// with a host"
+
+
 def _agreeable(catalog: Catalog, service: Service, here: tuple[str | int, ...]) -> Iterator[Told]:
     """The quorum can be had, whichever probed site is lost."""
     for point in service.vantage:
@@ -111,6 +130,9 @@ def _references(catalog: Catalog) -> Iterator[_Reference]:
             yield ("services", name, "dns", index), dns, "DNS name", set(catalog.dns)
         for probe, asked in service.probes.items():
             yield ("services", name, "probes", probe, "site"), asked.site, "site", sites
+        for component, told in service.compute.items():
+            for site in told.sites:
+                yield ("services", name, "compute", component, "sites", site), site, "site", sites
         for section, by_site in (("side_effects", service.side_effects), ("drain", service.drain)):
             for site in by_site:
                 yield ("services", name, section, site), site, "site", sites

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from math import ceil
 
+from recovery.compute import hazards_of
 from recovery.hazard import Hazard
 from recovery.observation import DnsSeen, FenceSeen, Observation
 from recovery.plan import Plan
@@ -42,6 +43,8 @@ def hazards(
                 )
             case "redirect":
                 found += _doors(step, seen.dns.get(step.resource, DnsSeen()), ways(VERBS["redirect"], arguments))
+            case "scale":
+                found += hazards_of(arguments, seen, (str(plan.pinned.get("from")), str(plan.pinned.get("to"))))
             case _:
                 pass
     return tuple(dict.fromkeys(found))

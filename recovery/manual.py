@@ -12,7 +12,8 @@ from math import ceil
 
 from pydantic import JsonValue
 
-from recovery.catalog import Catalog, S3Endpoint
+from recovery.catalog import Catalog, S3Endpoint, Service
+from recovery.compute import asks
 from recovery.doors import DnsName
 from recovery.term import leashed_key, term_key
 
@@ -32,6 +33,10 @@ def aws(door: S3Endpoint, region: str | None = None) -> str:
 def access(catalog: Catalog) -> Iterator[str]:
     """What has to be at hand before a page's first command: whose keys aws needs at which door, each a line."""
     doors = {f"S3 at {name}": site.s3.credentials for name, site in catalog.sites.items()}
+    for service in catalog.services.values():
+        for component in service.compute.values():
+            those = [site for site, each in component.sites.items() if each.group and site in catalog.sites]
+            doors |= {f"instances at {site}": catalog.sites[site].compute.credentials for site in those}
     if catalog.routing is not None and any(each.moved_by == "routing-control" for each in catalog.dns.values()):
         doors["the routing controls"] = catalog.routing.credentials
     if any(each.moved_by == "record-edit" for each in catalog.dns.values()):
@@ -92,6 +97,30 @@ def _leases(catalog: Catalog, resource: str) -> tuple[str, str] | None:
     if witness is None or catalog.resources[resource].fence is None:
         return None
     return aws(witness.s3, witness.region), f"s3://{catalog.ledger.leases}"
+
+
+def scaling(catalog: Catalog, service: Service, site: str) -> Iterator[str]:
+    """How a site gets the instances that carry all users. Only the fewest are raised: that makes more where there are
+    less, never takes one away, and no policy takes them away again before the users come."""
+    through = aws(catalog.sites[site].compute, catalog.sites[site].region)
+    for name, ask in asks(catalog, service, site).items():
+        there = service.compute[name].sites[site]
+        if there.url is not None:
+            yield (
+                f'- {name}: send a PUT of {{"at_least": {ask.least}}} to {there.url} by any HTTP client. Opened in a'
+                f" browser, it must then say {ask.least} or more in service."
+            )
+            continue
+        yield f"- {name}: {ask.least} carry all users. The fewest, the wanted, and the most that there may be:"
+        described = f"$ aws autoscaling describe-auto-scaling-groups {through} --auto-scaling-group-names {there.group}"
+        yield f"{described} --query 'AutoScalingGroups[].[MinSize,DesiredCapacity,MaxSize]' --output text"
+        yield f"Where the first is under {ask.least}; with the most under it, add --max-size {ask.least}:"
+        yield (
+            f"$ aws autoscaling update-auto-scaling-group {through} --auto-scaling-group-name {there.group}"
+            f" --min-size {ask.least}"
+        )
+        yield f"Ask until it says {ask.least} or more:"
+        yield f"{described} --query \"length(AutoScalingGroups[].Instances[?LifecycleState=='InService'][])\""
 
 
 def asked(dns: DnsName, by: str | None = None) -> str:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from recovery.approval import FORM
 from recovery.catalog import Catalog, Member, Service
 from recovery.doors import DnsName, Probe
-from recovery.manual import asked, aws, lapsed, moves, server, term
+from recovery.manual import asked, aws, lapsed, moves, scaling, server, term
 from recovery.objective import duration_text
 
 _PLACE = re.compile(r"\{([a-z][a-z0-9_.-]*)(\??)\}")
@@ -67,6 +67,7 @@ def _of_site(catalog: Catalog, here: Service, site: str, live: Sequence[DnsName]
         "region": (catalog.sites[site].region,),
         "s3": (aws(catalog.sites[site].s3, catalog.sites[site].region),),
         "probe": tuple(f"{each.url} (must say: {each.expect or 'anything'})" for each in probes),
+        "scale": tuple(scaling(catalog, here, site)),
         "probe_by_name": tuple(_by_name(each, dns) for dns in live for each in probes),
     }
     if site in here.side_effects:

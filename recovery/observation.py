@@ -59,6 +59,18 @@ class DnsSeen(Value):
     """The sites that have a record."""
 
 
+class CapacitySeen(Value):
+    """A component's instances at a site: the fewest and the most that there may be, how many are wanted and how many
+    serve. `at_most` None: nothing bounds them. `why`: why nothing answers, or why there may not be more."""
+
+    answer: Answer = "silent"
+    at_least: int = 0
+    desired: int = 0
+    in_service: int = 0
+    at_most: int | None = None
+    why: str = ""
+
+
 class LedgerSeen(Value):
     """The ledger's home, and the mirrors that answer."""
 
@@ -88,6 +100,10 @@ class Observation(Value):
     fences: dict[Name, FenceSeen] = {}
     dns: dict[Name, DnsSeen] = {}
     ledger: LedgerSeen = LedgerSeen()
+    capacity: dict[Name, dict[Name, CapacitySeen]] = {}
+    """By component and site."""
+    vcpus: dict[Name, float] = {}
+    """By site, the account's quota for instances of the cloud's standard families; absent: it was not told."""
 
     def best(self, resource: str, site: str) -> MemberSeen | None:
         """The most advanced standby of a database at a site: the highest timeline, then the highest LSN."""

@@ -137,7 +137,7 @@ VERBS: dict[str, Verb] = {
         required=("site", "how"),
     ),
     "scale": Verb(
-        what="brings a site to the capacity that it needs",
+        what="brings a site to the instances that carry all users, and never to fewer than it has",
         on="service",
         live=True,
         graceful=Calls(planes=frozenset({Plane.OF_TO})),

@@ -44,7 +44,7 @@ def undo(stage: Stage, step: Step, told: History, result: Facts) -> Facts:
     was done, `kept` with why where it stays, or nothing. `result`: what the step's end recorded. Raises DrError."""
     from tasks.observing import changes
     from tasks.postgres.roles import giving_back
-    from tasks.service import effects
+    from tasks.service import effects, scaling
 
     if not stage.live:
         return {}
@@ -54,5 +54,7 @@ def undo(stage: Stage, step: Step, told: History, result: Facts) -> Facts:
             return giving_back.give_back(stage, step.resource, told, changed=changed)
         case "quarantine":
             return {} if giving_back.promoting(stage.plan, told) else effects.undo(stage, result)
+        case "scale":
+            return scaling.kept(result)
         case _:
             return {}

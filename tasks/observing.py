@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -64,6 +64,7 @@ def observe(home: Home, service: str, *, target: str | None = None, run: str = "
         dns = {name: eyes.submit(_dns, home, name) for name in catalog.services[service].dns}
         ledger = eyes.submit(_ledger, home)
         lease = eyes.submit(_lease, home, service, run)
+        capacity = eyes.submit(_capacity, home, service)
         told = [each for each in changes(home, service) if each.run != run]
         primary = told[-1].primary if told else _written(home)
         to = target or next((name for name in _serving(home) if name != primary), primary)
@@ -80,6 +81,7 @@ def observe(home: Home, service: str, *, target: str | None = None, run: str = "
             fences={name: each.result() for name, each in fences.items()},
             dns={name: each.result() for name, each in dns.items()},
             ledger=ledger.result(),
+            **capacity.result(),
         )
 
 
@@ -114,6 +116,22 @@ def _dns(home: Home, name: str) -> DnsSeen:
     from tasks.route53 import look
 
     return look.dns(home, name)
+
+
+def _capacity(home: Home, service: str) -> dict[str, Any]:
+    """The instances at each site and the quotas that bound them; nothing is loaded or asked where there are none."""
+    here, sites = home.catalog.services[service], _serving(home)
+    if not here.compute:
+        return {}
+    from tasks.service import instances
+
+    with ThreadPoolExecutor(max_workers=1) as eye:
+        quotas = eye.submit(instances.vcpus, home.catalog, here, sites)
+        seen = instances.look(home.catalog, here, sites)
+    return {
+        "capacity": seen,
+        "vcpus": {site: each for site, each in quotas.result().items() if isinstance(each, float)},
+    }
 
 
 def _ledger(home: Home) -> LedgerSeen:

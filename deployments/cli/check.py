@@ -59,7 +59,7 @@ def code(checks: Iterable[Check]) -> int:
 
 def looked(folder: Path, catalog: Catalog) -> tuple[Check, ...]:
     """Every look at the environment; the slow ones, over the network, at the same time."""
-    from tasks import preflight, preflight_s3
+    from tasks import preflight, preflight_capacity, preflight_s3
 
     sizes: list[int] = []
     looks: list[Callable[[], tuple[Check, ...]]] = [
@@ -74,6 +74,10 @@ def looked(folder: Path, catalog: Catalog) -> tuple[Check, ...]:
         partial(_postgres, catalog, resource, site, sizes)
         for resource, each in catalog.resources.items()
         for site in each.members
+    ]
+    looks += [
+        partial(preflight.timed, f"capacity {name}", partial(preflight_capacity.look, catalog, name))
+        for name in catalog.services
     ]
     looks.append(partial(_names, catalog))
     with ThreadPoolExecutor(max_workers=8) as pool:

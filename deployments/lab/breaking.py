@@ -120,14 +120,17 @@ def _sky(world: World, stand: list[Fault]) -> None:
 
 
 def _capacity(world: World, stand: list[Fault]) -> None:
-    """The switch that the sample platform looks at."""
+    """The switch that the sample platform looks at. Only a change of it takes away what the site was given since."""
     for site in layout.SITES:
-        switch = world.folder(site, "app") / "capacity"
-        if faults.small(site, stand):
+        switch, word = world.folder(site, "app") / "capacity", faults.small(site, stand)
+        if word == (switch.read_text() if switch.exists() else ""):
+            continue
+        (switch.parent / "at_least").unlink(missing_ok=True)
+        if word:
             switch.parent.mkdir(parents=True, exist_ok=True)
-            switch.write_text("small\n")
+            switch.write_text(word)
         else:
-            switch.unlink(missing_ok=True)
+            switch.unlink()
 
 
 def _remember(world: World, stand: list[Fault]) -> None:

@@ -34,6 +34,7 @@ def render(world: World) -> Path:
         **{f"credentials_{place}": world.s3(place).credentials for place in ("east", "west", "witness")},
         **{f"app_{site}": world.url("app", site) for site in ("east", "west")},
         **{f"side_effects_{site}": world.url("app", site) + "/side-effects" for site in ("east", "west")},
+        **{f"capacity_{site}": world.url("app", site) + "/capacity" for site in ("east", "west")},
         **names.catalog_values(world),
         "route53": world.url("aws", "east"),
         "aws_credentials": f"file:{aws.credentials(world)}",

@@ -13,14 +13,14 @@ from deployments.lab.proxy.weather import FINE, Link, PathWeather, Weather, both
 from recovery.errors import BadInput
 from recovery.value import Value
 
-How = Literal["kill", "stop", "blackhole", "cut", "delay", "small"]
+How = Literal["kill", "stop", "blackhole", "cut", "delay", "small", "limited"]
 ROLES = ("postgres", "s3", "aws", "app", "agent")
 NAME_SERVERS = ("dns", "resolver")
 BLUNT: tuple[How, ...] = ("kill", "stop", "blackhole")
 WAYS: dict[str, tuple[How, ...]] = {
     "network": ("cut", "blackhole", "delay"),
     **dict.fromkeys(NAME_SERVERS, (*BLUNT, "delay")),
-    "capacity": ("small",),
+    "capacity": ("small", "limited"),
 }
 """By kind; every other kind has the blunt ones."""
 
@@ -100,9 +100,10 @@ def sky(server: str, standing: Iterable[Fault]) -> Weather:
     return Weather(delay_ms=max((fault.delay_ms for fault in mine), default=0.0))
 
 
-def small(site: str, standing: Iterable[Fault]) -> bool:
-    """Whether the site is too small to carry the platform."""
-    return any(fault.kind == "capacity" and fault.place == site for fault in standing)
+def small(site: str, standing: Iterable[Fault]) -> str:
+    """Whether the site is too small to carry the platform: `small` until it is given more instances, `limited` where
+    it may not have more; empty when it is not."""
+    return next((fault.how for fault in standing if fault.kind == "capacity" and fault.place == site), "")
 
 
 def _worst(link: Link, faults: list[Fault]) -> PathWeather:

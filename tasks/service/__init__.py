@@ -16,6 +16,6 @@ PLACES = {
     "person": "tasks.service.people:Person",
     "run": "tasks.service.running:Run",
     "bake": "tasks.service.watching:Bake",
-    "scale": "tasks.service.watching:Scale",
+    "scale": "tasks.service.scaling:Scale",
 }
 """Verb → where it is made."""

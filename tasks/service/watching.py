@@ -1,4 +1,4 @@
-"""The verbs that take time for safety: `bake` watches that a site stays well; `scale` would give it capacity.
+"""The verb that takes time for safety: `bake` watches that a site stays well.
 
 Separate because a step that waits on purpose must say so, and must not be mistaken for one that hangs.
 """
@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 
 from recovery.check import Outcome
 from recovery.drive import Move, Seen
-from recovery.errors import BadInput, Failed, Refused, Unproven
+from recovery.errors import BadInput, Failed, Unproven
 from recovery.objective import duration, duration_text
 from recovery.step import Step
 from tasks import serving
 from tasks.kind import Facts, Scene
 from tasks.service import probing
-from tasks.service.said import NOT_CONFIGURED, absent, done, holds, site_of
+from tasks.service.said import absent, done, holds, site_of
 from tasks.stage import Stage
 
 EVERY_SECONDS = 1.0
@@ -104,22 +104,3 @@ class Bake:
             fact = f"it is to be watched for {duration_text(span)}, but the step's patience is shorter"
             raise BadInput(fact, hint="give the step more patience, or watch for less")
         return span.total_seconds()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Scale:
-    """The site has the capacity that it needs. No compute group can be written in a catalog yet: it is said that
-    nothing was scaled, and a step that must not be passed over is refused."""
-
-    stage: Stage
-
-    def observe(self, step: Step, scene: Scene) -> Seen:
-        """Reads the record."""
-        return absent("it was not looked at yet") if done(step, scene) is None else holds("not configured")
-
-    def perform(self, move: Move, scene: Scene) -> Facts:
-        """Facts: `state`: not configured. Raises Refused where the step says `required: true`."""
-        why = "the catalog has no compute group of this service: nothing was scaled"
-        if scene.arguments(move.step).get("required") is True:
-            raise Refused(why, hint="bring the site to its capacity yourself, then skip the step with 'dr run skip'")
-        return {**NOT_CONFIGURED, "why": why}

@@ -167,8 +167,24 @@ def test_a_site_that_is_too_small_is_not_ready_and_says_why(empty, tmp_path):
         (tmp_path / "west" / "capacity").write_text("small\n")
         code, told = ask(port, "GET", "/ready")
         assert (code, told["capacity"]) == (503, "small")
-        assert "too small" in told["why"]
+        assert "too small for all users: 1 of 3 instances" in told["why"]
         assert ask(port, "GET", "/health")[0] == 200, "it serves who is there; it could not carry all"
+
+
+def test_a_site_grows_when_it_is_told_to_takes_a_moment_and_is_never_made_smaller(empty, tmp_path):
+    with site(empty, tmp_path / "west") as port:
+        full = {"site": "west", "at_least": 1, "desired": 3, "in_service": 3, "at_most": 20}
+        assert ask(port, "GET", "/capacity") == (200, full)
+        (tmp_path / "west" / "capacity").write_text("small")
+        assert ask(port, "GET", "/capacity")[1]["in_service"] == 1
+        code, told = ask(port, "PUT", "/capacity", {"at_least": 4})
+        assert (code, told["desired"], told["in_service"]) == (200, 4, 1)
+        assert ask(port, "PUT", "/capacity", {"at_least": 2})[1]["at_least"] == 4
+        soon(lambda: ask(port, "GET", "/capacity")[1]["in_service"] == 4, "the growing")
+        assert ask(port, "GET", "/ready")[0] == 200
+        (tmp_path / "west" / "capacity").write_text("limited")
+        assert ask(port, "PUT", "/capacity", {"at_least": 4})[0] == 400
+        assert ask(port, "GET", "/capacity")[1]["at_most"] == 1
 
 
 def test_a_database_that_hangs_hangs_nobody_and_goes_on_afterwards(empty, tmp_path):

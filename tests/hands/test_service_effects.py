@@ -15,7 +15,7 @@ from service_scene import Act, catalog
 from site_scene import Site, closed_port, plain, site
 
 from recovery.drive import Truth
-from recovery.errors import BadInput, Failed, Refused, Unproven
+from recovery.errors import BadInput, Failed, Unproven
 from tasks.probing import Answer
 from tasks.service import people, watching
 from tasks.service.running import shown
@@ -244,11 +244,3 @@ def test_one_that_fails_too_long_fails_the_watch(tmp_path: Path, monkeypatch: py
 def test_a_watch_that_cannot_be_is_refused(tmp_path: Path, span: str, match: str) -> None:
     with pytest.raises(BadInput, match=match):
         Act(tmp_path, catalog({}), "bake", arguments={"site": "west", "for": span}).perform()
-
-
-def test_scaling_says_that_nothing_was_scaled_and_is_refused_where_it_must_be(tmp_path: Path) -> None:
-    act = Act(tmp_path, catalog({}), "scale")
-    assert act.perform()["state"] == "not configured"
-    assert act.observe().truth is Truth.HOLDS
-    with pytest.raises(Refused, match="nothing was scaled"):
-        Act(tmp_path, catalog({}), "scale", arguments={"required": True}).perform()

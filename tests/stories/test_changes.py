@@ -231,9 +231,12 @@ def test_without_a_witness_and_without_an_answer_nothing_is_promoted(world: Worl
 
 @pytest.mark.slow
 def test_a_recovery_site_that_is_too_small_gets_no_users_until_it_has_grown(world: World, home: Home) -> None:
-    lost(world, "capacity:west")
+    """It may not have more: that is told before, with its figure, and whoever goes on all the same stops in time."""
+    lost(world, "capacity:west", "limited")
     lost(world, "site:east")
-    plan = approved(home, planned(home, "failover", "west"))
+    made = planned(home, "failover", "west")
+    assert "capacity-limit 2 instances" in {each.words for each in made.hazards}
+    plan = approved(home, made)
     told = standing_still(home, plan)
     assert told.stopped is not None
     assert told.stopped.step == "validate"
@@ -241,6 +244,31 @@ def test_a_recovery_site_that_is_too_small_gets_no_users_until_it_has_grown(worl
     breaking.end(world, "capacity:west")
     _order(home, plan, "retry", "validate")
     assert acted(home, plan).outcome == "met"
+    seen(world, "west")
+
+
+@pytest.mark.slow
+def test_a_recovery_site_that_is_too_small_is_given_its_instances_before_users_come(
+    world: World, home: Home, tmp_path: Path
+) -> None:
+    """Killed in the midst of it and taken up from another home: it is asked for once, and never made fewer."""
+    lost(world, "capacity:west")
+    lost(world, "site:east")
+    plan = approved(home, planned(home, "failover", "west"))
+    other = another_home(world, tmp_path / "other")
+    assert killed_at(home, plan, "scale:begun") is None
+    assert killed_at(other, plan, "scale:done") is None
+    told = killed_at(home, plan, "never")
+    assert told is not None
+    as_if_never_killed(home, world, plan, told)
+    records = read_records(home.ledger(), plan.run)
+    (scaled,) = [each for each in records if each.kind == "step.ended" and each.facts["step"] == "scale"]
+    result = scaled.facts["result"]
+    assert isinstance(result, dict)
+    west = result["components"]["platform"]  # type: ignore[call-overload,index]
+    assert (west["wanted"], west["in_service"], west["short"]) == (3, 3, 0)  # type: ignore[call-overload,index]
+    at = {each.facts["step"]: each.end for each in records if each.kind == "step.ended" and each.end}
+    assert at["scale"] < at["validate"] < at["redirect"]
     seen(world, "west")
 
 

@@ -98,7 +98,8 @@ def test_a_small_site_is_struck_by_nothing_but_its_switch():
     fault = faults.parse("capacity:west", None)
     assert (fault.how, faults.processes(fault, members=["east", "west"])) == ("small", [])
     assert struck(("capacity:west", "small")) == {}
-    assert (faults.small("west", [fault]), faults.small("east", [fault])) == (True, False)
+    assert (faults.small("west", [fault]), faults.small("east", [fault])) == ("small", "")
+    assert faults.small("west", [faults.parse("capacity:west", "limited")]) == "limited"
 
 
 def test_the_witness_is_a_bucket_and_a_vantage_point():

@@ -10,7 +10,7 @@ from recovery.approval import Approval, ConsentPolicy, Given, GivenStanding, Sta
 from recovery.catalog import Catalog
 from recovery.evidence import Signature
 from recovery.hazard import Acceptance
-from recovery.observation import DnsSeen, FenceSeen, LedgerSeen, MemberSeen, Observation, ProbeSeen
+from recovery.observation import CapacitySeen, DnsSeen, FenceSeen, LedgerSeen, MemberSeen, Observation, ProbeSeen
 from recovery.runbook import Runbook
 from recovery.step import Mode
 from tasks import catalog_file
@@ -18,6 +18,14 @@ from tasks.runbook_file import library, load
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "deployments" / "catalog.example.yaml"
 NOW = datetime(2026, 11, 24, 3, tzinfo=UTC)
+
+
+COMPONENTS = ("frontend", "backend", "video-processing")
+
+
+def instances(count: int, at_most: int | None = 50, why: str = "") -> CapacitySeen:
+    """A component's instances at a site that answers."""
+    return CapacitySeen(answer="answers", at_least=count, desired=count, in_service=count, at_most=at_most, why=why)
 
 
 @cache
@@ -50,8 +58,11 @@ def seen(
     running: dict[str, str] | None = None,
     ledger: LedgerSeen | None = None,
     dns: DnsSeen | None = None,
+    capacity: dict[str, dict[str, CapacitySeen]] | None = None,
+    vcpus: dict[str, float] | None = None,
 ) -> Observation:
-    """East is gone, west's standby is well, the witness answers; unless told otherwise."""
+    """East is gone, west's standby is well and its instances carry all users, the witness answers; unless told
+    otherwise."""
     other = "west" if primary == "east" else "east"
     members = (
         MemberSeen(site=primary, role="silent"),
@@ -76,6 +87,8 @@ def seen(
             "rehearsal": DnsSeen(ttl_seconds=30.0, sites=("east", "west")),
         },
         ledger=ledger or LedgerSeen(),
+        capacity=capacity if capacity is not None else {name: {other: instances(12)} for name in COMPONENTS},
+        vcpus=vcpus or {},
     )
 
 

@@ -45,6 +45,7 @@ GOOD: dict[str, Any] = {
     },
     "operations": {
         "zones": {"a": {"role": "primary", "site": "east", "runs": ["x"], "capacity": "70 %"}},
+        "scaling": {"policed": {"replicas": {"at_least": 2, "at_most": 8}}},
         "drills": {"full": {"what": "all of it", "schedule": {"cron": "0 9 1 * *"}}},
     },
 }
@@ -76,6 +77,41 @@ def test_a_good_catalog_has_none() -> None:
     ("path", "value", "where", "fact"),
     [
         ("sites/east/role", "recovery", "sites", "no site is primary"),
+        (
+            "services/core/compute",
+            {"web": {"sites": {"west": {"group": "w"}}}},
+            "services/core/compute/web",
+            "nothing says how many instances of `web` carry all users",
+        ),
+        (
+            "services/core/compute",
+            {"web": {"full_load": 3, "sites": {"west": {"group": "w", "url": "http://w"}}}},
+            "services/core/compute/web/sites/west",
+            "the instances at west are counted by one thing",
+        ),
+        (
+            "services/core/compute",
+            {"web": {"full_load": 3, "sites": {"west": {"url": "w"}}}},
+            "services/core/compute/web/sites/west/url",
+            "'w' is no http or https URL",
+        ),
+        (
+            "services/core/compute",
+            {"web": {"full_load": 3, "sites": {"mars": {"group": "w"}}}},
+            "services/core/compute/web/sites/mars",
+            "there is no site `mars`",
+        ),
+        (
+            "services/core",
+            {
+                "owner": "team",
+                "resources": ["db"],
+                "compute": {"policed": {"full_load": 9, "sites": {"west": {"group": "w"}}}},
+            },
+            "services/core/compute/policed/full_load",
+            "9 instances carry all users, but its policy allows 8",
+        ),
+        ("sites/west/compute", {"credentials": "hush"}, "sites/west/compute/credentials", "is not a reference"),
         ("sites/west/role", "primary", "sites/west/role", "`west` is a second primary beside `east`"),
         ("ledger/home", "mars", "ledger/home", "there is no site `mars`"),
         ("ledger/mirrors", ["west", "mars"], "ledger/mirrors/1", "there is no site `mars`"),

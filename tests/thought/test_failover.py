@@ -71,7 +71,7 @@ def test_a_proposal_shows_groups_hazards_forecast_and_digest_as_one_document() -
     assert json.loads(json.dumps(shown)) == shown
     assert list(shown) == ["digest", "epoch", "steps", "groups", "hazards", "forecast"]
     assert shown["digest"] == made.plan.digest
-    assert shown["groups"][:3] == [["declare"], ["approve"], ["fence", "quarantine"]]  # type: ignore[index]
+    assert shown["groups"][:3] == [["declare"], ["approve"], ["fence", "quarantine", "scale"]]  # type: ignore[index]
     assert [each["words"] for each in shown["hazards"]] == ["data-loss 4.2 s"]  # type: ignore[union-attr,call-overload,index]
     assert made.forecast.p50_seconds == 8.0
     assert "promote" in made.live

@@ -71,15 +71,18 @@ def test_a_page_says_beforehand_whose_keys_aws_needs_at_which_door() -> None:
     catalog = scene.catalog()
     keys = {"east": "profile:e", "west": "file:keys/west.json", "witness": "env:WITNESS"}
     sites = {
-        name: (catalog.sites.get(name) or Site(role="witness", region="x")).but(s3=S3Endpoint(credentials=each))
+        name: (catalog.sites.get(name) or Site(role="witness", region="x")).but(
+            s3=S3Endpoint(credentials=each), compute=S3Endpoint(credentials=each)
+        )
         for name, each in keys.items()
     }
     app = catalog.dns["app"]
     dns = {"a": app.but(moved_by="routing-control"), "b": app.but(moved_by="record-edit")}
     routing = RoutingCluster(endpoints={"r": "http://arc"}, controls={"c": "arn"}, credentials="profile:e")
+    keys_of_west = "the keys in keys/west.json, exported as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     assert list(access(catalog.but(sites=sites, dns=dns, routing=routing))) == [
-        "S3 at east, the routing controls: aws's profile e",
-        "S3 at west: the keys in keys/west.json, exported as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        "S3 at east, instances at east, the routing controls: aws's profile e",
+        f"S3 at west, instances at west: {keys_of_west}",
         "S3 at witness: WITNESS_ACCESS_KEY_ID and WITNESS_SECRET_ACCESS_KEY, exported as AWS_…",
         "Route53's records: aws's own default credentials",
     ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 
+from deployments.lab.app.capacity import FULL, Capacity
 from deployments.lab.app.connections import Connections
 from deployments.lab.app.database import Database, Silent, Sql
 from deployments.lab.app.effects import SideEffects
@@ -41,7 +42,7 @@ class Platform:
         # Looks have threads of their own, so that they are answered while writes hang.
         self._looks = Database(*config["dsns"], at_once=4)
         self.effects = SideEffects(Database(*config["dsns"], at_once=1), folder, released_at_first=config["released"])
-        self._capacity = folder / "capacity"
+        self.capacity = Capacity(folder)
 
     def add_row(self, seq: int, payload: str) -> dict[str, Any]:
         """Write the row and its side effect in one transaction, committed when this returns. Again is the same answer.
@@ -86,9 +87,10 @@ class Platform:
 
     def ready(self) -> tuple[bool, dict[str, Any]]:
         """Whether this site could serve all users once its database takes writes: `writable`, `capacity`, `why`."""
-        database, small = self._database(), self._is_small()
+        database, serving = self._database(), self.capacity.told()["in_service"]
+        small = serving < FULL
         why = [] if database in {"writable", "read-only"} else [database]
-        why += ["this site is too small for all users: its capacity is small"] if small else []
+        why += [f"this site is too small for all users: {serving} of {FULL} instances"] if small else []
         told = {"site": self.site, "writable": database == "writable", "capacity": "small" if small else "full"}
         return not why, {**told, "why": "; ".join(why)} if why else told
 
@@ -111,9 +113,3 @@ class Platform:
         except (Silent, psycopg.Error) as trouble:
             return str(trouble).splitlines()[0] if str(trouble) else type(trouble).__name__
         return "read-only" if found == (True,) else "writable"
-
-    def _is_small(self) -> bool:
-        try:
-            return self._capacity.read_text().strip() == "small"
-        except FileNotFoundError:
-            return False

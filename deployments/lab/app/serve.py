@@ -3,7 +3,7 @@
 POST /rows {"seq", "payload"} answers 201 only after the commit: that row is then *acknowledged*. GET /rows/SEQ,
 /rows/last, /rows/from/SEQ, PUT and GET /videos/NAME. GET /health: 200 only when this site serves, its database answers
 and takes writes. GET /ready: 200 when it could, were its database writable. GET and PUT /side-effects {"parked"}.
-GET /connections, POST /drain.
+GET and PUT /capacity {"at_least"}. GET /connections, POST /drain.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Handler(BaseHTTPRequestHandler):
             "/ready": self._ready,
             "/rows/last": lambda: (200, self.platform.last_row()),
             "/side-effects": lambda: (200, self.platform.effects.told()),
+            "/capacity": lambda: (200, {"site": self.platform.site, **self.platform.capacity.told()}),
             "/connections": self._connections,
         }
         folder, _, last = self.path.rpartition("/")
@@ -68,9 +69,9 @@ class Handler(BaseHTTPRequestHandler):
         self._answer({"/rows": self._add_row, "/drain": self._drain}.get(self.path, _no_page))
 
     def do_PUT(self) -> None:
-        """Keep a video; park or release side effects."""
+        """Keep a video; park or release side effects; have more instances."""
         put_video = self._put_video if self.path.startswith("/videos/") else _no_page
-        self._answer(self._park if self.path == "/side-effects" else put_video)
+        self._answer({"/side-effects": self._park, "/capacity": self._grow}.get(self.path, put_video))
 
     def _add_row(self) -> Answer:
         asked = json.loads(self._body())
@@ -94,6 +95,10 @@ class Handler(BaseHTTPRequestHandler):
             raise TypeError("parked is true or false")
         self.platform.effects.park(parked)
         return 200, self.platform.effects.told()
+
+    def _grow(self) -> Answer:
+        self.platform.capacity.raise_to(int(json.loads(self._body())["at_least"]))
+        return 200, self.platform.capacity.told()
 
     def _connections(self) -> Answer:
         return 200, {"site": self.platform.site, **self.platform.connections.told(but=id(self))}
