@@ -33,7 +33,8 @@ class Forecast(Value):
             return "no forecast: no past run has these steps"
         least = f" at least ({', '.join(self.unmeasured)} never measured)" if self.unmeasured else ""
         plural = "s" if self.runs != 1 else ""
-        return f"p50 {self.p50_seconds:g} s, p95 {self.p95_seconds:g} s{least}, from {self.runs} run{plural}"
+        p50, p95 = round(self.p50_seconds, 1), round(self.p95_seconds, 1)
+        return f"p50 {p50:g} s, p95 {p95:g} s{least}, from {self.runs} run{plural}"
 
 
 def forecast(

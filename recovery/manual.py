@@ -7,7 +7,7 @@ through the same doors and with the same credentials as the engine uses.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import ceil
 
 from pydantic import JsonValue
@@ -30,17 +30,10 @@ def aws(door: S3Endpoint, region: str | None = None) -> str:
     return " ".join(f"--{name} {value}" for name, value in options if value)
 
 
-def access(catalog: Catalog) -> Iterator[str]:
-    """What has to be at hand before a page's first command: whose keys aws needs at which door, each a line."""
-    doors = {f"S3 at {name}": site.s3.credentials for name, site in catalog.sites.items()}
-    for service in catalog.services.values():
-        for component in service.compute.values():
-            those = [site for site, each in component.sites.items() if each.group and site in catalog.sites]
-            doors |= {f"instances at {site}": catalog.sites[site].compute.credentials for site in those}
-    if catalog.routing is not None and any(each.moved_by == "routing-control" for each in catalog.dns.values()):
-        doors["the routing controls"] = catalog.routing.credentials
-    if any(each.moved_by == "record-edit" for each in catalog.dns.values()):
-        doors["Route53's records"] = catalog.route53.credentials
+def access(catalog: Catalog, manuals: str) -> Iterator[str]:
+    """What has to be at hand before a page's first command: whose keys aws needs at which of the doors that its manuals
+    go through, each a line."""
+    doors = dict(_doors(catalog, [line[2:] for line in manuals.splitlines() if line[:2] in ("$ ", "# ")]))
     for reference in dict.fromkeys(doors.values()):
         where = ", ".join(name for name, each in doors.items() if each == reference)
         scheme, _, rest = reference.partition(":")
@@ -53,6 +46,23 @@ def access(catalog: Catalog) -> Iterator[str]:
                 yield f"{where}: {rest}_ACCESS_KEY_ID and {rest}_SECRET_ACCESS_KEY, exported as AWS_…"
             case _:
                 yield f"{where}: aws's own default credentials"
+
+
+def _doors(catalog: Catalog, commands: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The doors that the commands go through, each with its credentials."""
+
+    def used(tool: str, options: str = "") -> bool:
+        return any(line.startswith(f"aws {tool}") and options in line for line in commands)
+
+    for name, site in catalog.sites.items():
+        if used("s3", aws(site.s3, site.region)):
+            yield f"S3 at {name}", site.s3.credentials
+        if used("autoscaling ", aws(site.compute, site.region)):
+            yield f"instances at {name}", site.compute.credentials
+    if catalog.routing is not None and used("route53-recovery-cluster "):
+        yield "the routing controls", catalog.routing.credentials
+    if used("route53 "):
+        yield "Route53's records", catalog.route53.credentials
 
 
 def term(catalog: Catalog, resource: str, target: str) -> Iterator[str]:

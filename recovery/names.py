@@ -16,6 +16,7 @@ from recovery.approval import FORM
 from recovery.catalog import Catalog, Member, Service
 from recovery.doors import DnsName, Probe
 from recovery.manual import asked, aws, lapsed, moves, scaling, server, term
+from recovery.manual_restore import asserted, copy_asked, restored
 from recovery.objective import duration_text
 
 _PLACE = re.compile(r"\{([a-z][a-z0-9_.-]*)(\??)\}")
@@ -54,6 +55,7 @@ def names(catalog: Catalog, *, service: str, resource: str, source: str, target:
     for role, site in (("from", source), ("to", target)):
         found |= {f"{role}.{name}": values for name, values in _of_site(catalog, here, site, live).items()}
     found |= _of_database(catalog, resource, source, target)
+    found |= _asked(catalog, [resource] if resource in catalog.resources else here.resources, target)
     if resource in catalog.dns:
         found |= _of_name(catalog, catalog.dns[resource], source, target)
     found["names"] = tuple(dns.name for dns in live)
@@ -99,9 +101,38 @@ def _of_database(catalog: Catalog, resource: str, source: str, target: str) -> d
         if site in database.members:
             found |= {f"{role}.{name}": (value,) for name, value in _of_member(database.members[site]).items()}
             found[f"{role}.slot"] = (site.replace("-", "_"),)  # as the engine names it: tasks/postgres/roles/follow.py
+    found["restore"] = tuple(restored(catalog, resource, target))
     found["fence.term"] = tuple(term(catalog, resource, target))
     found["fence.lease"] = tuple(lapsed(catalog, resource, source))
     return {name: values for name, values in found.items() if values}
+
+
+def _asked(catalog: Catalog, databases: Sequence[str], target: str) -> dict[str, tuple[str, ...]]:
+    """How the assertions of those databases are asked at the target: of its servers, and of copies that were restored
+    there."""
+    found: dict[str, tuple[str, ...]] = {"to.assertions": (), "copy": (), "copy.assertions": ()}
+    for database in (catalog.resources[name] for name in databases if name in catalog.resources):
+        for _, member in database.at(target)[:1]:
+            copy, dsn = copy_asked(member), _SECRET.sub("", member.dsn).strip()
+            found["copy"] += (copy,)
+            found["copy.assertions"] += tuple(asserted(database, partial(_in_copy, copy)))
+            found["to.assertions"] += tuple(asserted(database, partial(_at_server, dsn)))
+    return found
+
+
+def _in_copy(copy: str, database: str) -> str:
+    return f"# {copy} -d {database}"
+
+
+def _at_server(dsn: str, database: str) -> str:
+    return f'$ psql "{_inside(dsn, database)}"'
+
+
+def _inside(dsn: str, database: str) -> str:
+    """The DSN, in both of its forms, with another database in the place of its own."""
+    if "://" in dsn:
+        return urlsplit(dsn)._replace(path=f"/{database}").geturl()
+    return " ".join((*(each for each in dsn.split() if not each.startswith("dbname=")), f"dbname={database}"))
 
 
 def _of_member(member: Member) -> dict[str, str]:

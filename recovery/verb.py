@@ -155,7 +155,7 @@ VERBS: dict[str, Verb] = {
     ),
     "drain": Verb(what="moves long-lived connections", on="dns", live=True, graceful=LEFT, arguments={"patience": ()}),
     "converge": Verb(
-        what="sees the new answer at every name server and resolver",
+        what="sees the same answer at every name server and resolver",
         on="dns",
         graceful=NEUTRAL,
         ungraceful=NEUTRAL,

@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from recovery.binding import bind, ends, live_ids
 from recovery.catalog import Catalog
 from recovery.errors import BadInput, DrError
-from recovery.manual import access
 from recovery.point import lsn_text
 from recovery.runbook import Runbook
 from recovery.value import canonical
@@ -129,22 +127,17 @@ def _books(books: Library) -> dict[str, bytes]:
 
 def _pages(opened: Mapping[str, Runbook], catalog: Catalog) -> tuple[dict[str, bytes], tuple[str, ...]]:
     """Every runbook of every service, printed; and those that this catalog can't be bound to."""
-    from tasks.runbook_page import Page, html, markdown
+    from tasks.runbook_page import bound, html, markdown
 
     found: dict[str, bytes] = {}
     missing: list[str] = []
     for name, book in opened.items():
         for service in catalog.services:
             try:
-                by = ends(catalog, book, service=service, to=None)
-                steps = bind(book, catalog, by)
+                page = bound(book, catalog, service=service)
             except DrError as trouble:
                 missing.append(f"{name} of {service}: {trouble.fact}")
                 continue
-            live = live_ids(book, catalog, by)
-            page = Page(
-                runbook=book, ends=by, steps=steps, live=live, catalog=catalog.name, access=tuple(access(catalog))
-            )
             stem = f"pages/{name}" if len(catalog.services) == 1 else f"pages/{name}-{service}"
             found |= {f"{stem}.md": markdown(page).encode(), f"{stem}.html": html(page).encode()}
     return found, tuple(missing)

@@ -214,30 +214,28 @@ def _result(plan: Plan, changed: Changed, *, again: bool) -> str:
 
 
 def _timeline(plan: Plan, records: Sequence[Record]) -> str:
-    """Steps' attempts and everything else that was recorded, by the instant at which it began. In Markdown, whose cells
-    are broken into lines: in a table of Prefect's own all that is long ends at the screen's edge."""
+    """Steps' attempts and everything else that was recorded, by the instant at which it began. A list, whose lines are
+    broken where the screen ends: the cells of every table there are cut off or pushed beyond it."""
     rows = [
         *(row for each in steps(plan, records) for row in _attempts(each)),
-        *((each.at.isoformat(), _row(each.at, each.kind, "", None, _said(each))) for each in events(records)),
+        *((each.at.isoformat(), _item(each.at, each.kind, (), _said(each))) for each in events(records)),
     ]
-    head = ("at (UTC)", "what", "state", "took", "fact")
-    return table(head, [row for _, row in sorted(rows, key=lambda each: each[0])])
+    return "\n".join(row for _, row in sorted(rows, key=lambda each: each[0]))
 
 
-def _attempts(step: ShownStep) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _attempts(step: ShownStep) -> Iterator[tuple[str, str]]:
     for each in step.attempts:
         number = f" (attempt {each.attempt})" if len(step.attempts) > 1 else ""
         told = each.result if isinstance(each.result, dict) else {}
-        said = (
-            summary({name: value for name, value in told.items() if name not in _SHOWN_BESIDE}) if told else each.fact
-        )
-        row = _row(each.begun_at, f"{step.step}{number}", each.state, each.seconds, said)
-        yield each.begun_at.isoformat(), row
+        beside = {name: value for name, value in told.items() if name not in _SHOWN_BESIDE}
+        said = summary(beside) if told else each.fact
+        took = () if each.seconds is None else (f"{each.seconds:.2f} s",)
+        yield each.begun_at.isoformat(), _item(each.begun_at, f"{step.step}{number}", (each.state, *took), said)
 
 
-def _row(at: datetime, what: str, state: str, seconds: float | None, fact: str) -> tuple[str, ...]:
-    took = "" if seconds is None else f"{seconds:.2f} s"
-    return f"{at:%H:%M:%S.%f}"[:-3], plain(what), state, took, plain(fact)
+def _item(at: datetime, what: str, state: Sequence[str], fact: str) -> str:
+    words = ", ".join((f"**{plain(what)}**", *state))
+    return f"- `{at:%H:%M:%S.%f}"[:-3] + f"Z` {words}" + (f": {plain(fact)}" if fact else "")
 
 
 def _said(each: Event) -> str:
@@ -254,7 +252,7 @@ def _said(each: Event) -> str:
         case "epoch.changed":
             return summary({"epoch": facts.get("epoch"), "primary": facts.get("primary")})
         case kind if kind.startswith("order."):
-            return f"{said} by {each.who}".strip()
+            return f"{said} by {facts.get('who') or each.who}".strip()
     return said
 
 

@@ -209,11 +209,13 @@ class Case:
         changed = changing.act(act, self.plan, outage_since=self.outage_since)
         return told(self.home, self.plan, changed, again=again)
 
-    def cancel(self) -> None:
-        """Order the run to be cancelled, by the engine's key: nobody can tell who pressed the button in the UI."""
+    def cancel(self) -> str:
+        """Order the run to be cancelled, by the engine's key: nobody can tell who pressed the button in the UI. Gives
+        the command that goes on with giving back, where this process can't."""
         orders_of_people.give(
             self.home, self.plan, Word.CANCEL, who=None, why="the flow run was cancelled in the Prefect UI"
         )
+        return f"'dr resume {self.plan.run[:12]}'"
 
 
 def opened(home: Home, wanted: Wanted) -> Case | Told:

@@ -11,30 +11,35 @@ from dataclasses import dataclass
 from datetime import timedelta
 from html import escape
 
-from recovery.binding import Ends, groups
+from recovery.binding import Ends, bind, ends, groups, live_ids
+from recovery.catalog import Catalog
+from recovery.manual import access
 from recovery.objective import duration_text
 from recovery.runbook import Runbook
 from recovery.step import OMITTED, Step
 from recovery.verb import VERBS
 from tasks.runbook_draw import svg
 
-_BLANK = "______"
-_NEEDED = (
-    "Needed: psql (as a superuser; where ~/.pgpass has no password it asks for it), aws, dig. Commands marked with"
-    " `there` are for the machine that is named above them. For aws:"
-)
+_BLANK = "____________"
+_TOOLS = {
+    "$ psql ": "psql (as a superuser; where ~/.pgpass has no password it asks for it)",
+    "$ aws ": "aws",
+    "$ dig ": "dig",
+}
+_THERE = " Commands marked with `there` are for the machine that is named above them."
 _STYLE = """
 @page{margin:16mm}body{font:11pt/1.45 system-ui,sans-serif;max-width:190mm;margin:2em auto;color:#000;background:#fff}
 h1{font-size:19pt;margin:0 0 .2em}h2{font-size:13pt;margin:0;border-top:1.5pt solid #000;padding-top:.5em}
 section{margin:1.1em 0}h2,.facts{break-after:avoid}.blanks{break-before:avoid}
-p:has(+pre){break-after:avoid}pre,p{break-inside:avoid}
+p:has(+pre){break-after:avoid}pre+p{break-before:avoid}pre,p,.whole{break-inside:avoid}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:.35em 1pt .35em 0;
 padding:.35em .6em;border:.6pt solid #888;background:#f6f6f6;font:9.5pt/1.4 ui-monospace,monospace}p{margin:.35em 0}
 pre i{color:#555}pre span{display:inline-block;max-width:100%}
 .item{padding-left:1.2em;text-indent:-1.2em}.item::before{content:"→ "}
 .facts{color:#333;font-size:9.5pt}.blanks{font-size:9.5pt;margin-top:.6em}svg{max-width:100%;height:auto}
-table{border-collapse:collapse;font-size:10pt}td{border:.6pt solid #888;padding:.25em .6em}.left-out{color:#777}
-@media print{body{margin:0;max-width:none}pre{background:none}}
+table{border-collapse:collapse;font-size:10pt;width:calc(100% - 1pt)}td{border:.6pt solid #888;padding:.25em .6em}
+tr:last-child td{height:1.6em}.left-out{color:#777}
+@media print{body{margin:0;max-width:none}pre{background:none}.whole svg{max-height:235mm;width:auto}}
 """.strip()
 
 
@@ -74,6 +79,14 @@ class Page:
         return f"{self.runbook.title}: {self.ends.service} from {self.ends.source} to {self.ends.target}"
 
     @property
+    def needed(self) -> str:
+        """The tools that its commands call."""
+        manuals = "\n" + "\n".join(step.manual for step in self.steps)
+        tools = [tool for sign, tool in _TOOLS.items() if f"\n{sign}" in manuals]
+        there = _THERE if "\n# " in manuals else ""
+        return f"Needed: {', '.join(tools) or 'nothing'}.{there}" + (" For aws:" if self.access else "")
+
+    @property
     def purpose(self) -> str:
         """What the runbook is for, with the sites named."""
         words = {"{from}": self.ends.source, "{to}": self.ends.target, "{service}": self.ends.service}
@@ -101,6 +114,15 @@ class Page:
         return str(why) if why else ""
 
 
+def bound(runbook: Runbook, catalog: Catalog, *, service: str | None, to: str | None = None) -> Page:
+    """The page of a runbook for that catalog. Raises BadInput for what the catalog does not have."""
+    by = ends(catalog, runbook, service=service, to=to)
+    steps = bind(runbook, catalog, by)
+    keys = tuple(access(catalog, "\n".join(step.manual for step in steps)))
+    live = live_ids(runbook, catalog, by)
+    return Page(runbook=runbook, ends=by, steps=steps, live=live, catalog=catalog.name, access=keys)
+
+
 def markdown(page: Page) -> str:
     """The page as Markdown."""
     about = f"Catalog {page.catalog}, runbook {page.runbook.name} version {page.runbook.version}"
@@ -111,7 +133,7 @@ def markdown(page: Page) -> str:
         "",
         f"{about}, variant {page.runbook.mode.value}.",
         "",
-        _NEEDED,
+        page.needed,
         "",
         *(f"- {each}" for each in page.access),
         *([""] if page.access else []),
@@ -137,7 +159,7 @@ def html(page: Page) -> str:
         f"<h1>{escape(page.title)}</h1>",
         f"<p>{escape(page.purpose)}</p>",
         f'<p class="facts">{escape(about)}, variant {page.runbook.mode.value}.</p>',
-        f"<p>{escape(_NEEDED)}</p>",
+        f"<p>{escape(page.needed)}</p>",
         *(f'<p class="item">{escape(each)}</p>' for each in page.access),
         f"<table><tr>{''.join(f'<td>{escape(each)}</td>' for each in page.blanks)}</tr>",
         f"<tr>{'<td>&nbsp;</td>' * len(page.blanks)}</tr></table>",
@@ -150,7 +172,7 @@ def html(page: Page) -> str:
         lines += [f"<p>Left out: {escape(why)}.</p>"] if why else _html_manual(step.manual)
         lines.append(f'<p class="blanks">begun {_BLANK} ended {_BLANK} by {_BLANK}</p></section>')
     picture = svg(page.steps, title=page.title, live=page.live, mode=page.runbook.mode)
-    lines += ["<section><h2>The whole</h2>", picture.strip(), "</section></body></html>"]
+    lines += ['<section class="whole"><h2>The whole</h2>', picture.strip(), "</section></body></html>"]
     return "\n".join(lines) + "\n"
 
 

@@ -161,12 +161,13 @@ class _Made:
 
 
 async def carried_out(
-    work: Callable[[Act], Told], *, home: Callable[[], Home], cancel: Callable[[], object] | None = None
+    work: Callable[[Act], Told], *, home: Callable[[], Home], cancel: Callable[[], str] | None = None
 ) -> State[Told]:
     """Do the work in a thread with Prefect as its door; its end as a state, its pages as artifacts.
 
     Completed when it held, else Failed with the reason; what stopped it with a DrError is its fact and hint. `cancel`
-    tells the work to stop, for when the flow run is cancelled: a thread does not end with whoever waits for it.
+    tells the work to stop, for when the flow run is cancelled, and gives the command that goes on with it: a thread
+    does not end with whoever waits for it.
     """
     log = get_run_logger()
     logging.getLogger("prefect.task_runs").addFilter(_has_something_to_say)
@@ -187,21 +188,23 @@ async def carried_out(
     return await ended(told)
 
 
-async def _give_back(working: asyncio.Future[Told], cancel: Callable[[], object], log: Log) -> None:
+async def _give_back(working: asyncio.Future[Told], cancel: Callable[[], str], log: Log) -> None:
     """This process is told to end. When people cancelled the flow run in Prefect, the work is told so and given the
     time that a worker gives; else (a worker that stops, a machine that goes down) the run is left to be resumed."""
+    on = "'dr resume'"
     try:
         async with asyncio.timeout(GIVE_BACK_SECONDS):
             if not await asyncio.to_thread(_is_cancelled, UUID(str(flow_run.id))):
                 log.error("this process was told to end; the run is not cancelled: run the flow again, or 'dr resume'")
                 return
             log.warning("cancelled in Prefect: the run is told to stop and to give back what can be given back")
-            await asyncio.to_thread(cancel)
+            on = await asyncio.to_thread(cancel)
             told = await asyncio.shield(working)
             await _keep(told.pages, log)
             log.warning("%s", told.text)
     except Exception as trouble:  # noqa: BLE001 -- whatever happens here, the order is kept and the process ends
-        log.error("the run may stand still; 'dr resume' goes on with giving back: %s", _line(trouble))  # noqa: TRY400
+        why = str(trouble) or f"it takes longer than the {GIVE_BACK_SECONDS:g} s that a cancelled flow run has"
+        log.error("the run is cancelled and not ended: %s; go on with giving back by %s", why, on)  # noqa: TRY400
 
 
 def _is_cancelled(run: UUID) -> bool:

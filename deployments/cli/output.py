@@ -90,7 +90,7 @@ def emit(
         return
     drawn = render()
     if drawn is not None:
-        people().print(drawn)
+        people().print(drawn, crop=False)  # a command that is longer than the screen is copied whole
 
 
 def word(outcome: str) -> str:

@@ -14,7 +14,6 @@ from deployments.cli.output import HomeOption, JsonOption, catalog_path, emit, e
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from recovery.catalog import Catalog
     from recovery.runbook import Runbook
     from tasks.runbook_page import Page
 
@@ -143,28 +142,11 @@ def print_(
 def _page(name: str, home_: Path | None, service: str | None, to: str | None) -> Page:
     from tasks.catalog_file import load as load_catalog
     from tasks.runbook_file import library, load
+    from tasks.runbook_page import bound
 
     folder = existing_home(home_)
     catalog = load_catalog(catalog_path(folder))
-    return page_of(load(name, library(folder), catalog), catalog, service, to)
-
-
-def page_of(runbook: Runbook, catalog: Catalog, service: str | None = None, to: str | None = None) -> Page:
-    """The page of a runbook, bound to that catalog."""
-    from recovery.binding import bind, ends, live_ids
-    from recovery.manual import access
-    from tasks.runbook_page import Page
-
-    by = ends(catalog, runbook, service=service, to=to)
-    steps = bind(runbook, catalog, by)
-    return Page(
-        runbook=runbook,
-        ends=by,
-        steps=steps,
-        live=live_ids(runbook, catalog, by),
-        catalog=catalog.name,
-        access=tuple(access(catalog)),
-    )
+    return bound(load(name, library(folder), catalog), catalog, service=service, to=to)
 
 
 def _give(text: str, out: Path | None, as_json: bool, about: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -15,13 +16,15 @@ import zstandard
 
 from deployments.lab.postgres import server
 from deployments.lab.scratch_cluster import Cluster, cluster
-from recovery.catalog import Member, S3Endpoint
+from recovery.catalog import Catalog, Member, S3Endpoint
 from recovery.errors import BadInput
+from recovery.manual_restore import PORT, restored
 from recovery.point import Backup
 from tasks.host import LocalHost
 from tasks.postgres import basebackup, explain, seal
 from tasks.s3_store import S3Store, open_store
 from tests.hands.store_backends import REGION, endpoint, make_bucket
+from tests.thought import failover_scene as scene
 
 KEY = seal.Key(bytes(range(32)))
 AWS = """'''Stands in for the aws command: s3 cp [--endpoint-url URL] [--recursive] s3://BUCKET/KEY TO.'''
@@ -31,7 +34,7 @@ assert words[:2] == ["s3", "cp"], words
 words = words[2:]
 url = words[words.index("--endpoint-url") + 1]
 deep = "--recursive" in words
-source, to = [one for one in words if one not in ("--endpoint-url", url, "--recursive")]
+source, to = words[-2:]
 bucket, _, key = source.removeprefix("s3://").partition("/")
 told = json.loads(pathlib.Path(os.environ["STAND_IN_CREDENTIALS"]).read_text())
 s3 = boto3.client("s3", endpoint_url=url, region_name="eu-central-1", aws_access_key_id=told["access_key_id"],
@@ -41,6 +44,7 @@ if deep:
     found = [one["Key"] for one in s3.list_objects_v2(Bucket=bucket, Prefix=key).get("Contents", ())]
 for one in found:
     path = pathlib.Path(to) / one.removeprefix(key) if deep else pathlib.Path(to)
+    path = path / pathlib.Path(one).name if path.is_dir() else path
     path.parent.mkdir(parents=True, exist_ok=True)
     s3.download_file(bucket, one, str(path))
 """
@@ -101,6 +105,79 @@ def test_a_shell_brings_the_database_back_to_the_moment(tmp_path: Path, key: sea
         ran = subprocess.run(["/bin/sh"], input=told, cwd=work, env=env, text=True, capture_output=True, check=False)
         assert ran.returncode == 0, ran.stderr
         assert rows(source, work / "data", tmp_path) == [1, 2]
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+def test_the_printed_page_of_the_restore_does_the_same(tmp_path: Path, key: seal.Key | None) -> None:
+    with cluster(tmp_path / "source", archive=True) as source, endpoint("moto", tmp_path) as at:
+        member = Member(dsn=source.dsn, data_dir=str(source.data_dir), bin_dir=str(source.bin_dir))
+        store = open_store(at, make_bucket(at), "orders", region=REGION)
+        with psycopg.connect(source.dsn, autocommit=True) as connection:
+            connection.execute("create table t as select 1 as i")
+            backup = basebackup.take(
+                member,
+                store,
+                host=LocalHost(),
+                resource="orders",
+                kind="full",
+                clock=lambda: datetime.now(UTC),
+                key=key,
+            )
+            connection.execute("insert into t values (2)")
+            row = connection.execute("select clock_timestamp()").fetchone()
+            connection.execute("insert into t values (3)")
+            connection.execute("select pg_switch_wal()")
+        source.stop()
+        archived(source, store, backup, key)
+        assert row is not None
+        work = tmp_path / "work"
+        work.mkdir()
+        env = commands(tmp_path, at)
+        (work / "unseal.py").write_text(explain._UNSEAL.partition("END'\n")[2].removesuffix("END\n"))
+        catalog = example(member, at.endpoint_url or "", store.place, sealed=key is not None)
+        page = [line for line in restored(catalog, "validation-db", "west") if line.startswith("# ")]
+        words = {"SYSTEM": backup.system_id, "BACKUP": backup.id, "TIMELINE": "1", "MOMENT": str(row[0])}
+        for name, value in {**words, "KEYFILE": env["KEYFILE"]}.items():
+            page = [line.replace(name, value) for line in page]
+        *before, start = [line[2:] for line in page]
+        script = "\n".join(["set -eu", *before, ""])
+        ran = subprocess.run(["/bin/sh"], input=script, cwd=work, env=env, text=True, capture_output=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+        assert asked(source, work, start, "select i from t order by i; show archive_mode") == [(1,), (2,), ("off",)]
+
+
+def asked(source: Cluster, work: Path, start: str, queries: str) -> list[tuple[object, ...]]:
+    """Start the copy with the options of that line, by our own hand (pg_ctl refuses to be root's), and ask it once it
+    has been promoted."""
+    assert start.startswith(f"{source.bin_dir}/pg_ctl -D data -l recovery.log -w ")
+    options = {name: value.strip("'") for name, value in re.findall(r"-c (\w+)=([^\s\"]*)", start)}
+    assert options.pop("unix_socket_directories") == "$PWD"
+    data, log, place = work / "data", work / "recovery.log", source.socket_dir
+    server.configure(data, {**options, "unix_socket_directories": str(place)})
+    process = server.start(source.bin_dir, data, log=log)
+    try:
+        server.wait_for_status(data, log=log, alive=lambda: process.poll() is None)
+        end = datetime.now(UTC).timestamp() + 30
+        while "ready to accept connections" not in log.read_text():
+            assert datetime.now(UTC).timestamp() < end, log.read_text()
+        assert "recovery stopping before" in log.read_text()
+        with psycopg.connect(f"host={place} port={PORT} user=postgres dbname=postgres") as connection:
+            return [row for query in queries.split(";") for row in connection.execute(query.encode()).fetchall()]
+    finally:
+        server.stop(process)
+
+
+def example(member: Member, url: str, place: str, *, sealed: bool) -> Catalog:
+    """The example catalog, with that server at the west and what it stores at that place."""
+    catalog = scene.catalog()
+    bucket, _, prefix = place.removeprefix("s3://").partition("/")
+    database = catalog.resources["validation-db"]
+    policy = catalog.backups[database.backup]
+    return catalog.but(
+        sites={**catalog.sites, "west": catalog.sites["west"].but(s3=S3Endpoint(endpoint_url=url))},
+        backups={database.backup: policy.but(encryption="file:keys/backup.key" if sealed else None)},
+        resources={"validation-db": database.but(members={"west": member}, bucket=bucket, prefix=prefix)},
+    )
 
 
 def rows(source: Cluster, data: Path, folder: Path) -> list[int]:

@@ -25,6 +25,7 @@ def test_it_is_the_longest_way_and_names_it() -> None:
     made = forecast(DIAMOND, [run], until="d")
     assert made == Forecast(p50_seconds=7.0, p95_seconds=7.0, runs=1, path=("a", "b", "d"), unmeasured=())
     assert made.words == "p50 7 s, p95 7 s, from 1 run"
+    assert made.but(p50_seconds=4.82485).words == "p50 4.8 s, p95 7 s, from 1 run"
     assert forecast(DIAMOND, [run]).p50_seconds == 107.0
 
 

@@ -8,6 +8,7 @@ import pytest
 from recovery.catalog import Catalog, LedgerPlace, S3Endpoint, Site
 from recovery.doors import RoutingCluster
 from recovery.manual import access, aws
+from recovery.manual_restore import restored
 from recovery.names import Names, names
 from recovery.policy import FencePolicy
 
@@ -80,13 +81,22 @@ def test_a_page_says_beforehand_whose_keys_aws_needs_at_which_door() -> None:
     dns = {"a": app.but(moved_by="routing-control"), "b": app.but(moved_by="record-edit")}
     routing = RoutingCluster(endpoints={"r": "http://arc"}, controls={"c": "arn"}, credentials="profile:e")
     keys_of_west = "the keys in keys/west.json, exported as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-    assert list(access(catalog.but(sites=sites, dns=dns, routing=routing))) == [
+    used = "$ aws route53-recovery-cluster x\n$ aws route53 x\n" + "".join(
+        f"# aws s3 ls {aws(site.s3, site.region)} s3://b\n" for site in sites.values()
+    )
+    used += "".join(
+        f"$ aws autoscaling x {aws(sites[name].compute, sites[name].region)}\n" for name in ("east", "west")
+    )
+    assert list(access(catalog.but(sites=sites, dns=dns, routing=routing), used)) == [
         "S3 at east, instances at east, the routing controls: aws's profile e",
         f"S3 at west, instances at west: {keys_of_west}",
         "S3 at witness: WITNESS_ACCESS_KEY_ID and WITNESS_SECRET_ACCESS_KEY, exported as AWS_…",
         "Route53's records: aws's own default credentials",
     ]
-    assert not any("Route53" in each or "routing" in each for each in access(catalog.but(sites=sites, dns={})))
+    west = f"$ aws s3 ls {aws(sites['west'].s3, sites['west'].region)} s3://b"
+    assert [each.partition(":")[0] for each in access(catalog.but(sites=sites, routing=routing), west)] == [
+        "S3 at west"
+    ]
 
 
 def test_leashes_are_told_by_hand_with_a_turn_more_so_that_the_engine_s_next_change_is_newer() -> None:
@@ -152,3 +162,35 @@ def test_the_doors_of_the_application_are_named_where_the_catalog_has_them() -> 
     assert (found["to.side_effects"], found["from.drain"]) == (("http://app.west/effects",), ("http://app.east",))
     assert not {"from.side_effects", "to.drain"} & set(found)
     assert not {each for each in at(side_effects={}, drain={}) if each.endswith(("side_effects", "drain"))}
+
+
+def test_a_restore_by_hand_names_only_what_its_database_has() -> None:
+    name, database = next(iter(scene.catalog().resources.items()))
+    (by_tool,) = restored(leashed(resources={name: database.but(engine="pgbackrest")}), name, "west")
+    assert by_tool.startswith("The backups are pgbackrest's: restore with its own tool")
+    assert by_tool.endswith("never into /var/lib/postgresql/18/main.")
+    elsewhere = leashed(resources={name: database.but(members={"east": database.members["east"]})})
+    assert list(restored(elsewhere, name, "west")) == []
+    assert "restore" not in of_database(elsewhere)
+    assert not {"copy", "copy.assertions", "to.assertions"} & set(of_database(elsewhere))
+    sealed = list(restored(scene.catalog(), name, "west"))
+    assert any("keys/" not in each and "its key, backup.key." in each for each in sealed)
+
+
+@pytest.mark.parametrize(
+    ("dsn", "asked"),
+    [
+        ("host=db.x dbname=postgres user=u password=secret", 'psql "host=db.x user=u dbname=validation"'),
+        (
+            "postgresql://u:secret@db.x/postgres?sslmode=require",
+            'psql "postgresql://u@db.x/validation?sslmode=require"',
+        ),
+    ],
+)
+def test_an_assertion_is_asked_in_its_own_database_in_both_forms_of_a_dsn(dsn: str, asked: str) -> None:
+    name, database = next(iter(scene.catalog().resources.items()))
+    west = database.members["west"].but(dsn=dsn)
+    told = of_database(leashed(resources={name: database.but(members={**database.members, "west": west})}))
+    fact, command = told["to.assertions"]
+    assert fact == "no-annotation-without-video, which must say 0:"
+    assert command.startswith(f"$ {asked} -Atc 'select count(*) from annotations")

@@ -15,14 +15,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @contextmanager
 def hurried(folder: Path) -> Iterator[None]:
-    """While HOME/hurried is there, consent is awaited for seconds."""
-    from tasks import waiting
+    """While HOME/hurried is there, consent is awaited for seconds, and so is giving back."""
+    from tasks import verbs, waiting
 
     def shortly(case: Any, screen: Any, *, wait_seconds: float, log: Any) -> Awaitable[None]:
         return consented(case, screen, wait_seconds=5.0 if (folder / "hurried").exists() else wait_seconds, log=log)
 
     consented = waiting.consented
-    with patch("tasks.waiting.consented", shortly):
+    grace = 2.0 if (folder / "hurried").exists() else verbs.GIVE_BACK_SECONDS
+    with patch("tasks.waiting.consented", shortly), patch("tasks.verbs.GIVE_BACK_SECONDS", grace):
         yield
 
 

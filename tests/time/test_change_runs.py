@@ -232,6 +232,30 @@ def test_a_flow_run_that_is_cancelled_in_prefect_cancels_the_run_and_begins_noth
     assert "promote" not in performed(tmp_path)
 
 
+def test_a_cancellation_that_takes_longer_than_the_workers_grace_says_how_it_goes_on_and_acting_again_ends_it(
+    tmp_path: Path, api_url: str
+) -> None:
+    home = changing_home(tmp_path)
+    plan = planned(home)
+    approved(home, plan)
+    for name in ("held", "hurried"):
+        (tmp_path / name).touch()
+    with running(tmp_path, api_url, plan.digest) as flow:
+        until("the middle of the run", (tmp_path / "waits").exists)
+        run = ask(f"{api_url}/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})[0]["id"]
+        ask(f"{api_url}/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
+        flow.terminate()
+        wanted = {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200}
+        said = (
+            f"longer than the 2 s that a cancelled flow run has; go on with giving back by 'dr resume {plan.run[:12]}'"
+        )
+        until("the words", lambda: any(said in each["message"] for each in ask(f"{api_url}/logs/filter", wanted)))
+        flow.kill()  # as the worker does behind its grace
+    (tmp_path / "held").unlink()
+    assert acted(home, plan).outcome == "cancelled"
+    assert "promote" not in performed(tmp_path)
+
+
 @pytest.mark.slow
 def test_a_dead_workers_flow_is_run_again_without_a_word_and_its_run_is_gone_on_with(
     tmp_path: Path, api_url: str

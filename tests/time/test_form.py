@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -224,14 +225,18 @@ def test_a_flow_that_is_retried_gives_another_try_to_what_had_none_left(tmp_path
     assert [(each.facts["who"], each.facts["step"]) for each in retried] == [(FORM, "validate")]
 
 
-def test_the_timeline_says_where_a_run_stood_still_in_cells_that_are_broken_into_lines(tmp_path: Path) -> None:
+def test_the_timeline_says_where_a_run_stood_still_and_who_ordered_it_on_in_lines_that_can_be_broken(
+    tmp_path: Path,
+) -> None:
     left = fails_at(tmp_path, "validate")
     told = case(tmp_path).act(Act(home=left.home))
     (page,) = [each for each in told.pages if each.key.startswith("timeline-")]
     assert page.rows == ()
-    assert "| at (UTC) | what | state | took | fact |" in page.markdown
-    assert "| run.halted |  |  | missed: validate: no door (after 3 of 3 tries) |" in page.markdown
-    assert "| validate (attempt 3) | failed | 0.00 s | no door |" in page.markdown
+    assert "|" not in page.markdown
+    assert "**run.halted**: missed: validate: no door (after 3 of 3 tries)\n" in page.markdown
+    failed = r"^- `\S+Z` \*\*validate \(attempt 3\)\*\*, failed, \S+ s: no door$"
+    assert re.search(failed, page.markdown, re.MULTILINE)
+    assert "**order.retried**: the flow was run again in the Prefect UI by prefect-ui\n" in page.markdown
 
 
 def test_where_the_form_counts_for_nothing_a_retry_says_who_has_to_order_another_try(tmp_path: Path) -> None:
