@@ -65,10 +65,13 @@ def observe(home: Home, service: str, *, target: str | None = None, run: str = "
         ledger = eyes.submit(_ledger, home)
         lease = eyes.submit(_lease, home, service, run)
         capacity = eyes.submit(_capacity, home, service)
+        likely = _likely(home, target)  # a silent copy of the ledger and a silent agent are then waited for at once
+        fences = {name: eyes.submit(_fence, home, name, *likely) for name in databases}
         told = [each for each in changes(home, service) if each.run != run]
         primary = told[-1].primary if told else _written(home)
         to = target or next((name for name in _serving(home) if name != primary), primary)
-        fences = {name: eyes.submit(_fence, home, name, primary, to) for name in databases}
+        if (primary, to) != likely:
+            fences = {name: eyes.submit(_fence, home, name, primary, to) for name in databases}
         return Observation(
             at=begun_at,
             service=service,
@@ -87,6 +90,14 @@ def observe(home: Home, service: str, *, target: str | None = None, run: str = "
 
 def _serving(home: Home) -> list[str]:
     return [name for name, site in home.catalog.sites.items() if site.role != "witness"]
+
+
+def _likely(home: Home, target: str | None) -> tuple[str, str]:
+    """The site that is left and the one that takes over, as they most likely are before the ledger has told which is
+    primary: of two sites the other one of the target."""
+    written = _written(home)
+    to = target or next((name for name in _serving(home) if name != written), written)
+    return next((name for name in _serving(home) if name != to), to), to
 
 
 def _written(home: Home) -> str:

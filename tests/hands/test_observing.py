@@ -11,12 +11,14 @@ from deployments.cli.act import expected
 from deployments.schedules import lab_catalog
 from recovery.epoch import Change, change_key
 from recovery.errors import Failed
+from recovery.observation import DnsSeen, FenceSeen, LedgerSeen
 from recovery.plan import Plan
 from recovery.step import Step
 from recovery.value import canonical
+from tasks import observing
 from tasks.home import Home
 from tasks.ledger_dir import DirectoryLedger
-from tasks.observing import changes
+from tasks.observing import changes, observe
 
 T0 = datetime(2026, 11, 28, 3, tzinfo=UTC)
 
@@ -64,6 +66,46 @@ def test_one_that_cannot_be_read_is_told_each_time(scene: tuple[Home, Counted]) 
     for _ in range(2):
         with pytest.raises(Failed, match="cannot be read"):
             changes(home, "core")
+
+
+@pytest.mark.parametrize(
+    ("target", "epochs", "ends", "asked"),
+    [
+        ("west", ["west", "east"], ("east", "west"), 1),
+        ("east", ["west"], ("west", "east"), 1),
+        (None, [], ("east", "west"), 1),
+        (None, ["west"], ("west", "east"), 2),  # it had been taken for the other way round
+        ("west", ["west"], ("west", "west"), 2),
+    ],
+)
+def test_by_what_the_old_primary_could_be_fenced_is_asked_at_once_and_anew_where_the_ledger_tells_of_another(
+    scene: tuple[Home, Counted],
+    monkeypatch: pytest.MonkeyPatch,
+    target: str | None,
+    epochs: list[str],
+    ends: tuple[str, str],
+    asked: int,
+) -> None:
+    home, ledger = scene
+    service = next(iter(home.catalog.services))
+    for number, primary in enumerate(epochs, 1):
+        body = canonical(change(number).but(service=service, primary=primary))
+        ledger.put(change_key(service, number), body)
+    fenced: list[tuple[str, str]] = []
+
+    def fence(home: Home, name: str, source: str, to: str) -> FenceSeen:
+        fenced.append((source, to))
+        return FenceSeen(agent="answers" if (source, to) == ends else "silent", cloud="silent", lease="absent")
+
+    monkeypatch.setattr(observing, "_fence", fence)
+    for name, nothing in (("_probes", {}), ("_members", ()), ("_lease", ({}, None)), ("_capacity", {})):
+        monkeypatch.setattr(observing, name, lambda *_, nothing=nothing: nothing)
+    monkeypatch.setattr(observing, "_dns", lambda *_: DnsSeen(ttl_seconds=1.0))
+    monkeypatch.setattr(observing, "_ledger", lambda *_: LedgerSeen(home="answers", mirrors=()))
+    seen = observe(home, service, target=target)
+    assert seen.primary == (epochs[-1] if epochs else "east")
+    assert {each.agent for each in seen.fences.values()} == {"answers"}
+    assert len(fenced) == asked * len(seen.fences)
 
 
 def test_elapsed_time_is_shown_against_what_the_look_has_read_and_nothing_is_asked_for_it(
