@@ -8,7 +8,9 @@ have come. Each question is one request with a short time-out; trying again is t
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -25,6 +27,8 @@ from tasks.probing import at_once
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 2.0
+_MAKING = threading.Lock()
+QUOTA_API = "service-quotas"
 QUOTA = ("ec2", "L-1216C47A")
 """Service Quotas' name of "Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances", in vCPUs."""
 
@@ -159,6 +163,9 @@ def look(
     """Each component's instances at each of the sites, all asked at once; what has not answered in time is silent."""
     names = list(service.compute if components is None else components)
     doors = {(name, site): door(catalog, service, name, site) for site in sites for name in names}
+    for each in doors.values():
+        if isinstance(each, Group):
+            _ready("autoscaling", each.endpoint, each.region)
     jobs = {"\n".join(key): each.look for key, each in doors.items() if each is not None}
     found = at_once(jobs, patience_seconds)
     seen: dict[str, dict[str, CapacitySeen]] = {}
@@ -173,6 +180,8 @@ def vcpus(catalog: Catalog, service: Service, sites: Iterable[str]) -> Mapping[s
     """The account's quota at each of the sites that has groups of the service, or why it could not be asked."""
     grouped = {site for each in service.compute.values() for site, there in each.sites.items() if there.group}
     jobs = {site: partial(_quota, catalog, site) for site in sites if site in grouped and site in catalog.sites}
+    for site in jobs:
+        _ready(QUOTA_API, catalog.sites[site].compute, catalog.sites[site].region)
     found = at_once(jobs, PATIENCE_SECONDS)
     return {site: found.get(site, f"the quotas of {site} were not told in time") for site in jobs}
 
@@ -183,7 +192,7 @@ def _quota(catalog: Catalog, site: str) -> float | str:
         told = _called(
             "Service Quotas",
             there.region,
-            lambda: _client("service-quotas", there.compute, there.region).get_service_quota(
+            lambda: _client(QUOTA_API, there.compute, there.region).get_service_quota(
                 ServiceCode=service, QuotaCode=code
             ),
         )
@@ -192,8 +201,20 @@ def _quota(catalog: Catalog, site: str) -> float | str:
     return float(told["Quota"]["Value"])
 
 
-@functools.lru_cache(maxsize=32)
+def _ready(service: str, endpoint: S3Endpoint, region: str) -> None:
+    """Make the client before the clock runs: that is this machine's work, and must not be taken for their silence."""
+    with suppress(DrError):  # whoever uses it is told why there is none
+        _client(service, endpoint, region)
+
+
 def _client(service: str, endpoint: S3Endpoint, region: str) -> Any:
+    """One for each door, however many ask for it at once."""
+    with _MAKING:
+        return _made(service, endpoint, region)
+
+
+@functools.lru_cache(maxsize=32)
+def _made(service: str, endpoint: S3Endpoint, region: str) -> Any:
     return aws.client(service, endpoint, region=region, patience_seconds=PATIENCE_SECONDS)
 
 

@@ -223,6 +223,26 @@ def test_a_silent_control_plane_is_told_at_once_in_a_look_and_by_its_name_in_the
     assert {each.outcome.value for each in told} == {"unproven", "not configured"}
 
 
+def test_a_client_is_made_once_and_before_the_clock_of_the_answers_runs(
+    cloud: S3Endpoint, groups: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[str, str]] = []
+    client, asking = aws.client, threading.current_thread()
+
+    def making(service: str, endpoint: S3Endpoint, *, region: str, **more: Any) -> Any:
+        made.append((service, region))
+        assert threading.current_thread() is asking, "else it is taken for their silence on a slow machine"
+        return client(service, endpoint, region=region, **more)
+
+    instances._made.cache_clear()
+    monkeypatch.setattr(aws, "client", making)
+    here = core(cloud)
+    both = here.but(services={"core": here.services["core"].but(compute={"web": WEB, "api": WEB})})
+    seen = instances.look(both, both.services["core"], ["east", "west"])
+    assert {each.answer for sites in seen.values() for each in sites.values()} == {"answers"}
+    assert sorted(made) == [("autoscaling", "us-east-1"), ("autoscaling", REGION)], "one for each door"
+
+
 class Machines:
     """A door of one's own: instances that start one at each look, once they were asked for."""
 
