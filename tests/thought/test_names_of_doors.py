@@ -173,6 +173,9 @@ def test_a_restore_by_hand_names_only_what_its_database_has() -> None:
     assert list(restored(elsewhere, name, "west")) == []
     assert "restore" not in of_database(elsewhere)
     assert not {"copy", "copy.assertions", "to.assertions"} & set(of_database(elsewhere))
+    policy = scene.catalog().backups[database.backup].but(encryption=None)
+    plain = list(restored(leashed(backups={database.backup: policy}), name, "west"))
+    assert not any("unseal" in each or ".enc" in each for each in plain)
     sealed = list(restored(scene.catalog(), name, "west"))
     assert any("keys/" not in each and "its key, backup.key." in each for each in sealed)
 
