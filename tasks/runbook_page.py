@@ -6,6 +6,7 @@ things are done, with blanks for times and names. A page holds no script, font o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,6 +22,8 @@ from recovery.verb import VERBS
 from tasks.runbook_draw import svg
 
 _BLANK = "____________"
+_LONG_CHARS = 60
+"""A word that is longer has no room beside others on a line of paper."""
 _TOOLS = {
     "$ psql ": "psql (as a superuser; where ~/.pgpass has no password it asks for it)",
     "$ aws ": "aws",
@@ -31,7 +34,7 @@ _STYLE = """
 @page{margin:16mm}body{font:11pt/1.45 system-ui,sans-serif;max-width:190mm;margin:2em auto;color:#000;background:#fff}
 h1{font-size:19pt;margin:0 0 .2em}h2{font-size:13pt;margin:0;border-top:1.5pt solid #000;padding-top:.5em}
 section{margin:1.1em 0}h2,.facts{break-after:avoid}.blanks{break-before:avoid}
-p:has(+pre){break-after:avoid}pre+p{break-before:avoid}pre,p,.whole{break-inside:avoid}
+p:has(+pre){break-after:avoid}pre+p:has(+.blanks){break-before:avoid}pre,p,.whole{break-inside:avoid}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:.35em 1pt .35em 0;
 padding:.35em .6em;border:.6pt solid #888;background:#f6f6f6;font:9.5pt/1.4 ui-monospace,monospace}p{margin:.35em 0}
 pre i{color:#555}pre span{display:inline-block;max-width:100%}
@@ -221,9 +224,14 @@ def _html_manual(manual: str) -> list[str]:
 
 
 def _html_command(command: str) -> str:
-    """Words with a dash in them are kept whole: a line that ends behind a dash is typed wrong from paper."""
-    words = (escape(each, quote=False) for each in command.split(" "))
-    return " ".join(f"<span>{each}</span>" if "-" in each else each for each in words)
+    """Words with a dash in them are kept whole, or broken behind a comma: a line that ends behind a dash is typed wrong
+    from paper."""
+    return " ".join(_whole(each) if "-" in each else escape(each, quote=False) for each in command.split(" "))
+
+
+def _whole(word: str) -> str:
+    parts = re.findall(r"[^,]+,*|,+", word) if len(word) > _LONG_CHARS else [word]
+    return "".join(f"<span>{escape(each, quote=False)}</span>" for each in parts)
 
 
 def _html_line(line: str) -> str:

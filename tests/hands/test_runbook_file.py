@@ -135,3 +135,11 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     for file, fact in ((binary, "is not UTF-8"), (large, "is larger"), (tmp_path / "no.yaml", "cannot read")):
         with pytest.raises(BadInput, match=fact):
             load(file.stem, Library(files={file.stem: file}))
+
+
+def test_a_long_word_is_broken_behind_its_commas_and_never_behind_a_dash() -> None:
+    page = (ROOT / "tests" / "words" / "golden" / "failover.html").read_text()
+    assert '<span>"run":"by-hand",</span><span>"at":"' in page
+    typed = re.search(r"<pre>(aws s3 cp .*?by-hand.*?)</pre>", page)
+    assert typed is not None
+    assert '"primary":"west","run":"by-hand","at":"' in re.sub(r"</?span>", "", typed[1])
