@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from recovery.drive import Truth
-from recovery.errors import Refused
+from recovery.errors import Failed, Refused
 from recovery.step import Mode
 from recovery.term import Term
 from tasks.postgres.roles import beyond, servers
@@ -169,6 +173,27 @@ def test_another_system_and_a_newer_term_are_refused(two: Pair, monkeypatch: pyt
     monkeypatch.setattr("tasks.postgres.roles.promote.term_now", lambda *_, **__: newer)
     with pytest.raises(Refused, match="generation 2"):
         perform(Promote(stage=two.stage(plan)), plan, "promote")
+    assert one(two.west.dsn, "select pg_is_in_recovery()") == (True,)
+
+
+def test_a_standby_that_is_silent_for_some_seconds_costs_no_try(two: Pair) -> None:
+    plan = two.plan()
+    two.east.kill()
+    os.killpg(two.west.pid, signal.SIGSTOP)
+    waking = threading.Timer(2 * servers.ASK_SECONDS, os.killpg, (two.west.pid, signal.SIGCONT))
+    waking.start()
+    try:
+        assert perform(Promote(stage=two.stage(plan)), plan, "promote")["timeline"] == 2
+    finally:
+        waking.join()
+
+
+def test_a_standby_on_an_older_timeline_than_the_plan_pinned_is_not_promoted_and_told(two: Pair) -> None:
+    plan = two.plan()
+    pinned = {DB: {**cast(dict[str, Any], plan.pinned["databases"])[DB], "timeline": 2}}
+    later = plan.model_copy(update={"pinned": {**plan.pinned, "databases": pinned}})
+    with pytest.raises(Failed, match=r"timeline 2 answers \(west stands on timeline 1\)"):
+        perform(Promote(stage=two.stage(later)), later, "promote")
     assert one(two.west.dsn, "select pg_is_in_recovery()") == (True,)
 
 

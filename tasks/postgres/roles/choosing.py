@@ -53,8 +53,10 @@ def choose(said: Mapping[str, Server | Silent], pinned: Pinned) -> Server:
         )
     able = [each for each in found if each.place.timeline == pinned.timeline]
     if not able:
+        behind = [f"{each.member} stands on timeline {each.place.timeline}" for each in found]
+        why = "; ".join(filter(None, [*behind, whys(said)])) or "none is left"
         raise Failed(
-            f"no standby on timeline {pinned.timeline} answers ({whys(said) or 'none is left'})",
+            f"no standby on timeline {pinned.timeline} answers ({why})",
             hint="see whether the servers of the site run ('dr status'); without one, restore a backup there",
         )
     return max(able, key=lambda each: (each.place.timeline, each.received_lsn))

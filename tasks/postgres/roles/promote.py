@@ -37,7 +37,8 @@ POLL_SECONDS = 0.005
 TERM_SECONDS = 0.4
 OPENS_SECONDS = 60.0
 OPENING_SECONDS = 20.0
-"""For so long an attempt waits for what one before it ordered; whoever is a standby still is no promotion of ours."""
+"""For so long an attempt waits for an answer, and for what one before it ordered; whoever is a standby still is no
+promotion of ours."""
 WAKE_SECONDS = 0.1
 """With summarize_wal a promotion waits for the summarizer, which on a standby that has received nothing for a while
 sleeps for up to half a minute (PostgreSQL 17 and 18, seen); a reload wakes every process."""
@@ -81,7 +82,7 @@ class Promote:
         deadline = Deadline(move.step.patience_seconds)
         members = dict(self.stage.members(move.step.resource, self.stage.target))
         pinned = pinned_of(scene, move.step.resource)
-        said = _opened(members, pinned, deadline) if move.attempt > 1 else ask_all(members.items())
+        said = _said(members, pinned, deadline, again=move.attempt > 1)
         found = promoted_already(said, pinned)
         chosen = found or choose(said, pinned)
         try:
@@ -186,18 +187,20 @@ def unfinished(promoted: Server, said: Mapping[str, Server | Silent], recorded: 
     return f"{lagging[0].member} does not follow {promoted.member} yet" if lagging else ""
 
 
-def _opened(members: Mapping[str, Member], pinned: Pinned, deadline: Deadline) -> Mapping[str, Server | Silent]:
-    """What the servers say once none of them is in the middle of a promotion that an attempt before this one ordered:
-    such a one is no primary yet and stands on the later timeline already."""
+def _said(
+    members: Mapping[str, Member], pinned: Pinned, deadline: Deadline, *, again: bool
+) -> Mapping[str, Server | Silent]:
+    """What the servers say, once one of them says anything: on a starved machine all may be silent for some seconds,
+    which must not cost the step's tries. `again`: and once none of them is in the middle of a promotion that an attempt
+    before this one ordered: such a one is no primary yet and stands on the later timeline already."""
     end = time.monotonic() + min(OPENING_SECONDS, deadline.left_seconds)
     while True:
         said = ask_all(members.items())
-        opening = [
-            each
-            for each in standbys(said)
-            if each.place.system_id == pinned.system_id and each.place.timeline > pinned.timeline
-        ]
-        if primaries(said) or not opening or time.monotonic() > end:
+        found = standbys(said)
+        opening = again and any(
+            each.place.system_id == pinned.system_id and each.place.timeline > pinned.timeline for each in found
+        )
+        if primaries(said) or (found and not opening) or time.monotonic() > end:
             return said
         time.sleep(POLL_SECONDS * 10)
 
