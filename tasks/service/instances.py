@@ -158,9 +158,10 @@ def look(
     sites: Iterable[str],
     components: Iterable[str] | None = None,
     *,
-    patience_seconds: float = PATIENCE_SECONDS,
+    patience_seconds: float | None = None,
 ) -> dict[str, dict[str, CapacitySeen]]:
     """Each component's instances at each of the sites, all asked at once; what has not answered in time is silent."""
+    patience_seconds = PATIENCE_SECONDS if patience_seconds is None else patience_seconds
     names = list(service.compute if components is None else components)
     doors = {(name, site): door(catalog, service, name, site) for site in sites for name in names}
     for each in doors.values():

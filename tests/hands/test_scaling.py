@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 from site_scene import Site, site
 
 from recovery.catalog import S3Endpoint
@@ -51,14 +52,23 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Endpoint]:
         server.stop()
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A starved machine's emulator is no silent cloud."""
+    instances._made.cache_clear()
+    monkeypatch.setattr(instances, "PATIENCE_SECONDS", 9.0)
+    monkeypatch.setattr(scaling, "LEFT_SECONDS", 9.0)
+
+
 @pytest.fixture
-def groups(cloud: S3Endpoint) -> Iterator[dict[str, Any]]:
-    """Both sites' clients, each with a group of its own: two of at most eight."""
+def groups(cloud: S3Endpoint) -> dict[str, Any]:
+    """Both sites' clients, each with a group of its own: two of at most eight. What was there before is gone."""
+    urllib3.request("POST", f"{cloud.endpoint_url}/moto-api/reset", timeout=60)
     made = {}
     for place, region in (("east", "us-east-1"), ("west", REGION)):
-        made[place] = client = aws.client("autoscaling", cloud, region=region)
+        made[place] = client = aws.client("autoscaling", cloud, region=region, patience_seconds=9)
         template = {"LaunchTemplateName": "web", "Version": "$Latest"}
-        ec2 = aws.client("ec2", cloud, region=region)
+        ec2 = aws.client("ec2", cloud, region=region, patience_seconds=9)
         ec2.create_launch_template(LaunchTemplateName="web", LaunchTemplateData={"ImageId": "ami-12c6146b"})
         client.create_auto_scaling_group(
             AutoScalingGroupName=f"web-{place}",
@@ -67,10 +77,7 @@ def groups(cloud: S3Endpoint) -> Iterator[dict[str, Any]]:
             LaunchTemplate=template,
             AvailabilityZones=[f"{region}a"],
         )
-    yield made
-    for place, region in (("east", "us-east-1"), ("west", REGION)):
-        made[place].delete_auto_scaling_group(AutoScalingGroupName=f"web-{place}", ForceDelete=True)
-        aws.client("ec2", cloud, region=region).delete_launch_template(LaunchTemplateName="web")
+    return made
 
 
 def core(cloud: S3Endpoint, **more: Any) -> Any:
