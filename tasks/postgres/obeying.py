@@ -42,6 +42,7 @@ class Obeying:
 
     def open(self, door: Door) -> None:
         """Its routes: POST /orders, GET /orders/ID?wait=SECONDS, GET /term?resource=NAME."""
+        self.orders.read()
         door.add("POST", "/orders", lambda _query, body: self.orders.post(body))
         door.add("GET", "/orders/", lambda query, _body: self.orders.get(query["below"], _seconds(query)))
         door.add("GET", "/term", lambda query, _body: self._term(query))

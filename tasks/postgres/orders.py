@@ -63,10 +63,19 @@ class Orders:
     handlers: Mapping[str, Handler] = field(default_factory=dict)
     now: Callable[[], datetime] = utc_now
     _states: dict[str, OrderState] = field(default_factory=dict)
+    _cut_off: list[OrderState] = field(default_factory=list)
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def load(self) -> None:
-        """Read what is on disk and go on with what was underway when the agent was killed."""
+        """Read what is on disk, unless that was done, and go on with what was underway when the agent was killed."""
+        if not self._states:
+            self.read()
+        while self._cut_off:
+            self._begin(self._cut_off.pop(0))
+
+    def read(self) -> None:
+        """Read what is on disk. Before any order is taken: else one that is known would be begun a second time beside
+        itself, and an older one than the newest taken for good."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(self.folder.glob("*.json")):
             try:
@@ -75,9 +84,7 @@ class Orders:
                 path.replace(path.with_suffix(".damaged"))
                 continue
             self._states[state.order.id] = state
-        for state in list(self._states.values()):
-            if state.state == "underway":
-                self._begin(state)
+        self._cut_off = [each for each in self._states.values() if each.state == "underway"]
 
     def post(self, body: bytes) -> JsonValue:
         """Take an order; gives its state. Sent again it is not begun again. Raises BadInput or Refused."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from moto import mock_aws
 
 from recovery.errors import Failed, Refused
+from recovery.order import Order, OrderState, SignedOrder
 from recovery.step import Mode
 from recovery.term import Term, leashed_key, term_key
 from recovery.value import canonical
@@ -25,7 +26,7 @@ from tasks.postgres.agent_http import Door
 from tasks.postgres.agent_memory import Alerts
 from tasks.postgres.obeying import Obeying, obey
 from tasks.postgres.order_client import Agent
-from tasks.postgres.orders import Orders
+from tasks.postgres.orders import Orders, Work
 from tasks.postgres.reading import Deadline
 from tasks.postgres.roles import cloud
 from tasks.postgres.roles.fence import _first
@@ -194,6 +195,49 @@ def watched(obeying: Obeying, holds: Callable[[], bool]) -> None:
     finally:
         stop.set()
         thread.join()
+
+
+def test_an_order_that_is_on_disk_is_known_as_soon_as_the_door_opens(obeying: tuple[Obeying, Faults]):
+    """The engine sends again the very moment that a killed agent listens: what is underway is not begun beside itself,
+    and what is older than the newest is refused."""
+    agent, _ = obeying
+    begun: list[str] = []
+    go_on = threading.Event()
+
+    def stop(work: Work) -> dict[str, Any]:
+        begun.append(work.order.id)
+        assert go_on.wait(10)
+        return {}
+
+    agent.orders.handlers = {"stop": stop}
+    folder = agent.config.state_dir / "keys"
+    keys.make(folder, "engine", "engine")
+    engine = keys.signer(folder, "engine")
+    agent.orders.trusted = (f"folder:{folder}",)
+
+    def order(name: str, generation: int) -> tuple[Order, bytes]:
+        made = Order(
+            id=name, what="stop", resource="orders-db", site="west", generation=generation, run="r" * 64,
+            expires_at=datetime.now(UTC) + timedelta(minutes=1),
+        )  # fmt: skip
+        signed = SignedOrder(order=made, public_key=engine.public_pem.decode(), signature=engine(canonical(made)))
+        return made, canonical(signed)
+
+    mine, body = order("a-1", 3)
+    agent.orders.folder.mkdir(parents=True)
+    cut_off = OrderState(order=mine, begun_at=datetime.now(UTC))
+    (agent.orders.folder / "a-1.json").write_bytes(canonical(cut_off))
+    door = Door("127.0.0.1", 0)
+    try:
+        agent.open(door)
+        assert door.answer("POST", "/orders", order("a-0", 2)[1])[0] == 409
+        assert door.answer("POST", "/orders", body)[0] == 200
+        agent.orders.load()
+        go_on.set()
+        watched(agent, lambda: agent.orders.underway() == ())
+    finally:
+        door.server_close()
+    assert begun == ["a-1"]
 
 
 def alerts_of(obeying: Obeying) -> set[str]:
