@@ -23,14 +23,13 @@ from pydantic import ValidationError
 from recovery.errors import DrError, Refused
 from recovery.term import Hold, Run, Term, may_run, newest
 from tasks.postgres import leash_confirm
-from tasks.postgres.leash_child import Child, Stopping, exit_code
+from tasks.postgres.leash_child import Child, Others, Stopping, exit_code
 from tasks.postgres.leash_config import Held, LeashConfig, State, load, read_memory, write_memory, write_state
 from tasks.postgres.leash_confirm import Known, ticks
 from tasks.postgres.leash_door import Asked, LeashDoor
-from tasks.postgres.stopping import ready, servers_in
+from tasks.postgres.stopping import ready
 
-TICK_SECONDS = 0.1
-_TELL_SECONDS = 1.0
+TICK_SECONDS, _TELL_SECONDS = 0.1, 1.0
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 
 
@@ -42,8 +41,9 @@ class Leash:
         self.memory = read_memory(config.state_dir)
         self.door = LeashDoor(config.control)
         self._trusted_at = float("-inf")
+        self.child, self.others = Child(argv), Others(config.data_dir)
         self.known = Known(lease_seconds=config.lease_seconds, term=self.memory.term, wake=self.door.wake)
-        self.child = Child(argv)
+        self.known.foreign = self.others.beside(self.child)
         self.stopping: Stopping | None = None
         self._opened: int | None = None
         self.ending = False
@@ -71,6 +71,7 @@ class Leash:
         """Judge, and do what follows. The exit code when the leash's work is done."""
         if not self._signal:
             self._opened = self.child.pid
+        self.known.foreign = self.others.beside(self.child)
         self._learn()
         self.judged = self._judge()
         if self.child.pid is None:
@@ -96,6 +97,8 @@ class Leash:
         return None
 
     def _judge(self, held: str | None = None) -> Run | Hold:
+        if self.known.foreign:
+            return Hold(why="a server that is not ours runs in this data directory", final=True)
         if held is None:
             held = "" if self.memory.held is None else self.memory.held.why
         return may_run(
@@ -117,9 +120,8 @@ class Leash:
             self._remember(trusted=None)
 
     def _start(self) -> None:
-        if servers_in(self.config.data_dir):
-            self.judged = Hold(why="a server that is not ours runs in this data directory", final=True)
-            return
+        if self.others.beside(self.child, at_once=True):
+            return  # the next step says so
         (self.config.data_dir / "postmaster.pid").unlink(missing_ok=True)  # its pid may be anybody's by now
         self.child.start()
         self._opened = None if self._signal else self.child.pid
@@ -234,6 +236,7 @@ class Leash:
             pid=self.child.pid,
             leash_pid=os.getpid(),
             standby=self.standby,
+            foreign=self.known.foreign,
             generation=0 if term is None else term.generation,
             held_by="" if self.memory.held is None else self.memory.held.order,
             permit_seconds=None if permit.left_seconds is None else round(permit.left_seconds, 3),
@@ -282,8 +285,7 @@ def main(argv: list[str]) -> int:
             raise Refused(
                 "there is no server to run", hint="python -m tasks.postgres.leash CONFIG -- postgres -D FOLDER"
             )
-        config = load(Path(argv[0]))
-        return Leash(config, argv[2:]).run()
+        return Leash(load(Path(argv[0])), argv[2:]).run()
     except DrError as error:
         _say(str(error))
         return error.exit_code

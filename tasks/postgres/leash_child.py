@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ from pathlib import Path
 from typing import Literal
 
 from tasks.postgres.run_as import server_argv
+from tasks.postgres.stopping import servers_in
 
 _PR_SET_CHILD_SUBREAPER = 36
+_BESIDE_SECONDS = 1.0
 _TIE = (
     "import ctypes,os,sys\n"
     "ctypes.CDLL(None).prctl(1,int(sys.argv[2]))\n"
@@ -89,6 +92,24 @@ class Child:
         for pid in _below(os.getpid()):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+class Others:
+    """Servers that work in our data directory and are none of our children: started by hand or by the distribution's
+    own service. No leash of theirs bounds what they write."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._looked_at = float("-inf")
+        self._found = False
+
+    def beside(self, child: Child, *, at_once: bool = False) -> bool:
+        """Whether there is one. Looked up about once a second, and never while a server of ours lives."""
+        if child.pid is not None or not child.empty:
+            self._found, self._looked_at = False, float("-inf")
+        elif at_once or time.monotonic() - self._looked_at >= _BESIDE_SECONDS:
+            self._found, self._looked_at = bool(servers_in(self._data_dir)), time.monotonic()
+        return self._found
 
 
 def exit_code(code: int) -> int:

@@ -87,6 +87,8 @@ class State(Value):
     pid: int | None
     leash_pid: int
     standby: bool
+    foreign: bool = False
+    """A server that is not its child works in the data directory."""
     generation: int
     held_by: str = ""
     permit_seconds: float | None = None

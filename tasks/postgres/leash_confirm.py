@@ -40,6 +40,8 @@ class Known:
     confirmed_at: float | None = None
     confirmed_by: str = ""
     silent: dict[str, str] = field(default_factory=dict)
+    foreign: bool = False
+    """A server that is not the leash's child works in the data directory: no fence may rely on the leash's word."""
     wake: Callable[[], None] = lambda: None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -95,7 +97,10 @@ def _ask_witness(config: LeashConfig, known: Known) -> None:
     while True:
         begun = ticks()
         try:
-            if begun - worded >= WORD_SECONDS:
+            if known.foreign:
+                small.delete(leashed_key(config.resource, config.named))
+                worded = begun - WORD_SECONDS
+            elif begun - worded >= WORD_SECONDS:
                 small.put(leashed_key(config.resource, config.named), canonical(_word(config)))
                 worded = begun
                 begun = ticks()

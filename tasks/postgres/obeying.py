@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import JsonValue
@@ -66,7 +67,7 @@ class Obeying:
         config = self.config
         opened = control_state(config.data_dir) == "in production"  # then a signal file is for its next start
         standby = not opened and (config.data_dir / "standby.signal").exists()
-        if config.leash is None or standby or not gone(config.leash) or not servers_in(config.data_dir):
+        if config.leash is None or standby or not self._beside(config.leash) or not servers_in(config.data_dir):
             return None
         kept = "its word at the witness was taken back"
         if config.witness is not None:
@@ -76,6 +77,10 @@ class Obeying:
                 kept = trouble.fact
         hint = "start it by its leash (python -m tasks.postgres.leash); until then no lapsed lease fences it"
         return f"Postgres of {config.site} runs without its leash; {kept}", hint
+
+    def _beside(self, leash: Path) -> bool:
+        """Whether no leash is there, or its own word is that what runs is not its child."""
+        return gone(leash) or (self._leash() or {}).get("foreign") is True
 
     def _carry(self) -> tuple[str, str] | None:
         """A term that this agent was told of while the witness was silent is written there as soon as that answers."""

@@ -89,6 +89,8 @@ class Home:
         work.say("stopping Postgres", None)
         if self.leash is not None:
             stop_leashed(self.config, self.leash, work.order.id, why, fast_seconds=fast)
+            if servers_in(self.config.data_dir):  # not the leash's child
+                stop_unleashed(self.config, fast_seconds=fast)
         elif pid is not None:
             stop_unleashed(self.config, fast_seconds=fast)
         found = stopped(self.config, pid, leashed=self.leash is not None)
@@ -156,7 +158,7 @@ def servers_in(data_dir: Path, suspects: frozenset[int] = frozenset()) -> tuple[
             continue
         try:
             name, _, rest = (entry / "stat").read_text().partition("(")[2].rpartition(")")
-            if name == "postgres" and rest.split()[0] != "Z" and (entry / "cwd").resolve() == where:
+            if name == "postgres" and rest.split()[0] != "Z" and (entry / "cwd").readlink() == where:
                 found.append(int(entry.name))
         except PermissionError:
             found += [int(entry.name)] if int(entry.name) in suspects else []

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import boto3
 import pytest
@@ -16,8 +17,9 @@ from moto import mock_aws
 
 from recovery.errors import Failed, Refused
 from recovery.order import Order, OrderState, SignedOrder
+from recovery.policy import FencePolicy
 from recovery.step import Mode
-from recovery.term import Term, leashed_key, term_key
+from recovery.term import Leashed, Term, leashed_key, term_key
 from recovery.value import canonical
 from tasks import keys
 from tasks.dir_store import DirStore
@@ -28,9 +30,9 @@ from tasks.postgres.obeying import Obeying, obey
 from tasks.postgres.order_client import Agent
 from tasks.postgres.orders import Orders, Work
 from tasks.postgres.reading import Deadline
-from tasks.postgres.roles import cloud
+from tasks.postgres.roles import cloud, witness
 from tasks.postgres.roles.fence import _first
-from tasks.postgres.roles.fence_ways import Proof, agent_patience_seconds
+from tasks.postgres.roles.fence_ways import Ground, Proof, agent_patience_seconds, by_lease
 from tasks.postgres.roles.posting import Post, Posted
 from tasks.postgres.terms import Asking, OwnTerm, WitnessTerms
 from tasks.s3_small import SmallObjects
@@ -282,6 +284,29 @@ def test_a_signal_file_makes_no_standby_of_a_server_that_takes_writes(
     monkeypatch.setattr("tasks.postgres.obeying.control_state", lambda folder: looks.append(folder) or state)
     watched(agent, lambda: len(looks) > 2)
     assert (key in faults.objects) is kept
+
+
+@pytest.mark.parametrize(("afterwards", "proved"), [(True, True), (False, False)])
+def test_a_lapsed_lease_is_a_fence_only_while_the_leash_s_word_stands(
+    monkeypatch: pytest.MonkeyPatch, afterwards: bool, proved: bool
+):
+    """The word is read before the wait, and what was started beside the leash meanwhile has it taken back."""
+    word = Leashed(
+        resource="orders-db", site="east", member="east", lease_seconds=0.1, clock_bound_seconds=0.05,
+        asks=("witness",), at=datetime.now(UTC),
+    )  # fmt: skip
+    said = iter((word, word if afterwards else None))
+    monkeypatch.setattr(witness, "witness_site", lambda home: "witness")
+    monkeypatch.setattr(witness, "leashed", lambda *asked, **more: next(said))
+    resource = SimpleNamespace(fence=FencePolicy(lease=timedelta(seconds=0.1), clock_bound=timedelta(seconds=0.05)))
+    ground = SimpleNamespace(
+        name="orders-db", suspects=(), over=threading.Event(), scene=SimpleNamespace(say=lambda *_: None),
+        stage=SimpleNamespace(home=None, source="east", resource=lambda _: resource),
+    )  # fmt: skip
+    posted = SimpleNamespace(at_mono=time.monotonic(), lacking=lambda asks, site: {})
+    proof = by_lease(cast(Ground, ground), cast(Posted, posted))
+    assert (proof.why_not == "") is proved
+    assert proved or "taken back" in proof.why_not
 
 
 @pytest.fixture

@@ -370,6 +370,29 @@ def test_a_second_leash_on_the_same_socket_and_a_foreign_server_are_refused(site
     assert site.control.status()["pid"] == pid
 
 
+def test_a_server_beside_the_leash_takes_its_word_back_until_that_has_ended(site: Site):
+    """The distribution's own service started it at boot: nothing bounds it, so no lapsed lease may count as its end."""
+    key = f"/leases/{leashed_key('orders-db', 'east')}"
+    site.term("east")
+    process = site.begin()
+    site.is_in("running")
+    assert key in site.witness.objects
+    site.control.stop("order-1", "held", fast_seconds=5, patience_seconds=10)
+    foreign = server.start(postgres_bin_dir(), site.data, log=site.folder / "foreign.log")
+    eventually(lambda: key not in site.witness.objects, "its word's end")
+    assert site.control.status()["foreign"] is True
+    assert "not ours" in site.is_in("held")["why"]
+    process.kill()
+    process.wait()
+    site.witness.objects[key] = b"{}"
+    site.begin()
+    assert "not ours" in site.is_in("held")["why"], "started later, it is no better"
+    eventually(lambda: key not in site.witness.objects, "its word's end")
+    server.stop(foreign)
+    eventually(lambda: site.control.status()["why"] == "held", "the order's hold")
+    eventually(lambda: key in site.witness.objects, "its word")
+
+
 def test_nonsense_on_the_control_socket_harms_nothing(site: Site):
     site.begin()
     site.is_in("running")

@@ -146,6 +146,9 @@ def by_lease(ground: Ground, posted: Posted) -> Proof:
         ground.scene.say(f"the old primary's lease ends in {left:.1f} s", 1 - left / seconds)
         if ground.over.wait(min(left, 0.5)):
             return Proof(way="lease", why_not="another way was faster")
+    if witness.leashed(home, ground.name, ground.suspects, timeout_seconds=LOOK_SECONDS) is None:
+        why = "its leash's word was taken back meanwhile: a server runs there that no leash ends"
+        return Proof(way="lease", why_not=why)
     return Proof(
         way="lease",
         facts={"waited_seconds": round(seconds, 3), "leashed": found.model_dump(mode="json"), "asks": list(asks)},
