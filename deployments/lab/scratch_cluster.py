@@ -81,17 +81,20 @@ def cluster(
     standby: bool = False,
     standby_settings: Mapping[str, str] | None = None,
     segment_mb: int = 16,
+    bin_dir: Path | None = None,
 ) -> Iterator[Cluster]:
     """A fresh cluster in `folder` (made when missing), running; stopped and removed at the end. About a second.
 
-    A standby streams through a slot named `standby` and has the same settings but for `standby_settings`. Raises Failed
-    when it does not start.
+    A standby streams through a slot named `standby` and has the same settings but for `standby_settings`. `bin_dir`
+    names another Postgres than the embedded one. Raises Failed when it does not start.
     """
-    bin_dir = postgres_bin_dir()
+    bin_dir = bin_dir or postgres_bin_dir()
     folder.mkdir(parents=True, exist_ok=True)
     archive_dir = folder / "archive" if archive else None
     chosen = {**SETTINGS, **_archiving(archive_dir), **(settings or {})}
     with ExitStack() as stack:
+        if server.major(bin_dir) < 17:
+            chosen.pop("summarize_wal")
         data_dir = folder / "data"
         stack.callback(shutil.rmtree, data_dir, ignore_errors=True)
         server.initdb(bin_dir, data_dir, auth=["--auth=trust", f"--wal-segsize={segment_mb}"])

@@ -60,7 +60,8 @@ class Estate:
         self.run("select pg_logical_emit_message(true, 'standfast', 'a record, so that there is something to switch')")
         self.run("select pg_switch_wal()")
         wait_for(
-            f"archiving of {name}", lambda: str(self.run("select last_archived_wal from pg_stat_archiver")) >= name
+            f"archiving of {name}",
+            lambda: str(self.run("select coalesce(last_archived_wal, '') from pg_stat_archiver")) >= name,
         )
         return name
 

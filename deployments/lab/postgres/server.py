@@ -16,8 +16,8 @@ from recovery.errors import Failed
 from tasks.host import LocalHost
 from tasks.postgres.run_as import give, server_argv
 
-INITDB = ("--no-sync", "--data-checksums", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin")
-LOCALE = "--builtin-locale=C.UTF-8"
+INITDB = ("--no-sync", "--data-checksums", "--encoding=UTF8", "--locale=C")
+LOCALE = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 
 
 def tool(bin_dir: Path, name: str, *arguments: str, patience_seconds: float = 60.0, password_file: str = "") -> str:
@@ -38,10 +38,19 @@ def clean_environment() -> dict[str, str]:
 
 
 def initdb(bin_dir: Path, data_dir: Path, *, auth: Sequence[str]) -> None:
-    """Make a cluster with checksums and the builtin C.UTF-8 locale; superuser postgres. About half a second."""
+    """Make a cluster with checksums and the builtin C.UTF-8 locale (plain C before Postgres 17); superuser postgres.
+
+    About half a second.
+    """
     data_dir.mkdir(parents=True, mode=0o700)
     give(data_dir)
-    tool(bin_dir, "initdb", "-D", str(data_dir), "-U", "postgres", *INITDB, LOCALE, *auth)
+    locale = LOCALE if major(bin_dir) >= 17 else ()
+    tool(bin_dir, "initdb", "-D", str(data_dir), "-U", "postgres", *INITDB, *locale, *auth)
+
+
+def major(bin_dir: Path) -> int:
+    """The major version of the programs in a folder."""
+    return int(tool(bin_dir, "postgres", "--version").split()[2].partition(".")[0])
 
 
 def configure(data_dir: Path, settings: Mapping[str, str], *, file: str = "lab.conf") -> None:
