@@ -76,6 +76,8 @@ def proofs(home: Home, count: int, console: Console) -> list[Proof]:
         made.append(proving.prove(Act(home=home), wanted))
         last = made[-1]
         console.print(f"[dim]{number + 1}/{count}[/] {sort}: {last.verdict.value}, RTO {last.rto_seconds:.1f} s")
+        for line in _why(last):
+            console.print(escape(line))
     return made
 
 
@@ -112,8 +114,13 @@ def told(made: Sequence[Proof]) -> list[str]:
             lines.append(f"{name}: min {min(values):.2f}  p50 {p50:.2f}  p95 {p95:.2f}  max {max(values):.2f} s")
     bad = [each for each in made if each.verdict.value != "met"]
     lines.append(f"{len(made)} proofs, {len(made) - len(bad)} met, {sum(len(each.findings) for each in made)} findings")
-    lines += [f"  • {each.sort} {each.run[:8]}: {finding.fact}" for each in bad for finding in each.findings]
-    return lines
+    return [*lines, *(line for each in bad for line in _why(each))]
+
+
+def _why(proof: Proof) -> list[str]:
+    """What keeps it from being met, said at once: a storm that is ended early has told it all the same."""
+    found = [] if proof.verdict.value == "met" else proof.findings
+    return [f"  • {proof.sort} {proof.run[:8]}: {each.fact}" for each in found]
 
 
 def main() -> int:
