@@ -76,7 +76,7 @@ def proofs(home: Home, count: int, console: Console) -> list[Proof]:
         made.append(proving.prove(Act(home=home), wanted))
         last = made[-1]
         console.print(f"[dim]{number + 1}/{count}[/] {sort}: {last.verdict.value}, RTO {last.rto_seconds:.1f} s")
-        for line in _why(last):
+        for line in why_not_met(last):  # at once: the lab is gone when the storm ends or is stopped
             console.print(escape(line))
     return made
 
@@ -114,13 +114,17 @@ def told(made: Sequence[Proof]) -> list[str]:
             lines.append(f"{name}: min {min(values):.2f}  p50 {p50:.2f}  p95 {p95:.2f}  max {max(values):.2f} s")
     bad = [each for each in made if each.verdict.value != "met"]
     lines.append(f"{len(made)} proofs, {len(made) - len(bad)} met, {sum(len(each.findings) for each in made)} findings")
-    return [*lines, *(line for each in bad for line in _why(each))]
+    return lines + [line for each in made for line in why_not_met(each)]
 
 
-def _why(proof: Proof) -> list[str]:
-    """What keeps it from being met, said at once: a storm that is ended early has told it all the same."""
-    found = [] if proof.verdict.value == "met" else proof.findings
-    return [f"  • {proof.sort} {proof.run[:8]}: {each.fact}" for each in found]
+def why_not_met(proof: Proof) -> list[str]:
+    """Each check that kept a proof from being met, with its findings; one that is only unproven has none."""
+    if proof.verdict.value == "met":
+        return []
+    told_of = [each for each in proof.checks if each.applies and each.outcome.value in ("failed", "unproven")]
+    name = f"  • {proof.sort} {proof.run[:8]}"
+    lines = [f"{name}: {each.name} {each.outcome.value}: {each.fact}" for each in told_of]
+    return lines + [f"{name}: {finding.fact}" for finding in proof.findings]
 
 
 def main() -> int:
