@@ -90,7 +90,7 @@ class Obeying:
         try:
             theirs = read_small(place.small(WORD_SECONDS), self.config.resource)
             if theirs is None or theirs.order < mine.order:
-                WitnessTerms(store=place.open(WORD_SECONDS)).write(mine)
+                WitnessTerms(store=place.open(WORD_SECONDS)).carry(mine)
         except DrError as trouble:
             return trouble.fact, trouble.hint
         return None

@@ -12,8 +12,10 @@ import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
+import psutil
 from pydantic import JsonValue
 
 from recovery.errors import BadInput, Failed, Refused
@@ -197,19 +199,24 @@ def stop_leashed(config: AgentConfig, leash: LeashControl, order: str, why: str,
     """The leash stops it. One that does not answer (it was killed, or sleeps with its server) is ended: kill -9
     of it and of the server, after its memory was told to stay stopped."""
     known = read_state(config.leash_dir)
-    pids = [known.leash_pid] if known and is_leash(known.leash_pid) else []
+    pids = [known.leash_pid] if known and is_leash(known.leash_pid, known.at) else []
     try:
         leash.status(patience_seconds=LEASH_SECONDS if any(map(sleeps, pids)) or not pids else SLOW_SECONDS)
     except Failed:
-        write_memory(config.leash_dir, read_memory(config.leash_dir).but(held=Held(order=order, why=why)))
+        _hold(config, order, why)
         for pid in (*pids, *servers_in(config.data_dir)):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        _hold(config, order, why)  # it may have written its own memory over ours in between
         deadline = time.monotonic() + LEASH_SECONDS
         while servers_in(config.data_dir) and time.monotonic() < deadline:
             time.sleep(0.02)
         return
     leash.stop(order, why, fast_seconds=fast_seconds, patience_seconds=fast_seconds + 20.0)
+
+
+def _hold(config: AgentConfig, order: str, why: str) -> None:
+    write_memory(config.leash_dir, read_memory(config.leash_dir).but(held=Held(order=order, why=why)))
 
 
 def sleeps(pid: int) -> bool:
@@ -220,11 +227,14 @@ def sleeps(pid: int) -> bool:
         return False
 
 
-def is_leash(pid: int) -> bool:
-    """Whether that process is a leash."""
+def is_leash(pid: int, said_at: datetime) -> bool:
+    """Whether that process is the leash that said so then: one that began later has its pid by chance, and may be the
+    leash of another cluster of this machine."""
     try:
-        return b"tasks.postgres.leash" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
+        process = psutil.Process(pid)
+        ours = process.create_time() <= said_at.timestamp() + 1.0  # the kernel counts from a rounded boot
+        return ours and "tasks.postgres.leash" in process.cmdline()
+    except psutil.Error:
         return False
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -58,6 +59,17 @@ class WitnessTerms:
             f"the term of {wanted.resource} changed {_MOST_RACES} times while it was being written",
             hint="see who else changes roles ('dr runs'), and act again",
         )
+
+    def carry(self, told: Term) -> None:
+        """Put a term there that was decided elsewhere, as it is; one that is as new as it stays, whatever it says."""
+        key = term_key(told.resource)
+        for _ in range(_MOST_RACES):
+            found = self.store.get(key)
+            if found is not None and term_of(found[0], key).order >= told.order:
+                return
+            with suppress(Changed):
+                self.store.replace(key, canonical(told), found[1].etag if found else None)
+                return
 
     def leashed(self, resource: str, member: str) -> Leashed | None:
         """A leash's word about a member, or None when it never had one."""

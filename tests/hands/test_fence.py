@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +37,7 @@ from tasks.postgres.roles import cloud, witness
 from tasks.postgres.roles.fence import _first
 from tasks.postgres.roles.fence_ways import Ground, Proof, agent_patience_seconds, by_lease
 from tasks.postgres.roles.posting import Post, Posted
+from tasks.postgres.stopping import is_leash
 from tasks.postgres.terms import Asking, OwnTerm, WitnessTerms
 from tasks.s3_small import SmallObjects
 from tasks.store_place import StorePlace
@@ -255,6 +259,30 @@ def test_a_term_that_was_told_while_the_witness_was_silent_is_carried_there(obey
     key = f"/leases/{term_key('orders-db')}"
     watched(agent, lambda: key in faults.objects and "term" not in alerts_of(agent))
     assert Term.model_validate_json(faults.objects[key]) == term("west", 2)
+
+
+def test_a_carried_term_never_overtakes_a_change_of_mind_in_its_own_generation(tmp_path: Path):
+    terms = WitnessTerms(store=DirStore(tmp_path))
+    terms.carry(term("west", 2))
+    assert terms.read("orders-db") == term("west", 2)
+    terms.carry(term("west", 3))
+    given_back = terms.write(term("east", 3, run="r2"))
+    assert (given_back.turn, given_back.primary) == (1, "east")
+    terms.carry(term("west", 3))
+    assert terms.read("orders-db") == given_back
+
+
+def test_a_leash_is_known_by_its_beginning_too_and_not_by_a_pid_that_is_anothers_now():
+    words = [sys.executable, "-c", "import time; time.sleep(60)", "tasks.postgres.leash"]
+    with subprocess.Popen(words) as process:
+        try:
+            now = datetime.now(UTC)
+            assert is_leash(process.pid, now)
+            assert not is_leash(process.pid, now - timedelta(minutes=1)), "it began after that was said"
+            assert not is_leash(os.getpid(), now)
+        finally:
+            process.kill()
+    assert not is_leash(process.pid, datetime.now(UTC))
 
 
 def test_a_primary_without_its_leash_takes_the_leash_s_word_back(
