@@ -20,10 +20,12 @@ from pathlib import Path
 
 from deployments.lab.parts import postgres_bin_dir
 from deployments.lab.postgres import server
+from deployments.lab.process import wait_until
 from deployments.lab.s3 import weed
 from deployments.lab.s3.client import wait_until_ready
 from recovery.catalog import S3Endpoint
 from tasks.postgres.run_as import give
+from tasks.postgres.stopping import servers_in
 
 SETTINGS = {
     "listen_addresses": "",
@@ -67,9 +69,12 @@ class Cluster:
         server.stop(self.process)
 
     def kill(self) -> None:
-        """kill -9 of the postmaster and all its children."""
+        """kill -9 of the postmaster and all its children; returns when none is left."""
         os.killpg(self.pid, signal.SIGKILL)
         self.process.wait()
+        wait_until(
+            lambda: not servers_in(self.data_dir), what="the end of all backends", patience_seconds=10, hint="see ps"
+        )
 
 
 @contextmanager
