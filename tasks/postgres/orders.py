@@ -63,19 +63,21 @@ class Orders:
     handlers: Mapping[str, Handler] = field(default_factory=dict)
     now: Callable[[], datetime] = utc_now
     _states: dict[str, OrderState] = field(default_factory=dict)
-    _cut_off: list[OrderState] = field(default_factory=list)
+    _cut_off: list[OrderState] | None = None
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def load(self) -> None:
         """Read what is on disk, unless that was done, and go on with what was underway when the agent was killed."""
-        if not self._states:
-            self.read()
-        while self._cut_off:
-            self._begin(self._cut_off.pop(0))
+        self.read()
+        cut_off, self._cut_off = self._cut_off or [], []
+        for state in cut_off:
+            self._begin(state)
 
     def read(self) -> None:
-        """Read what is on disk. Before any order is taken: else one that is known would be begun a second time beside
-        itself, and an older one than the newest taken for good."""
+        """Read what is on disk, once. Before any order is taken: else one that is known would be begun a second time
+        beside itself, and an older one than the newest taken for good."""
+        if self._cut_off is not None:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(self.folder.glob("*.json")):
             try:
