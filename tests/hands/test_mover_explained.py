@@ -7,6 +7,9 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -75,9 +78,22 @@ def commands(folder: Path, at: S3Endpoint) -> dict[str, str]:
     return {**os.environ, "PATH": path, "STAND_IN_CREDENTIALS": told, "KEYFILE": str(folder / "key")}
 
 
-@pytest.mark.parametrize("key", [None, KEY])
-def test_a_shell_brings_the_database_back_to_the_moment(tmp_path: Path, key: seal.Key | None) -> None:
-    with cluster(tmp_path / "source", archive=True) as source, endpoint("moto", tmp_path) as at:
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A database whose backup and WAL are in a bucket, and a moment between its second row and its third."""
+
+    source: Cluster
+    member: Member
+    at: S3Endpoint
+    store: S3Store
+    backup: Backup
+    moment: datetime
+
+
+@contextmanager
+def kept(folder: Path, key: seal.Key | None) -> Iterator[Kept]:
+    """Backed up, archived, and stopped."""
+    with cluster(folder / "source", archive=True) as source, endpoint("moto", folder) as at:
         member = Member(dsn=source.dsn, data_dir=str(source.data_dir), bin_dir=str(source.bin_dir))
         store = open_store(at, make_bucket(at), "orders", region=REGION)
         with psycopg.connect(source.dsn, autocommit=True) as connection:
@@ -98,52 +114,42 @@ def test_a_shell_brings_the_database_back_to_the_moment(tmp_path: Path, key: sea
         source.stop()
         archived(source, store, backup, key)
         assert row is not None
-        told = explain.text(backup, store, target=row[0], bin_dir=str(source.bin_dir))
+        yield Kept(source=source, member=member, at=at, store=store, backup=backup, moment=row[0])
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+def test_a_shell_brings_the_database_back_to_the_moment(tmp_path: Path, key: seal.Key | None) -> None:
+    with kept(tmp_path, key) as made:
+        told = explain.text(made.backup, made.store, target=made.moment, bin_dir=str(made.source.bin_dir))
         work = tmp_path / "work"
         work.mkdir()
-        env = commands(tmp_path, at)
+        env = commands(tmp_path, made.at)
         ran = subprocess.run(["/bin/sh"], input=told, cwd=work, env=env, text=True, capture_output=True, check=False)
         assert ran.returncode == 0, ran.stderr
-        assert rows(source, work / "data", tmp_path) == [1, 2]
+        assert rows(made.source, work / "data", tmp_path) == [1, 2]
 
 
 @pytest.mark.parametrize("key", [None, KEY])
 def test_the_printed_page_of_the_restore_does_the_same(tmp_path: Path, key: seal.Key | None) -> None:
-    with cluster(tmp_path / "source", archive=True) as source, endpoint("moto", tmp_path) as at:
-        member = Member(dsn=source.dsn, data_dir=str(source.data_dir), bin_dir=str(source.bin_dir))
-        store = open_store(at, make_bucket(at), "orders", region=REGION)
-        with psycopg.connect(source.dsn, autocommit=True) as connection:
-            connection.execute("create table t as select 1 as i")
-            backup = basebackup.take(
-                member,
-                store,
-                host=LocalHost(),
-                resource="orders",
-                kind="full",
-                clock=lambda: datetime.now(UTC),
-                key=key,
-            )
-            connection.execute("insert into t values (2)")
-            row = connection.execute("select clock_timestamp()").fetchone()
-            connection.execute("insert into t values (3)")
-            connection.execute("select pg_switch_wal()")
-        source.stop()
-        archived(source, store, backup, key)
-        assert row is not None
+    with kept(tmp_path, key) as made:
         work = tmp_path / "work"
         work.mkdir()
-        env = commands(tmp_path, at)
+        env = commands(tmp_path, made.at)
         (work / "unseal.py").write_text(explain._UNSEAL.partition("END'\n")[2].removesuffix("END\n"))
-        catalog = example(member, at.endpoint_url or "", store.place, sealed=key is not None)
+        catalog = example(made.member, made.at.endpoint_url or "", made.store.place, sealed=key is not None)
         page = [line for line in restored(catalog, "validation-db", "west") if line.startswith("# ")]
-        words = {"SYSTEM": backup.system_id, "BACKUP": backup.id, "TIMELINE": "1", "MOMENT": str(row[0])}
+        words = {"SYSTEM": made.backup.system_id, "BACKUP": made.backup.id, "TIMELINE": "1", "MOMENT": str(made.moment)}
         for name, value in {**words, "KEYFILE": env["KEYFILE"]}.items():
             page = [line.replace(name, value) for line in page]
         *before, start = [line[2:] for line in page]
         script = "\n".join(["set -eu", *before, ""])
         ran = subprocess.run(["/bin/sh"], input=script, cwd=work, env=env, text=True, capture_output=True, check=False)
         assert ran.returncode == 0, ran.stderr
-        assert asked(source, work, start, "select i from t order by i; show archive_mode") == [(1,), (2,), ("off",)]
+        assert asked(made.source, work, start, "select i from t order by i; show archive_mode") == [
+            (1,),
+            (2,),
+            ("off",),
+        ]
 
 
 def asked(source: Cluster, work: Path, start: str, queries: str) -> list[tuple[object, ...]]:
