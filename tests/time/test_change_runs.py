@@ -26,6 +26,7 @@ from tasks import approving, changing, form
 from tasks.engine import Act
 from tasks.home import Home
 from tasks.journal import read_records
+from tests.time.asking import ask
 from tests.time.change_scene import changing_home, made_up, performed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,10 +43,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def api_url(place: Path) -> Iterator[str]:
     with server(place) as ready:
         yield ready()
-
-
-def ask(url: str, wanted: dict[str, Any]) -> Any:
-    return json.loads(urllib3.request("POST", url, json=wanted, timeout=20).data)
 
 
 @contextmanager
@@ -94,7 +91,9 @@ def paused(api_url: str, at_least: int) -> Callable[[], str]:
 
 
 def answered(api_url: str, run: str, **words: str) -> str:
-    return str(ask(f"{api_url}/flow_runs/{run}/resume", {"run_input": words})["status"])
+    told = ask(f"{api_url}/flow_runs/{run}/resume", {"run_input": words})
+    assert "status" in told, told
+    return str(told["status"])
 
 
 def planned(home: Home) -> Plan:

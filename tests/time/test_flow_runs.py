@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import psutil
-import urllib3
 
 from deployments.flown import Flown, flown, prefect_home
 from deployments.lab.process import HOME_MARK
 from deployments.serve import server
+from tests.time.asking import ask
 from tests.time.small_run import WRONG
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def ask(api_url: str, path: str, wanted: dict[str, Any]) -> Any:
-    return json.loads(urllib3.request("POST", f"{api_url}/{path}", json=wanted, timeout=10).data)
 
 
 def run(home: Path, api_url: str) -> tuple[Flown, Flown, Flown]:
@@ -31,7 +25,7 @@ def run(home: Path, api_url: str) -> tuple[Flown, Flown, Flown]:
     assert ran.returncode == 0, ran.stderr
     parent = ran.stdout.strip().splitlines()[-1]
     wanted = {"flow_runs": {"parent_flow_run_id": {"any_": [parent]}}, "sort": "START_TIME_ASC"}
-    missed, met = (flown(api_url, each["id"]) for each in ask(api_url, "flow_runs/filter", wanted))
+    missed, met = (flown(api_url, each["id"]) for each in ask(f"{api_url}/flow_runs/filter", wanted))
     return met, missed, flown(api_url, parent)
 
 
@@ -51,9 +45,9 @@ def test_each_move_is_a_task_run_named_after_its_step_and_a_failure_says_fact_an
     with server(tmp_path) as ready:
         api_url = ready()
         met, missed, both = run(tmp_path, api_url)
-        checks = [each for each in ask(api_url, "task_runs/filter", {"limit": 50}) if each["name"] == "check"]
-        artifacts = {each["key"]: each for each in ask(api_url, "artifacts/filter", {})}
-        lines = ask(api_url, "logs/filter", {"limit": 200})
+        checks = [each for each in ask(f"{api_url}/task_runs/filter", {"limit": 50}) if each["name"] == "check"]
+        artifacts = {each["key"]: each for each in ask(f"{api_url}/artifacts/filter", {})}
+        lines = ask(f"{api_url}/logs/filter", {"limit": 200})
     assert (met.name, met.state, met.message) == ("small-met", "Completed", "orders-db · small · met")
     assert met.task_runs == (("fetch", "Completed"), ("check", "Completed"), ("discard", "Completed"))
     assert (missed.name, missed.state) == ("small-missed", "Failed")

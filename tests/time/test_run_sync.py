@@ -11,7 +11,6 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 import urllib3
@@ -25,6 +24,7 @@ from recovery.plan import Plan
 from tasks.engine import keep_plan
 from tasks.home import Home
 from tasks.journal import Journal, read_records
+from tests.time.asking import ask
 from tests.time.small_run import small_home, small_plan
 
 BEGAN = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
@@ -60,10 +60,6 @@ def glass_run(home: Home, *, end: bool = True) -> tuple[Plan, tuple[Record, ...]
     return plan, read_records(home.ledger(), plan.run)
 
 
-def ask(api_url: str, path: str, wanted: dict[str, Any]) -> Any:
-    return json.loads(urllib3.request("POST", f"{api_url}/{path}", json=wanted, timeout=10).data)
-
-
 def instant(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
@@ -84,12 +80,12 @@ def test_a_run_is_brought_once_with_the_times_at_which_it_happened(tmp_path: Pat
         api_url = ready()
         made = syncing.bring(syncing.api(api_url), plan, records, place="ledger")
         again = syncing.bring(syncing.api(api_url), plan, records, place="ledger")
-        flow_runs = ask(api_url, "flow_runs/filter", {})
+        flow_runs = ask(f"{api_url}/flow_runs/filter", {})
         wanted = {"flow_runs": {"id": {"any_": [flow_runs[0]["id"]]}}}
-        tasks = ask(api_url, "task_runs/filter", wanted)
-        lines = ask(api_url, "logs/filter", {"limit": 200, "sort": "TIMESTAMP_ASC"})
-        artifacts = {each["key"]: each for each in ask(api_url, "artifacts/filter", {})}
-        events = ask(api_url, "events/filter", {"filter": {"event": {"prefix": ["standfast."]},
+        tasks = ask(f"{api_url}/task_runs/filter", wanted)
+        lines = ask(f"{api_url}/logs/filter", {"limit": 200, "sort": "TIMESTAMP_ASC"})
+        artifacts = {each["key"]: each for each in ask(f"{api_url}/artifacts/filter", {})}
+        events = ask(f"{api_url}/events/filter", {"filter": {"event": {"prefix": ["standfast."]},
                      "occurred": {"since": "2026-11-24T00:00:00Z"}}, "limit": 50})  # fmt: skip
     assert (made.outcome, again.outcome) == ("changed", "already")
     assert again.url == made.url
