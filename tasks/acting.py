@@ -69,17 +69,18 @@ class Running:
             # Looking takes longest: it goes on while the records are read and the lease is taken. What else is asked
             # before the lease needs no answer of another question either.
             look = eyes.submit(self.look) if self.seen is None else None
-            silent, before = eyes.submit(self.silent), eyes.submit(self.before)
+            heard, before = eyes.submit(self.heard), eyes.submit(self.before)
             records = read_records(self.home.ledger(), self.plan.run)
             if outcome(records) is not None:
                 return self.told(records, None)
-            return self.holding(records, silent, before, look, eyes)
+            return self.holding(records, heard, before, look, eyes)
         finally:
             eyes.shutdown(wait=False)
 
-    def silent(self) -> bool:
-        """Whether the ledger's home must answer, and does not."""
-        return self.plan.live and ledger_seen(self.home, mirrors_seconds=0.0).home == "silent"
+    def heard(self) -> None:
+        """Ask the ledger's home where it must answer: once heard, it need not rest for an old silence."""
+        if self.plan.live:
+            ledger_seen(self.home, mirrors_seconds=0.0)
 
     def before(self) -> dict[str, JsonValue]:
         """See Act.before."""
@@ -88,30 +89,33 @@ class Running:
     def holding(
         self,
         records: tuple[Record, ...],
-        silent: Future[bool],
+        heard: Future[None],
         before: Future[dict[str, JsonValue]],
         look: Future[Observation] | None,
         eyes: ThreadPoolExecutor,
     ) -> Changed:
         """Take the lease, and act under it."""
         try:
-            need_home = self.plan.live and not (silent.result() and self.accepted_silence())
+            heard.result()
             least = generation(records) + 1
             last = {} if records else before.result()
-            with self.act.holding(lease_of(self.plan), self.plan.run, least=least, need_home=need_home) as held:
+            lease, run = lease_of(self.plan), self.plan.run
+            with self.act.holding(lease, run, least=least, need_home=self.needs_home) as held:
                 return self.under(held, last, look, eyes)
         except Refused as refusal:
             self.leave(refusal)
             raise
 
-    def accepted_silence(self) -> bool:
-        """Whether people accepted that the ledger's home is silent: only then may the lease live elsewhere alone."""
+    def needs_home(self) -> bool:
+        """Whether the lease may not live elsewhere alone, since nobody accepted that the ledger's home is silent."""
+        if not self.plan.live:
+            return False
         given = approving.consents(self.home, self.plan)
         everything = [
             *(each.approval.accepted for each in given.given if each.valid),
             *(each.approval.accepted for each in given.standing if all(each.valid)),
         ]
-        return any(one.klass == DEGRADED for accepted in everything for one in accepted)
+        return not any(one.klass == DEGRADED for accepted in everything for one in accepted)
 
     def look(self) -> Observation:
         """The world now."""

@@ -154,7 +154,7 @@ class Act:
         """Where this engine keeps its scratch: another home can cancel a run, but not remove what lies here."""
         return {"home": f"{socket.gethostname()}:{self.home.folder}"}
 
-    def leases(self, *, need_home: bool = False) -> PlacedLeases:
+    def leases(self, *, need_home: Callable[[], bool] = lambda: False) -> PlacedLeases:
         """The leases at the ledger's home and, for when that is silent, at the recovery site; see PlacedLeases.
 
         `need_home`: for live changes, unless the hazard `ledger-degraded` is accepted.
@@ -163,7 +163,9 @@ class Act:
         return leases_of(self.home, terms, need_home=need_home)
 
     @contextmanager
-    def holding(self, lease: str, run: str, *, least: int = 0, need_home: bool = False) -> Iterator[Holdings]:
+    def holding(
+        self, lease: str, run: str, *, least: int = 0, need_home: Callable[[], bool] = lambda: False
+    ) -> Iterator[Holdings]:
         """Hold a lease while the block runs, in generation `least` or a newer one."""
         with self.leases(need_home=need_home).hold(lease, run, least=least) as held:
             if held.silent:

@@ -10,7 +10,7 @@ named by their plan's digest or written once, and of two of them one is work tha
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -58,10 +58,10 @@ class Holdings:
 class PlacedLeases:
     """Leases at several places as one owner sees them, the home first.
 
-    `need_home`: what is driven under them is live, so that they are refused while the home is silent.
+    `need_home`: what is driven under them is live, so that they are refused while the home is silent; asked only then.
     """
 
-    def __init__(self, places: Sequence[LeasePlace], *, need_home: bool = False) -> None:
+    def __init__(self, places: Sequence[LeasePlace], *, need_home: Callable[[], bool] = lambda: False) -> None:
         self._places = tuple(places)
         self._need_home = need_home
 
@@ -79,7 +79,7 @@ class PlacedLeases:
         """
         deadline = time.monotonic() + patience_seconds
         looked = self._look(service)
-        if self._need_home and looked[0][0] is not self._places[0]:
+        if looked[0][0] is not self._places[0] and self._need_home():
             raise self._without_home(service)
         least = max([least, *(_next(lease, run) for _, lease in looked if lease is not None)])
         with ExitStack() as stack:
@@ -92,6 +92,8 @@ class PlacedLeases:
                     silence=self._silence_of(place),
                 )
                 held += entered or ()
+                if entered is None and place is self._places[0] and self._need_home():
+                    raise self._without_home(service)  # it answered a look and takes nothing: a full disk, a lost right
             if not held:
                 raise self._silence()
             yield Holdings(held, self._places[0].circuit.trouble)
@@ -129,7 +131,7 @@ class PlacedLeases:
         )
 
 
-def leases_of(home: Home, terms: Terms, *, need_home: bool = False) -> PlacedLeases:
+def leases_of(home: Home, terms: Terms, *, need_home: Callable[[], bool] = lambda: False) -> PlacedLeases:
     """The leases of a home, at every place that the catalog gives them."""
     places = [
         LeasePlace(

@@ -73,9 +73,12 @@ class Holding:
             raise _lost(self._lease, "its time passed while this process or its clock stood still")
 
     def renew(self) -> None:
-        """Prolong from now. Raises Refused when another has taken it, Failed when the bucket can't be reached."""
+        """Prolong from now, also what has lapsed while the bucket was silent or this process stood still: nobody had it
+        meanwhile as long as its object is unchanged. Raises Refused when another has taken it, Failed when the bucket
+        can't be reached."""
         with self._lock:
-            self.check()
+            if self._lost or self._lease.released:
+                self.check()
             begun, now = time.monotonic(), self._clock()
             expires = now + timedelta(seconds=self._terms.seconds)
             wanted = self._lease.model_copy(update={"expires_at": expires})
@@ -104,7 +107,7 @@ class Holding:
                 # Either another owner, or an answer of ours that was lost: the stored lease says which.
                 found = self._store.get(key)
                 stored = _read(key, found[0]) if found is not None else None
-                if stored is None or (stored.owner, stored.generation) != (wanted.owner, wanted.generation):
+                if stored is None or _holder(stored) != _holder(wanted):
                     self._lost = f"taken by {stored.owner} in run {stored.run}" if stored else "its object was removed"
                     raise _lost(self._lease, self._lost) from None
                 self._etag = found[1].etag if found is not None else ""
@@ -208,20 +211,25 @@ class Leases:
 
 
 def _keep(holding: Holding, stop: threading.Event, every_seconds: float) -> None:
-    """Renew until stopped or lost. An unreachable bucket is asked again; `check` judges by time."""
+    """Renew until stopped or lost. An unreachable bucket is asked again, also behind the lease's time: `check` refuses
+    meanwhile, and whoever took it is met when the bucket answers."""
     pause = every_seconds
     while not stop.wait(pause):
         try:
             holding.renew()
             pause = every_seconds
         except Refused:
-            return  # holding.lost, or the time that has passed, tells the run at its next check
+            return  # holding.lost tells the run at its next check
         except DrError:
             pause = every_seconds / 4
 
 
 def _dead(existing: Lease | None) -> frozenset[str]:
     return frozenset({existing.owner}) if existing is not None and owners.ended(existing.owner) else frozenset()
+
+
+def _holder(lease: Lease) -> tuple[str, str, int]:
+    return lease.owner, lease.run, lease.generation
 
 
 def _read(key: str, body: bytes) -> Lease:

@@ -19,7 +19,7 @@ _OWNER = re.compile(r".+ \[(?P<view>[0-9a-f]{12}|-):(?P<pid>\d+):(?P<start>\d+)\
 def owner_here(who: str | None = None) -> str:
     """This process as an owner: `alice@host [view:pid:start]`. `who` is the person; else the user of the process."""
     pid = os.getpid()
-    return f"{who or _user()}@{socket.gethostname()} [{_view()}:{pid}:{_start(pid)}]"
+    return f"{who or _user()}@{socket.gethostname()} [{_view()}:{pid}:{_start(pid) or 0}]"
 
 
 def ended(owner: str) -> bool:
@@ -27,7 +27,7 @@ def ended(owner: str) -> bool:
     found = _OWNER.fullmatch(owner)
     if found is None or found["view"] == "-" or found["view"] != _view():
         return False
-    return _start(int(found["pid"])) != int(found["start"])
+    return _start(int(found["pid"])) not in {None, int(found["start"])}
 
 
 def _user() -> str:
@@ -47,10 +47,21 @@ def _view() -> str:
     return hashlib.sha256(f"{boot} {space}".encode()).hexdigest()[:12]
 
 
-def _start(pid: int) -> int:
-    """When the process began, in ticks of its kernel; 0 when there is none. A zombie has ended. Source: proc(5)."""
+def _start(pid: int) -> int | None:
+    """When the process began, in ticks of its kernel; 0 when there is none. A zombie has ended. None: it is hidden, as
+    another user's is where /proc is mounted with hidepid. Source: proc(5), kill(2)."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
     except OSError:
-        return 0
+        return None if _is_there(pid) else 0
     return 0 if fields[0] in "ZX" else int(fields[19])
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)  # sends nothing, and is told of processes that /proc hides
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True

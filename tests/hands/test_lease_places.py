@@ -25,6 +25,7 @@ class Bucket:
     def __init__(self, folder: Path) -> None:
         self.under = DirStore(folder)
         self.raises: Callable[[], None] = lambda: None
+        self.full = False
 
     def cut(self, trouble: type[Failed | BadInput] = Failed) -> None:
         def fail() -> None:
@@ -38,6 +39,8 @@ class Bucket:
 
     def replace(self, key: str, body: bytes, etag: str | None) -> str:
         self.raises()
+        if self.full:
+            raise Failed("its disk is full", hint="free space there")
         return self.under.replace(key, body, etag)
 
 
@@ -57,7 +60,7 @@ class Engine:
                 LeasePlace(name=name, leases=Leases(bucket, TERMS, owner=self.name), circuit=Circuit())  # type: ignore[arg-type]
                 for name, bucket in places
             ],
-            need_home=need_home,
+            need_home=lambda: need_home,
         )
 
 
@@ -113,6 +116,20 @@ def test_a_live_change_needs_the_home_and_says_how_to_go_without(tmp_path: Path)
         pass
     assert "ledger-degraded" in caught.value.hint
     assert stored(tmp_path, "west") is None
+
+
+def test_a_live_change_needs_a_home_that_takes_the_lease_not_only_one_that_shows_it(tmp_path: Path) -> None:
+    alice = Engine(tmp_path, "alice")
+    with alice.live.hold("shop", "before"):
+        pass
+    alice.witness.full = True
+    with pytest.raises(Refused, match="cannot be taken at witness: its disk is full"), alice.live.hold("shop", "run"):
+        pass
+    west = stored(tmp_path, "west")
+    assert west is not None
+    assert (west.run, west.released) == ("before", True)
+    with alice.leases.hold("shop", "run") as held:
+        assert held.silent == "its disk is full"
 
 
 def test_a_recovery_site_without_such_a_bucket_is_no_reason_to_stop(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from recovery.lease import Lease, Terms, lease_key
 from recovery.value import canonical
 from tasks import owner as owners
 from tasks.dir_store import DirStore
-from tasks.leases import Leases, wall_clock
+from tasks.leases import Holding, Leases, wall_clock
 from tasks.store import Changed, Store, Stored
 
 TERMS = Terms(seconds=20, clock_bound=timedelta(seconds=2))
@@ -196,6 +196,59 @@ def test_an_unreachable_bucket_is_asked_again_until_the_time_has_passed(local: D
     assert engine(local, "bob@b", ahead_seconds=1, terms=short).take("shop", "run-two").generation == 2
 
 
+def standing_still(holding: Holding) -> None:
+    """As behind a SIGSTOP of minutes, or as many of a bucket's silence."""
+    holding._ends_at_seconds = 0.0
+    holding._lease = holding._lease.model_copy(update={"expires_at": wall_clock() - timedelta(minutes=5)})
+
+
+def test_a_lapsed_lease_that_nobody_took_is_prolonged_when_the_bucket_answers_again(local: DirStore) -> None:
+    holding = engine(local, "alice@a").take("shop", "run-one")
+    standing_still(holding)
+    with pytest.raises(Refused):
+        holding.check()
+    holding.renew()
+    holding.check()
+    assert holding.generation == 1
+    with pytest.raises(Refused, match="driven by alice@a"):
+        engine(local, "bob@b").take("shop", "run-two")
+
+
+def test_a_lapsed_lease_that_another_took_and_gave_back_is_lost(local: DirStore) -> None:
+    holding = engine(local, "alice@a").take("shop", "run-one")
+    standing_still(holding)
+    with engine(local, "bob@b", ahead_seconds=300).hold("shop", "run-two"):
+        pass
+    with pytest.raises(Refused, match="taken by bob@b in run run-two"):
+        holding.renew()
+    with pytest.raises(Refused, match="is lost"):
+        holding.check()
+
+
+def test_who_holds_a_lapsed_lease_asks_on_until_the_bucket_tells_of_the_new_owner(local: DirStore) -> None:
+    store = Unreachable(local)
+    short = Terms(seconds=0.3, clock_bound=timedelta())
+    with engine(store, "alice@a", terms=short).hold("shop", "run-one") as holding:  # type: ignore[arg-type]
+        store.silent = True
+        until(lambda: time.monotonic() > holding._ends_at_seconds)
+        engine(local, "bob@b", ahead_seconds=60).take("shop", "run-two")
+        asked = store.asked
+        until(lambda: store.asked > asked)
+        store.silent = False
+        until(lambda: holding.lost)
+        assert "bob@b" in holding.lost
+
+
+def test_a_lease_of_the_same_owner_and_generation_in_another_run_is_not_released(local: DirStore) -> None:
+    holding = engine(local, "alice@a").take("shop", "run-one")
+    local.delete(lease_key("shop"))
+    engine(local, "alice@a").take("shop", "run-two", least=holding.generation)
+    holding.release()
+    stored = engine(local, "x").look("shop")
+    assert stored is not None
+    assert (stored.run, stored.released) == ("run-two", False)
+
+
 def test_an_answer_that_was_lost_loses_no_lease(local: DirStore) -> None:
     store = Unreachable(local)
     store.loses_answers = True
@@ -265,6 +318,26 @@ def test_silence_of_an_owner_elsewhere_proves_nothing() -> None:
     view = here.rpartition("[")[2].split(":")[0]
     if view != "-":
         assert owners.ended(f"alice@here [{view}:{2**22 + 1}:1]")
+
+
+def test_an_owner_whom_proc_hides_from_this_user_is_not_called_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """hidepid=2: another user's process has no folder in /proc."""
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as child:
+        view, start = owners._view(), owners._start(child.pid)
+        alive = f"bob@here [{view}:{child.pid}:{start}]"
+        if view == "-":
+            pytest.skip("this system tells nothing of its processes")
+        assert not owners.ended(alive)
+        read = Path.read_text
+
+        def hidden(self: Path, *words: str) -> str:
+            if str(self) == f"/proc/{child.pid}/stat":
+                raise FileNotFoundError(self)
+            return read(self, *words)
+
+        monkeypatch.setattr(Path, "read_text", hidden)
+        assert not owners.ended(alive)
+    assert owners.ended(alive)
 
 
 def test_a_lease_reads_back_as_it_was_written() -> None:
