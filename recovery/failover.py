@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import ceil
 
 from pydantic import JsonValue
 
@@ -26,6 +27,9 @@ from recovery.rules import RULES
 from recovery.runbook import Runbook
 from recovery.step import Step
 from recovery.value import Instant, Value, in_utc, rfc3339
+
+SLACK_MINUTES = 15
+"""What a proposed limit of loss leaves for people to agree and act, while a silent primary's figure grows."""
 
 
 class Asked(Value):
@@ -183,9 +187,11 @@ def refuse_beyond_limits(plan: Plan, found: tuple[Hazard, ...]) -> None:
     limit = limits.get("data_loss_seconds") if isinstance(limits, dict) else None
     loss = loss_seconds(found)
     if isinstance(limit, int | float) and loss is not None and loss > limit:
+        enough = f"{ceil(loss / 60) + SLACK_MINUTES} min"
         raise Refused(
-            f"{loss:g} s of commits would be lost, above the plan's limit of {limit:g} s",
-            hint="make a plan that allows more with --max-loss, and have that one approved",
+            f"up to {loss:g} s of commits may be lost, above the plan's limit of {limit:g} s",
+            hint=f"allow more, and have that plan approved: dr plan {plan.runbook} --to {plan.pinned['to']} --max-loss"
+            f" '{enough}' (the figure grows while the primary is silent: this leaves {SLACK_MINUTES} minutes to act)",
         )
 
 

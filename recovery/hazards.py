@@ -84,8 +84,17 @@ def _loss(
     objective = rpo_seconds.get(resource)
     promised = "" if objective is None else f"; objective {objective:g} s"
     seconds = ceil(best.behind_seconds * 10) / 10  # for people, and never less than it is
-    text = f"may lose up to {seconds:g} s of commits of {resource}{promised}"
+    text = f"may lose up to {seconds:g} s of commits of {resource}{promised}{_growing(plan, resource, seen)}"
     yield Hazard(id=f"data-loss-{resource}"[:63], klass="data-loss", figure=seconds, unit="s", text=text)
+
+
+def _growing(plan: Plan, resource: str, seen: Observation) -> str:
+    """Where the primary is silent the figure is no measure of what is lost, and will be greater at the act."""
+    source = str(plan.pinned.get("from"))
+    there = [each for each in seen.members.get(resource, ()) if each.site == source]
+    if any(each.role != "silent" for each in there):
+        return ""
+    return f"; {source} is silent: counted since the last commit known to have arrived, it grows with the outage"
 
 
 def _unfenced(step: Step, why: object) -> Iterator[Hazard]:

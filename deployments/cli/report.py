@@ -141,10 +141,11 @@ def _trends(score: ResourceScore) -> RenderableType:
 def _changes(changes: Sequence[ShownChange]) -> RenderableType:
     from rich.table import Table
 
-    from deployments.cli.words import moment, took
+    from deployments.cli.words import short, took
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("change", "verdict", "begun"):
+    table.add_column("change", overflow="fold")
+    for name in ("verdict", "begun, UTC"):
         table.add_column(name, no_wrap=True)
     for name in ("RTO", "RPO", "lost"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -154,7 +155,7 @@ def _changes(changes: Sequence[ShownChange]) -> RenderableType:
         table.add_row(
             f"{told.runbook} {told.source} → {told.target}",
             word(told.outcome),
-            moment(each.begun_at),
+            short(each.begun_at),
             took(told.rto_seconds),
             took(told.rpo_seconds),
             str(each.lost_commits),
@@ -170,13 +171,13 @@ def _drills(card: Scorecard) -> RenderableType:
     from deployments.cli.words import moment
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("drill", "now", "newest run", "by", "verdict", "next due", "run"):
-        table.add_column(name, no_wrap=True)
+    for name in ("drill", "now", "newest, UTC", "by", "verdict", "next due", "run"):
+        table.add_column(name, no_wrap=name not in ("drill", "by"), overflow="fold")
     for each in card.drills:
-        begun = "—" if each.newest_at is None else moment(each.newest_at)
+        begun = "—" if each.newest_at is None else moment(each.newest_at)[:16]
         outcome = word(each.newest_outcome or "open") if each.newest_run else "—"
         who, run = escape(each.newest_who) or "—", each.newest_run[:8] or "—"
-        table.add_row(escape(each.drill), word(each.state), begun, who, outcome, moment(each.next_at), run)
+        table.add_row(escape(each.drill), word(each.state), begun, who, outcome, moment(each.next_at)[:16], run)
     return table
 
 

@@ -23,28 +23,36 @@ EVERY_SECONDS = 1.0
 LONGEST_SECONDS = 5.0
 """One bad answer is weather; a check that fails, or can't be made, for longer than this ends the watch."""
 LAG_SECONDS = 1.0
+_SEE = "see the site and mend it, then run the command again; where it can't be mended, 'dr plan' shows the ways back"
+_UNSEEN = "see this machine's network, then run the command again"
 
 
 @dataclass(kw_only=True, slots=True)
 class _Streak:
-    """For how long each check has been in one state, and the longest of all."""
+    """Since when each check is in one bad state without a break and why, and the longest of all."""
 
-    begun: dict[str, float] = field(default_factory=dict)
+    stands: dict[str, tuple[float, str]] = field(default_factory=dict)
     longest_seconds: float = 0.0
 
-    def put(self, check: str, now: float, *, bad: bool) -> float:
+    def put(self, check: str, why: str, now: float, *, bad: bool) -> float:
         if not bad:
-            self.begun.pop(check, None)
+            self.stands.pop(check, None)
             return 0.0
-        lasted = now - self.begun.setdefault(check, now)
-        self.longest_seconds = max(self.longest_seconds, lasted)
-        return lasted
+        begun, _ = self.stands.get(check, (now, ""))
+        self.stands[check] = begun, why
+        self.longest_seconds = max(self.longest_seconds, now - begun)
+        return now - begun
+
+    def told(self, site: str, what: str) -> str:
+        """What stands, for people; empty when nothing does."""
+        return next((f"{check} at {site} {what} {why}" for check, (_, why) in self.stands.items()), "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bake:
     """The site's probes passed, and its standbys followed, for the whole time that was asked for. What is shorter
-    than `LONGEST_SECONDS` does not count."""
+    than `LONGEST_SECONDS` does not count. No watch ends on a bad answer, or a short one could never fail: it goes on
+    for up to as long again, and what is not well by then has failed."""
 
     stage: Stage
 
@@ -62,19 +70,24 @@ class Bake:
         seconds = self._seconds(move.step, scene)
         failing, unseen, asked = _Streak(), _Streak(), 0
         begin = time.monotonic()
-        while (passed := time.monotonic() - begin) < seconds or not asked:
-            scene.say(f"watching {site}", min(1.0, passed / seconds) if seconds else 1.0)
+        while True:
+            scene.say(f"watching {site}", min(1.0, (time.monotonic() - begin) / seconds) if seconds else 1.0)
             for check, (outcome, why) in self._look(site).items():
                 now = time.monotonic()
-                if failing.put(check, now, bad=outcome == "failed") > LONGEST_SECONDS:
-                    fact = f"{check} at {site} failed for more than {LONGEST_SECONDS:g} s: {why}"
-                    raise Failed(fact, hint="see the site; 'dr plan' shows the ways back")
-                if unseen.put(check, now, bad=outcome == "unproven") > LONGEST_SECONDS:
-                    fact = f"{check} at {site} could not be asked for more than {LONGEST_SECONDS:g} s: {why}"
-                    raise Unproven(fact, hint="see this machine's network, then run the command again")
+                longer = f"for more than {LONGEST_SECONDS:g} s:"
+                if failing.put(check, why, now, bad=outcome == "failed") > LONGEST_SECONDS:
+                    raise Failed(failing.told(site, f"failed {longer}"), hint=_SEE)
+                if unseen.put(check, why, now, bad=outcome == "unproven") > LONGEST_SECONDS:
+                    raise Unproven(unseen.told(site, f"could not be asked {longer}"), hint=_UNSEEN)
             asked += 1
             left = begin + seconds - time.monotonic()
-            time.sleep(max(0.0, min(EVERY_SECONDS, left)))
+            if left <= (-LONGEST_SECONDS if failing.stands or unseen.stands else 0):
+                break
+            time.sleep(min(EVERY_SECONDS, left) if left > 0 else EVERY_SECONDS)
+        if fact := failing.told(site, "fails when the watch is over:"):
+            raise Failed(fact, hint=_SEE)
+        if fact := unseen.told(site, "could not be asked when the watch was over:"):
+            raise Unproven(fact, hint=_UNSEEN)
         return {
             "site": site,
             "watched_seconds": round(time.monotonic() - begin, 3),

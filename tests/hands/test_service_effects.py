@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -233,11 +234,28 @@ def test_one_that_fails_too_long_fails_the_watch(tmp_path: Path, monkeypatch: py
     failed = "probe app-west at west failed for more than"
     with baking(tmp_path, lambda: 503, "900 ms") as act, pytest.raises(Failed, match=failed):
         act.perform()
+    with baking(tmp_path, lambda: 503, "50 ms") as short, pytest.raises(Failed, match="app-west at west f"):
+        short.perform()  # shorter than what a watch lets pass: it could never fail if it ended with its time
     probes = {"app-west": {"site": "west", "url": "http://127.0.0.1:1/"}}
     unseen = Act(tmp_path, catalog({"probes": probes}), "bake", arguments={"site": "west", "for": "900 ms"})
     monkeypatch.setattr(watching.probing, "asked", lambda *_: {"app-west": Answer(outcome="unproven", why="no net")})
     with pytest.raises(Unproven, match="could not be asked"):
         unseen.perform()
+
+
+def test_a_watch_does_not_end_on_a_bad_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "EVERY_SECONDS", 0.02)
+    answers = iter([503] * 6)
+    with baking(tmp_path, lambda: next(answers, 200), "10 ms") as act:
+        facts = act.perform()
+    assert facts["asked"] > 6, "it went on beyond its time until the site was well"
+    assert facts["longest_failure_seconds"] > 0
+    monkeypatch.setattr(watching, "LONGEST_SECONDS", 0.3)
+    turns = count()
+    said = {0: Answer(outcome="failed", why="no"), 1: Answer(outcome="passed", why="yes")}
+    monkeypatch.setattr(watching.probing, "asked", lambda *_: {"a": said[(n := next(turns)) % 2], "b": said[1 - n % 2]})
+    with pytest.raises(Failed, match="fails when the watch is over: no"):
+        Act(tmp_path, catalog({}), "bake", arguments={"site": "west", "for": "10 ms"}).perform()
 
 
 @pytest.mark.parametrize(("span", "match"), [("5", "`for` is wrong"), ("2 s", "the step's patience is shorter")])

@@ -26,11 +26,22 @@ def found(seen: Observation, name: str = "failover", mode: Mode | None = None) -
 
 
 def test_a_failover_shows_what_may_be_lost_against_the_objective() -> None:
-    (loss,) = found(scene.seen())
+    silent = scene.seen()
+    there = [each.but(role="primary") if each.role == "silent" else each for each in silent.members["validation-db"]]
+    seen = silent.but(members={"validation-db": tuple(there)})
+    (loss,) = found(seen)
     assert loss.words == "data-loss 4.2 s"
     assert loss.text == "may lose up to 4.2 s of commits of validation-db; objective 900 s"
-    bare = hazards(planned(scene.seen()), scene.seen(), rpo_seconds={})
+    bare = hazards(planned(seen), seen, rpo_seconds={})
     assert bare[0].text == "may lose up to 4.2 s of commits of validation-db"
+
+
+def test_where_the_primary_is_silent_the_figure_says_that_it_grows() -> None:
+    (loss,) = found(scene.seen())
+    assert loss.text == (
+        "may lose up to 4.2 s of commits of validation-db; objective 900 s; east is silent: counted since the last"
+        " commit known to have arrived, it grows with the outage"
+    )
 
 
 def test_a_graceful_switchover_loses_nothing_and_its_ungraceful_variant_may() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from io import StringIO
 
 import pytest
+from rich.console import Console
 
+from deployments.cli.report import _drawn as drawn
 from deployments.report.page import page
 from recovery.past import Past
 from recovery.report import document
@@ -33,6 +36,19 @@ def test_the_page_tells_of_changes_of_roles(runs: list[Past], words: list[str]) 
     made = page(document(card, runs, [], lost={}, home="h", ledger="l"), runs)
     for each in words:
         assert each in made
+
+
+def test_on_a_narrow_screen_no_figure_is_cut() -> None:
+    schedule = {"cron": "0 9 1 * *", "late_after": "7 days"}
+    drills = {"full-drill-of-all": {"what": "all of it", "schedule": schedule, "runbook": "drill"}}
+    runs = [run(), of_drill(NOON - timedelta(hours=1), outcome="missed")]
+    card = scorecard(runs, catalog(operations={"drills": drills}), now=NOON + timedelta(hours=1))
+    screen = Console(width=80, file=StringIO())
+    screen.print(drawn(document(card, runs, [], lost={}, home="h", ledger="l")))
+    shown = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in shown
+    for each in ("7.50 s", "unproven", "11-24 11:00", "2026-12-01 09:00"):
+        assert each in shown
 
 
 def test_the_page_tells_of_drills_who_when_what_came_of_it_and_when_the_next_is_due() -> None:
