@@ -15,7 +15,7 @@ from recovery.plan import Plan
 
 ALL = "all"
 _WORD = re.compile(r"\s*([a-z0-9][a-z0-9-]*)\s*(?:(?:<=|≤|=)\s*(\S.*?)\s*)?")
-_FIGURE = re.compile(r"(\d+(?:\.\d+)?)\s*(\S*)")
+_FIGURE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*(\S*)")
 
 
 def acceptances(said: Sequence[str], shown: Sequence[Hazard], limits: Mapping[str, float]) -> tuple[Acceptance, ...]:

@@ -56,7 +56,7 @@ class StandingApproval(Value):
     schema_version: Literal[1] = 1
     runbook: Name
     service: Name
-    conditions: dict[str, float] = Field(min_length=1)
+    conditions: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(min_length=1)
     accepted: tuple[Acceptance, ...] = ()
     variant: Mode = Mode.UNGRACEFUL
     made_at: Instant
@@ -198,8 +198,9 @@ def _trouble(
         (approval.epoch != asked.epoch, f"is for epoch {approval.epoch}; the service is in epoch {asked.epoch}"),
         (approval.id in cancelled, "was cancelled"),
         (run is not None and run != asked.digest, f"was spent by run {(run or '')[:8]}"),
-        # The expiry bounds the start: a run that spent it in time may be resumed, since half a change is no safe place.
-        (run is None and now >= approval.expires_at, f"expired at {rfc3339(approval.expires_at)}"),
+        # The expiry bounds the start, also of a run whose engine died between spending and beginning. Whoever resumes
+        # one that has begun is not asked for consent again (recovery/admission.py): half a change is no safe place.
+        (now >= approval.expires_at, f"expired at {rfc3339(approval.expires_at)}"),
         _variant(approval.variant, asked.mode),
         _hazards(asked.hazards, approval.accepted),
     )

@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from recovery import accepting
+from recovery.approval import FORM, MOST_STANDING
 from recovery.catalog import Catalog, Service
 from recovery.doors import DnsName
+from recovery.errors import BadInput
+from recovery.objective import duration_text
 from recovery.quorum import MACHINE, agents, points
 
 Told = tuple[tuple[str | int, ...], str, str]
@@ -30,12 +34,17 @@ def of_doors(catalog: Catalog) -> Iterator[Told]:
         yield from _movable(catalog, name, dns)
         if name in catalog.resources:
             yield ("dns", name), f"`{name}` is also a resource", "give one of them another name: runbooks name both"
+    yield from _signable(catalog)
     approvers = catalog.consent.approvers
-    if approvers and catalog.consent.n_of_m > len(approvers):
-        fact = f"{catalog.consent.n_of_m} approvals are asked for, but {len(approvers)} people may give one"
+    people, wanted = set(approvers) - {FORM}, catalog.consent.n_of_m
+    if approvers and wanted > len(people) and not (wanted == 1 and FORM in approvers):
+        fact = f"{wanted} approvals are asked for, but {len(people)} people may give one"
         yield ("consent", "n_of_m"), fact, "list more approvers, or ask for fewer"
     first: dict[str, str] = {}
     for name, approver in approvers.items():
+        if name == "engine" or name.startswith("engine-"):  # whose keys are named so: dr keys make
+            fact = f"`{name}` is no person: engines' keys are named so"
+            yield ("consent", "approvers", name), fact, "list people; the engine's own key pauses and cancels anyway"
         other = first.setdefault(approver.key, name)
         if other != name:
             fact = f"`{name}` and `{other}` hold the same key"
@@ -73,6 +82,24 @@ def _askable(service: Service, here: tuple[str | int, ...]) -> Iterator[Told]:
         if scheme not in ("env", "file") or not rest:
             fact = f"the channel of `{whom}` is no reference"
             yield (*here, "notify", whom), fact, "write env:NAME or file:PATH: the URL itself may be a secret"
+
+
+def _signable(catalog: Catalog) -> Iterator[Told]:
+    """Standing terms that can be signed, and that wait for something."""
+    for name, terms in catalog.consent.standing.items():
+        here = ("consent", "standing", name)
+        if terms.lasts > MOST_STANDING:
+            hint = f"write at most {MOST_STANDING.days} days: people look at it again by then"
+            yield (*here, "lasts"), f"`{name}` would last {duration_text(terms.lasts)}", hint
+        for probe, span in terms.conditions.items():
+            if not span:
+                hint = "write for how long it must have failed, like 15 s"
+                yield (*here, "conditions", probe), f"`{probe}` need not fail at all: it would act at once", hint
+        for klass, text in terms.accept.items():
+            try:
+                accepting.terms({klass: text})
+            except BadInput as trouble:
+                yield (*here, "accept", klass), trouble.fact, "write a figure like 10 s, or nothing for one without"
 
 
 def _countable(catalog: Catalog, service: Service, here: tuple[str | int, ...]) -> Iterator[Told]:
@@ -155,9 +182,10 @@ def _of_records(catalog: Catalog, name: str, door: DnsName) -> Iterator[_Referen
 
 
 def _of_standing(catalog: Catalog) -> Iterator[_Reference]:
-    probes = {probe for service in catalog.services.values() for probe in service.probes}
     for name, terms in catalog.consent.standing.items():
         here = ("consent", "standing", name)
         yield (*here, "service"), terms.service, "service", set(catalog.services)
-        for probe in terms.conditions:
-            yield (*here, "conditions", probe), probe, "probe", probes
+        service = catalog.services.get(terms.service)
+        if service is not None:  # another service's probe would never be seen to fail
+            for probe in terms.conditions:
+                yield (*here, "conditions", probe), probe, f"probe of {terms.service}", set(service.probes)

@@ -6,7 +6,10 @@ they lie outside the plan's digest: what was seen may change while the plan stay
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+from pydantic import Field
 
 from recovery.step import Name
 from recovery.value import Value
@@ -31,7 +34,7 @@ class Acceptance(Value):
     """Consent to a class of hazard, up to `limit` in `unit`. None accepts only hazards without a figure."""
 
     klass: Name
-    limit: float | None = None
+    limit: Annotated[float, Field(allow_inf_nan=False)] | None = None
     unit: str = ""
 
     def covers(self, hazard: Hazard) -> bool:
@@ -48,3 +51,26 @@ def uncovered(hazards: Iterable[Hazard], accepted: Iterable[Acceptance]) -> tupl
     """The hazards that no acceptance covers."""
     given = tuple(accepted)
     return tuple(hazard for hazard in hazards if not any(each.covers(hazard) for each in given))
+
+
+def agreed(given: Iterable[Sequence[Acceptance]], persons: int) -> tuple[Acceptance, ...]:
+    """What at least so many persons accept, each of whom gave one of these: a class up to the figure that so many have
+    reached. What fewer accept is nobody's consent, whatever it stands beside."""
+    everybody = [tuple(each) for each in given]
+    found: list[Acceptance] = []
+    for klass in sorted({one.klass for accepted in everybody for one in accepted}):
+        theirs = [[one for one in accepted if one.klass == klass] for accepted in everybody]
+        theirs = [each for each in theirs if each]
+        if len(theirs) < persons:
+            continue
+        limits = [
+            Acceptance(klass=klass, limit=sorted(most, reverse=True)[persons - 1], unit=unit)
+            for unit in sorted({one.unit for each in theirs for one in each})
+            if len(most := [highest for each in theirs if (highest := _highest(each, unit)) is not None]) >= persons
+        ]
+        found += limits or [Acceptance(klass=klass)]
+    return tuple(found)
+
+
+def _highest(accepted: Sequence[Acceptance], unit: str) -> float | None:
+    return max((one.limit for one in accepted if one.unit == unit and one.limit is not None), default=None)

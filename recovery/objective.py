@@ -20,7 +20,10 @@ def duration(text: object) -> timedelta:
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([a-z]+)", text) if isinstance(text, str) else None
     if found is None or found[2] not in _UNITS:
         raise ValueError(f"{text!r} is not a duration; write a number and one of {', '.join(_UNITS)}, like '15 min'")
-    return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
+    try:
+        return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
+    except OverflowError:
+        raise ValueError(f"{found[0][:20]!r}… is longer than any duration; write one like '15 min'") from None
 
 
 def duration_text(span: timedelta) -> str:

@@ -19,10 +19,10 @@ from recovery.approval import FORM, ConsentPolicy
 from recovery.drive import History
 from recovery.evidence import Record, Signature
 from recovery.guards import NEVER, rule_of_skip, skip_hazards
-from recovery.hazard import Acceptance, Hazard, uncovered
+from recovery.hazard import Acceptance, Hazard, agreed, uncovered
 from recovery.plan import Plan
 from recovery.rules import RULES
-from recovery.step import Mode, Name
+from recovery.step import Mode, Name, Step
 from recovery.value import Instant, Value, canonical, rfc3339, sha256_of
 
 
@@ -150,15 +150,18 @@ def decide(
     found = _hazards(order, plan, past, hazards)
     guarded = _guarded(order, plan, past)
     if not guarded:
+        if order.accepted:  # else one person's pause would be consent that needs as many as a start
+            return NotTaken(why=f"{order.words} has no hazard to accept")
         return _taken(order, (order.who,))
     same = [each for each in (said, *others) if (each.order.word, each.order.step) == (order.word, order.step)]
     good = [each.order for each in same if _trouble(each, plan, past, rights, ended) is None]
     persons = _consenting(good, found, rights)
     wanted = max(1, rights.policy.n_of_m)
-    counted = persons - {FORM}
-    if len(counted) >= wanted or (wanted == 1 and FORM in persons):
+    counted = [who for who in persons if who != FORM or wanted == 1]
+    if len(counted) >= wanted:
         also = tuple(each.id for each in good if each.id != order.id)
-        return _taken(order, tuple(sorted(persons)), rule=_rule(order, plan), also=also)
+        accepted = agreed([persons[who] for who in counted], wanted)
+        return _taken(order, tuple(sorted(persons)), rule=_rule(order, plan), also=also, accepted=accepted)
     if order.who not in persons:
         left = ", ".join(each.words for each in uncovered(found, order.accepted))
         return NotTaken(why=f"{order.words} needs its hazards accepted: {left}", rule=_rule(order, plan))
@@ -204,9 +207,8 @@ def _senseless(order: Order, plan: Plan, past: History) -> NotTaken | None:
         step = next((each for each in plan.steps if each.id == order.step), None)
         if step is None:
             return NotTaken(why=f"the plan has no step {order.step or '(none was named)'}")
-        if order.word is Word.SKIP and changes_live(plan) and step.verb in NEVER:
-            number = NEVER[step.verb]
-            return NotTaken(why=f"{step.id} cannot be skipped: {RULES[number].law}", rule=RULES[number].cited)
+        if order.word is Word.SKIP and (kept := _unskippable(step, plan, past.mode(plan.mode))) is not None:
+            return kept
         if order.word is Word.CONFIRM and step.verb != "person":
             return NotTaken(why=f"{step.id} is no step of a person: its postcondition is looked up in the world")
     if order.word is Word.UNGRACEFUL:
@@ -214,6 +216,16 @@ def _senseless(order: Order, plan: Plan, past: History) -> NotTaken | None:
             return NotTaken(why="the run is ungraceful already")
         if not any(step.ungraceful for step in plan.steps):
             return NotTaken(why="the plan has no ungraceful variant")
+    return None
+
+
+def _unskippable(step: Step, plan: Plan, mode: Mode) -> NotTaken | None:
+    if step.omitted_in(mode):
+        # Its hazard is that of the other variant, to which the run may yet be switched: nobody accepts it here.
+        return NotTaken(why=f"{step.id} is left out of the {mode} variant: there is nothing to skip")
+    if changes_live(plan) and step.verb in NEVER:
+        number = NEVER[step.verb]
+        return NotTaken(why=f"{step.id} cannot be skipped: {RULES[number].law}", rule=RULES[number].cited)
     return None
 
 
@@ -236,27 +248,34 @@ def _hazards(order: Order, plan: Plan, past: History, hazards: Sequence[Hazard])
             return ()
 
 
-def _consenting(orders: Sequence[Order], found: Sequence[Hazard], rights: Rights) -> set[str]:
-    """The persons who accept every hazard of it: by their order, or beforehand with the variant allowed."""
+def _consenting(orders: Sequence[Order], found: Sequence[Hazard], rights: Rights) -> dict[str, tuple[Acceptance, ...]]:
+    """The persons who accept every hazard of it, with all that they accept: by their order, or beforehand with the
+    variant allowed."""
     accepted: dict[str, tuple[Acceptance, ...]] = {}
     for order in orders:
         accepted[order.who] = (*accepted.get(order.who, ()), *order.accepted)
     for who, (variant, before) in (rights.before or {}).items():
         if who in accepted or variant is Mode.UNGRACEFUL:
             accepted[who] = (*accepted.get(who, ()), *before)
-    return {who for who, given in accepted.items() if not uncovered(found, given)}
+    return {who: given for who, given in accepted.items() if not uncovered(found, given)}
 
 
 def _rule(order: Order, plan: Plan) -> str:
     return rule_of_skip(plan.step(order.step)) if order.word is Word.SKIP and order.step is not None else ""
 
 
-def _taken(order: Order, by: tuple[str, ...], rule: str = "", also: tuple[str, ...] = ()) -> Taken:
+def _taken(
+    order: Order,
+    by: tuple[str, ...],
+    rule: str = "",
+    also: tuple[str, ...] = (),
+    accepted: tuple[Acceptance, ...] = (),
+) -> Taken:
     facts: dict[str, JsonValue] = {"order": order.id, "who": order.who, "by": list(by)}
     if also:
         facts["with"] = list(also)
-    if order.accepted:
-        facts["accepted"] = [each.model_dump(mode="json") for each in order.accepted]
+    if accepted:
+        facts["accepted"] = [each.model_dump(mode="json") for each in accepted]
     if order.word in (Word.PAUSE, Word.CANCEL) or order.why:
         facts["why"] = order.why or f"by {order.who}"
     if order.word in OF_A_STEP:

@@ -38,7 +38,7 @@ from tasks.loop import Loop
 from tasks.observing import changes, observe
 from tasks.orders_of_people import Now, taking
 from tasks.role_change import keep_change
-from tasks.run_consent import accepted, consented
+from tasks.run_consent import accepted, accepts, consented
 from tasks.stage import Stage
 
 FRESH = timedelta(seconds=2)
@@ -107,15 +107,13 @@ class Running:
             raise
 
     def needs_home(self) -> bool:
-        """Whether the lease may not live elsewhere alone, since nobody accepted that the ledger's home is silent."""
-        if not self.plan.live:
+        """Whether the lease may not live elsewhere alone, since those who may start the run, or did, have not accepted
+        that the ledger's home is silent."""
+        home, plan = self.home, self.plan
+        before = consented(read_records(home.ledger(), plan.run)).accepted
+        if not plan.live or any(each.klass == DEGRADED for each in before):
             return False
-        given = approving.consents(self.home, self.plan)
-        everything = [
-            *(each.approval.accepted for each in given.given if each.valid),
-            *(each.approval.accepted for each in given.standing if all(each.valid)),
-        ]
-        return not any(one.klass == DEGRADED for accepted in everything for one in accepted)
+        return not accepts(plan, approving.consents(home, plan), DEGRADED, home.now())
 
     def look(self) -> Observation:
         """The world now."""

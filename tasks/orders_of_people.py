@@ -125,16 +125,18 @@ def rights_of(home: Home, plan: Plan) -> Rights:
 def read(ledger: Ledger, run: str) -> Iterator[tuple[str, Said | str]]:
     """All orders that were given to a run, in their order; a document that is none, in words."""
     for key in ledger.list(f"orders/{run}/"):
-        yield key, _said(ledger, key, ledger.get(key) or b"")
+        yield key, _said((ledger,), key, ledger.get(key) or b"")
 
 
-def _said(ledger: Ledger, key: str, body: bytes) -> Said | str:
+def _said(ledgers: Sequence[Ledger], key: str, body: bytes) -> Said | str:
+    """The order, valid by a public key that any of these holds: a copy may have the one and not yet the other."""
     try:
         order = Order.model_validate_json(body)
     except ValueError:
         return f"the document {key} is no order of a known schema"
     signed = order.signature
-    return Said(order=order, valid=signed is not None and verified(ledger, order.signed_bytes(), signed))
+    body = order.signed_bytes()
+    return Said(order=order, valid=signed is not None and any(verified(each, body, signed) for each in ledgers))
 
 
 @contextmanager
@@ -161,7 +163,7 @@ class Desk:
     plan: Plan
     journal: Journal
     look: Look
-    _came: queue.SimpleQueue[tuple[str, bytes, Ledger]] = field(default_factory=queue.SimpleQueue)
+    _came: queue.SimpleQueue[tuple[str, Said | str]] = field(default_factory=queue.SimpleQueue)
     _read: set[str] = field(default_factory=set)
     _pending: dict[str, Said] = field(default_factory=dict)
     _news: bool = True
@@ -174,16 +176,19 @@ class Desk:
             stop.wait(EVERY_SECONDS)
 
     def look_once(self) -> None:
-        """Fetch what has come to any copy of the ledger. One that is known to be silent is passed over until the run's
-        own records have reached it again: nothing waits here for a dead site."""
+        """Fetch and verify what has come to any copy of the ledger. One that is known to be silent is passed over until
+        the run's own records have reached it again: nothing waits here for a dead site. What a copy that falls silent
+        meanwhile could not tell of an order is asked at the next look."""
         ledger = self.home.ledger()
         copies: Sequence[Ledger] = getattr(ledger, "ledgers", (ledger,))
         silent = silent_of(ledger)
-        for copy in [each for each in copies if each.place not in silent] or copies:
+        asked = [each for each in copies if each.place not in silent] or copies
+        for copy in asked:
             try:
                 for key in copy.list(f"orders/{self.plan.run}/"):
                     if key not in self._read:
-                        self._came.put((key, copy.get(key) or b"", copy))
+                        others = [each for each in asked if each is not copy]
+                        self._came.put((key, _said((copy, *others), key, copy.get(key) or b"")))
                         self._read.add(key)
             except Failed:
                 continue
@@ -201,8 +206,7 @@ class Desk:
 
     def _arrive(self) -> None:
         while not self._came.empty():
-            key, body, copy = self._came.get()
-            found = _said(copy, key, body)
+            key, found = self._came.get()
             if isinstance(found, str):
                 if key not in orders.known(self.journal.records()):
                     self._refuse({"order": key}, NotTaken(why=found))

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from pydantic import ValidationError
-
 from recovery.approval import Approval, ConsentPolicy, approval_key
 from recovery.errors import BadInput
 from recovery.plan import Plan
@@ -44,7 +42,7 @@ def _approval(found: Any) -> tuple[Approval, bytes | None]:
     key = found.get("public_key") if isinstance(found, dict) else None
     try:
         return Approval.model_validate(document), key.encode() if isinstance(key, str) else None
-    except ValidationError:
+    except ValueError:  # no such document, or text that has no bytes
         raise BadInput(
             "what was pasted is no signed approval", hint="paste the whole output of 'dr approve … --json'"
         ) from None

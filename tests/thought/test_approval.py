@@ -129,14 +129,14 @@ def test_a_new_hazard_refuses() -> None:
 
 def test_an_approval_is_spent_by_its_run_and_serves_no_other() -> None:
     spent = {consent().approval.id: DIGEST}
-    assert isinstance(judge([consent()], spent=spent), Admitted), "the same run may resume by it"
+    assert isinstance(judge([consent()], spent=spent), Admitted), "the same run may start by it"
     assert "was spent by run eeeeeeee" in refused([consent()], spent={consent().approval.id: OTHER})
 
 
-def test_a_run_that_spent_an_approval_in_time_may_be_resumed_after_its_expiry() -> None:
+def test_a_run_whose_engine_died_between_spending_and_beginning_does_not_start_after_the_expiry() -> None:
     old = consent(expires_at=NOW - timedelta(minutes=1))
     assert "expired" in refused([old])
-    assert isinstance(judge([old], spent={old.approval.id: DIGEST}), Admitted)
+    assert "expired" in refused([old], spent={old.approval.id: DIGEST})
 
 
 def test_consent_that_was_taken_back_is_none() -> None:
@@ -236,6 +236,7 @@ def test_a_standing_approval_admits_without_anybody() -> None:
         (advance("ka", "kb", expires_at=NOW), "expired"),
         (advance("ka", "kb", conditions={"db-east": 26.0}), "waits for its conditions: db-east"),
         (advance("ka", "kb", conditions={"app-east": 1.0}), "waits for its conditions: app-east"),
+        (advance("ka", "kb", conditions={"db-east": 1.0, "app-east": 1.0}), "waits for its conditions: app-east"),
         (advance("ka", "kb", variant=Mode.GRACEFUL), "only the graceful"),
         (advance("ka", "kb", accepted=()), "does not accept data-loss 4.2 s"),
     ],
@@ -252,6 +253,18 @@ def test_without_probe_evidence_no_condition_holds_and_people_may_still_approve(
 def test_no_standing_approval_lasts_more_than_ninety_days() -> None:
     with pytest.raises(ValueError, match="at most 90 days"):
         advance("ka", expires_at=NOW + timedelta(days=90))
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_condition_that_asks_for_no_failure_at_all_is_none(seconds: float) -> None:
+    with pytest.raises(ValueError, match="conditions"):
+        advance("ka", conditions={"db-east": seconds})
+
+
+@pytest.mark.parametrize("limit", ["NaN", "Infinity", "1e999"])
+def test_a_figure_that_is_no_number_is_accepted_by_no_document(limit: str) -> None:
+    with pytest.raises(ValueError, match="limit"):
+        Acceptance.model_validate_json(f'{{"klass": "data-loss", "limit": {limit}, "unit": "s"}}')
 
 
 def test_a_signature_is_not_part_of_what_it_signs() -> None:

@@ -268,6 +268,8 @@ def test_without_a_limit_of_the_plan_consent_goes_up_to_what_was_shown() -> None
         ("data-los", "is no hazard of this plan"),
         ("data-loss<=ten", "is not a duration"),
         ("data-loss<=10", "is not a duration"),
+        (f"data-loss<={'9' * 400} s", "is longer than any duration"),
+        (f"load<={'9' * 400}%", "is no figure of load"),
         ("load<=5s", "is no figure of load"),
         ("<=5s", "is no hazard of this plan"),
     ],

@@ -1,0 +1,130 @@
+"""Documents of consent that somebody spoiled, or a copy of the ledger that falls silent at the wrong moment: neither
+stops a run, and neither makes a true order count for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from recovery.errors import BadInput, Failed
+from recovery.orders import Order, Word, order_key
+from recovery.value import canonical
+from tasks import approving, keys
+from tasks.ledger import Ledger
+from tasks.ledger_dir import DirectoryLedger
+from tasks.ledger_mirrored import MirroredLedger
+from tasks.orders_of_people import give
+from tasks.pasted import approvals_in
+from tests.hands.test_approving import World, desk, kinds
+
+NO_NUMBER = pytest.mark.parametrize("limit", ["NaN", "Infinity", "-Infinity", "1e999"])
+
+
+@NO_NUMBER
+def test_an_approval_with_a_figure_that_is_no_number_is_told_and_stops_nobody(tmp_path: Path, limit: str) -> None:
+    world = World(tmp_path)
+    mine = world.approve()
+    whole = canonical(approving.consents(world.home, world.plan).given[0].approval)
+    spoiled = whole.replace(b'"limit":10.0', f'"limit":{limit}'.encode())
+    world.home.ledger().put(f"approvals/{world.plan.digest}/{'a' * 64}.json", spoiled)
+    assert world.admitted().spends == (mine,)
+    assert "cannot be read" in approving.consents(world.home, world.plan).troubles[0]
+    with pytest.raises(BadInput, match="is no signed approval"):
+        list(approvals_in(spoiled.decode()))
+
+
+def test_a_pasted_key_that_has_no_bytes_is_said(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.approve()
+    whole = canonical(approving.consents(world.home, world.plan).given[0].approval).decode()
+    with pytest.raises(BadInput, match="is no signed approval"):
+        list(approvals_in(f'{{"signed": {whole}, "public_key": "\\ud800"}}'))
+
+
+@NO_NUMBER
+def test_an_order_with_a_figure_that_is_no_number_is_refused_and_the_next_one_counts(
+    tmp_path: Path, limit: str
+) -> None:
+    world = World(tmp_path)
+    spoiled = (
+        f'{{"run":"{world.plan.run}","word":"skip","step":"fence","who":"ann","made_at":"2026-11-24T03:00:00Z",'
+        f'"accepted":[{{"klass":"split-brain","limit":{limit}}}]}}'
+    )
+    world.home.ledger().put(f"orders/{world.plan.run}/0-spoiled.json", spoiled.encode())
+    give(world.home, world.plan, Word.PAUSE, who="ann")
+    journal = world.journal()
+    here = desk(world, journal)
+    here.look_once()
+    here.take_in()
+    assert kinds(journal) == ["order.refused", "order.paused"]
+
+
+class Copy(DirectoryLedger):
+    """A copy of the ledger that may fall silent, or lack what has not been carried to it yet."""
+
+    silent = False
+    lacks = ""
+
+    def get(self, key: str) -> bytes | None:
+        if self.silent:
+            raise Failed("it does not answer", hint="")
+        return None if self.lacks and key.startswith(self.lacks) else super().get(key)
+
+    def list(self, prefix: str, after: str = "") -> Iterator[str]:
+        if self.silent:
+            raise Failed("it does not answer", hint="")
+        return super().list(prefix, after)
+
+
+def mirrored(world: World, folder: Path) -> tuple[Copy, Copy]:
+    home, mirror = Copy(folder / "home"), Copy(folder / "mirror")
+    ledger: Ledger = MirroredLedger(home, [mirror])
+    world.home._opened["ledger"] = ledger
+    return home, mirror
+
+
+def test_a_copy_that_falls_silent_after_an_order_was_found_stops_nobody(tmp_path: Path) -> None:
+    world = World(tmp_path / "world")
+    home, mirror = mirrored(world, tmp_path)
+    give(world.home, world.plan, Word.PAUSE, who="ann")
+    journal = world.journal()
+    here = desk(world, journal)
+    here.look_once()
+    home.silent = True
+    here.take_in()
+    assert kinds(journal) == ["order.paused"]
+    assert not mirror.silent
+
+
+def test_an_order_that_came_to_a_copy_before_its_key_is_not_called_forged(tmp_path: Path) -> None:
+    world = World(tmp_path / "world")
+    home, _ = mirrored(world, tmp_path)
+    give(world.home, world.plan, Word.PAUSE, who="ann")
+    home.lacks = "keys/"
+    journal = world.journal()
+    here = desk(world, journal)
+    here.look_once()
+    here.take_in()
+    assert kinds(journal) == ["order.paused"]
+
+
+def test_an_order_that_could_not_be_verified_is_asked_again(tmp_path: Path) -> None:
+    world = World(tmp_path / "world")
+    home, mirror = mirrored(world, tmp_path)
+    sign = keys.signer(world.home.folder / "keys", "ann")
+    draft = Order(run=world.plan.run, word=Word.PAUSE, who="ann", made_at=world.at)
+    made = draft.but(signature=sign(draft.signed_bytes()))
+    home.put(order_key(made), canonical(made))  # its key lies in the mirror alone, which says nothing for a moment
+    mirror.put(f"keys/{sign.fingerprint}.pem", sign.public_pem)
+    journal = world.journal()
+    here = desk(world, journal)
+    mirror.silent = True
+    here.look_once()
+    here.take_in()
+    assert kinds(journal) == []
+    mirror.silent = False
+    here.look_once()
+    here.take_in()
+    assert kinds(journal) == ["order.paused"]
