@@ -6,7 +6,7 @@ of people and the lease, and only then the loop.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -208,20 +208,22 @@ class Running:
             )
             ended = loop.run()
         if history(journal.records()).cancelled:
-            self.give_back(stage, journal)
+            self.give_back(stage, journal, held.check)
         match ended:
             case Finish():
                 return None
             case Halt() as halt:
                 return halt
 
-    def give_back(self, stage: Stage, journal: Journal) -> None:
+    def give_back(self, stage: Stage, journal: Journal, may_act: Callable[[], None]) -> None:
         """A cancelled run leaves users served as before it, where that can be; each thing undone or kept is on record.
-        Raises Failed where it could not be done yet: the run is open until acting again has done it."""
+        Raises Failed where it could not be done yet: the run is open until acting again has done it; Refused where the
+        lease is lost."""
         told, found = history(journal.records()), results(journal.records())
         troubles: list[DrError] = []
         for step in reversed([each for each in self.plan.steps if told.of(each.id).begun]):
             result = found.get(step.id)
+            may_act()
             try:
                 facts = kinds.undo(stage, step, told, result if isinstance(result, dict) else {})
             except DrError as trouble:

@@ -143,8 +143,9 @@ class Journal:
             try:
                 self._ledger.put(record.key, body)
             except AlreadyThere:
-                self._catch_up()
-                continue
+                if self._ledger.get(record.key) != body:  # else an earlier try of ours, whose answer was lost
+                    self._catch_up()
+                    continue
             self._links.append(Link(key=record.key, record=record, hash=sha256(body).hexdigest()))
             return record
         raise Failed(
@@ -158,8 +159,10 @@ class Journal:
     def _catch_up(self) -> None:
         """Read what others wrote behind our tail. Raises Refused when a newer owner was among them."""
         known = len(self._links)
-        while (body := self._ledger.get(record_key(self.run, len(self._links)))) is not None:
-            self._links.append(_link(self.run, record_key(self.run, len(self._links)), body))
+        while (body := self._ledger.get(key := record_key(self.run, len(self._links)))) is not None:
+            link = _link(self.run, key, body)
+            _refuse_another_chain(self.run, link, self._links[-1].hash if self._links else GENESIS)
+            self._links.append(link)
         if len(self._links) == known:
             raise Failed(
                 f"the ledger says that record {known} of run {self.run[:12]} exists, but does not give it",
@@ -196,10 +199,14 @@ def read_chain(ledger: Ledger, run: str) -> list[Link]:
         links.append(_link(run, key, ledger.get(key) or b""))
     previous = GENESIS
     for link in links:
-        if link.record.previous != previous:
-            raise _not_whole(run, f"record {link.record.sequence} does not follow the record before it")
+        _refuse_another_chain(run, link, previous)
         previous = link.hash
     return links
+
+
+def _refuse_another_chain(run: str, link: Link, previous: str) -> None:
+    if link.record.previous != previous:
+        raise _not_whole(run, f"record {link.record.sequence} does not follow the record before it")
 
 
 def read_records(ledger: Ledger, run: str) -> tuple[Record, ...]:

@@ -60,8 +60,8 @@ class Event:
 
 @dataclass(kw_only=True, slots=True)
 class Loop:
-    """One run of one plan. `may_act` raises Refused when the lease is lost; it is asked before every move. `take_in`
-    brings what people ordered from elsewhere into the journal; it is called at most every half second."""
+    """One run of one plan. `may_act` raises Refused when the lease is lost; it is asked before every move is begun, and
+    once more behind the ledger and the door, just before its effect. `take_in` brings what people ordered from elsewhere into the journal; it is called at most every half second."""
 
     plan: Plan
     verbs: Verbs
@@ -192,9 +192,22 @@ class Loop:
         begin = self.now()
         scene = self._scene(told, lambda text, share: self._tell(move, "moved", text, share))
         scene = replace(scene, wanted=lambda: self._wanted(move.step))
+        lost: list[Refused] = []
+
+        def effect() -> Facts:
+            try:
+                self.may_act()
+            except Refused as refusal:
+                lost.append(refusal)
+                raise
+            return self.verbs[move.step.verb].perform(move, scene)
+
         try:
-            facts = self.door(move, lambda: self.verbs[move.step.verb].perform(move, scene))
+            facts = self.door(move, effect)
         except Exception as trouble:  # noqa: BLE001 -- a defect ends the run as a failure does: on record, nothing left
+            if lost:
+                raise lost[0] from None
+            self.may_act()  # behind a lost lease a failure says nothing of the step, which another may drive by now
             self._failed(move, begin, trouble)
             return
         if self._stopped:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from recovery.errors import Refused
 from recovery.observation import LedgerSeen, Observation
 from tasks import acting
 from tasks.acting import FRESH, Running, still
@@ -51,3 +52,29 @@ def test_roles_that_changed_before_the_lease_was_ours_are_seen(
 def test_an_old_look_is_none() -> None:
     assert still(seen(0), T0 + FRESH, 0)
     assert not still(seen(0), T0 + FRESH + timedelta(seconds=0.1), 0)
+
+
+def test_nothing_is_given_back_behind_a_lost_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that was stopped between two things to give back: the old primary may be another run's to fence now."""
+    undone: list[str] = []
+
+    def undo(stage: object, step: Any, told: object, result: object) -> dict[str, str]:
+        undone.append(step.id)
+        return {"why": "given back"}
+
+    def may_act() -> None:
+        if undone:
+            raise Refused("the lease is lost", hint="act again")
+
+    steps = [SimpleNamespace(id=name, resource="db") for name in ("fence", "quarantine")]
+    plan = SimpleNamespace(service="platform", run="ours", steps=steps)
+    begun = [
+        SimpleNamespace(kind="step.begun", facts={"step": each.id, "attempt": 1}, begin=T0, end=None) for each in steps
+    ]
+    journal = SimpleNamespace(records=lambda: begun, append=lambda *words, **more: None)
+    monkeypatch.setattr(acting.kinds, "undo", undo)
+    act = SimpleNamespace(home=SimpleNamespace(now=lambda: T0))
+    stopped = Running(act=cast("Any", act), plan=cast("Any", plan), outage_since=None)
+    with pytest.raises(Refused, match="the lease is lost"):
+        stopped.give_back(cast("Any", None), cast("Any", journal), may_act)
+    assert undone == ["quarantine"]

@@ -12,7 +12,7 @@ import pytest
 
 from recovery.check import Outcome
 from recovery.errors import BadInput, Failed, Refused
-from recovery.evidence import record_key
+from recovery.evidence import Signature, record_key
 from recovery.verification import Report
 from tasks.circuit import Circuit
 from tasks.evidence import compared, verify
@@ -160,6 +160,44 @@ def test_an_older_owner_at_a_mirror_meets_the_newer_ones_records(sites: Sites) -
     with pytest.raises(Refused, match="taken over"):
         book.append("step.begun", "db")
     assert [each.generation for each in read_records(newer, RUN)] == [1, 2]
+
+
+def test_a_record_whose_answer_was_lost_everywhere_is_on_record_once(sites: Sites) -> None:
+    """Taken by a mirror behind a silent home, and asked again when nobody had answered: it is the same record."""
+    book = journal(sites.ledger)
+    sites.home.silent()
+    sites.east.silent()
+    put, lost = sites.west.under.put, [True]
+
+    def answer_lost(key: str, body: bytes) -> None:
+        put(key, body)
+        if lost:
+            lost.clear()
+            raise Failed("no answer in time", hint="wait")
+
+    sites.west.put = answer_lost  # type: ignore[method-assign]
+    assert book.append("order.retried", "db", facts={"step": "s"}).sequence == 0
+    lost.append(True)
+    book.end("held", lambda body: Signature(who="me", key="k", ed25519="0" * 128))
+    assert [each.kind for each in read_records(sites.ledger, RUN)] == ["order.retried", "run.ended"]
+
+
+def test_a_driver_whose_chain_was_forked_writes_nothing_behind_the_other_ones_records(sites: Sites) -> None:
+    """Two drivers in a partition: when the older one meets the home again, its own record does not lie there."""
+    older, newer = sites.opened(), sites.opened()
+    book = journal(older)
+    sites.home.silent()
+    book.append("step.begun", "db", facts={"by": "older"})
+    sites.west.silent()
+    sites.east.silent()
+    sites.home.answers()
+    other = journal(newer, generation=1)
+    other.append("step.begun", "db", facts={"by": "newer"})
+    other.append("step.begun", "db", facts={"by": "newer"})
+    sites.rested()
+    with pytest.raises(Failed, match="does not follow the record before it"):
+        book.append("step.begun", "db")
+    assert len(keys(sites.home)) == 2
 
 
 def test_what_is_wrong_with_a_mirror_is_no_reason_to_stop_and_what_is_wrong_at_home_is(sites: Sites) -> None:

@@ -163,6 +163,47 @@ def test_a_lost_lease_stops_the_run_before_the_next_move(loop: Callable[..., Loo
     assert kinds(made, "b") == []
 
 
+@pytest.mark.parametrize("back", [False, True])
+def test_a_lease_that_is_lost_at_a_slow_door_lets_no_effect_through(loop: Callable[..., Loop], back: bool):
+    """Between the decision and the effect lie the ledger and the door, and there the engine may be stopped for minutes.
+    `back`: the lease is held again a moment later."""
+    asked: list[str] = []
+    hand = Hand()
+
+    def door(move: Move, perform: Callable[[], Facts]) -> Facts:
+        asked.append("at the door")
+        return perform()
+
+    def may_act() -> None:
+        if asked and not (back and len(asked) > 1):
+            asked.append("refused")
+            raise Refused("the lease is lost", hint="act again")
+
+    made = loop({"a": hand}, step("a"), may_act=may_act, door=door)
+    with pytest.raises(Refused, match="the lease is lost"):
+        made.run()
+    assert hand.moves == []
+    assert kinds(made, "a") == ["begun"], "it is no failure of the step: who resumes the run begins it again"
+
+
+def test_a_failure_behind_a_lost_lease_is_not_held_against_the_step(loop: Callable[..., Loop]):
+    """As an agent refuses the order of an engine that slept; final, it would leave the next owner no try."""
+    lost: list[str] = []
+
+    def refused(move: Move) -> None:
+        lost.append("taken by another")
+        raise Refused("another engine has ordered since", hint="see who drives the service")
+
+    def may_act() -> None:
+        if lost:
+            raise Refused("the lease is lost", hint="act again")
+
+    made = loop({"a": Hand(refused)}, step("a"), may_act=may_act)
+    with pytest.raises(Refused, match="the lease is lost"):
+        made.run()
+    assert kinds(made, "a") == ["begun"]
+
+
 def test_a_ledger_that_cannot_be_written_stops_the_run_and_nothing_more_is_performed(loop: Callable[..., Loop]):
     made = loop({"a": Hand(lambda move: broken.append("now")), "b": Hand()}, step("a"), step("b", "a"))
     broken: list[str] = []
