@@ -14,7 +14,6 @@ from datetime import timedelta
 from pydantic import JsonValue
 
 from recovery.drive import Finish, Halt
-from recovery.errors import Failed
 from recovery.evidence import Manifest, Record, manifest_key, read_manifest
 from recovery.journal import RUN_BEGUN, generation, outcome
 from recovery.lease import Terms
@@ -22,7 +21,7 @@ from recovery.plan import Plan
 from recovery.value import canonical
 from recovery.verification import AFTER
 from tasks.home import Home
-from tasks.journal import Journal, read_records
+from tasks.journal import Damaged, Journal, read_records
 from tasks.kind import Verbs
 from tasks.lease_places import Holdings, PlacedLeases, leases_of
 from tasks.ledger import Ledger
@@ -99,7 +98,11 @@ class Act:
         last = self.leases().look(lease)
         old = last.run if last is not None else ""
         while old not in ("", run):
-            records = read_records(ledger, old)
+            try:
+                records = read_records(ledger, old)
+            except Damaged:
+                yield old
+                return
             if not records:
                 return
             if outcome(records) is None or ledger.get(manifest_key(old)) is None:
@@ -109,14 +112,15 @@ class Act:
 
     def _discard(self, old: str, lease: str, verbs_for: Callable[[Plan], Verbs]) -> str:
         ledger = self.home.ledger()
-        plan = read_plan(ledger, old)
         if isinstance(ledger, MirroredLedger) and (silent := ledger.ask_again()):
             # Its newest records may lie where nobody answers now; what is written here would then be a second chain.
-            text = f"run {plan.run[:8]} is unfinished; it is left so, since {', '.join(silent)} does not answer"
-            self.tell(Event(step="unfinished", word="noted", text=text))
-            return text
+            why = f"it is left so, since {', '.join(silent)} does not answer"
+            return self._noted(f"run {old[:8]} is unfinished; {why}")
         sign = self.home.signer()
-        records = read_records(ledger, old)
+        try:
+            plan, records = read_plan(ledger, old), read_records(ledger, old)
+        except Damaged as damage:  # nobody can end it any more; what it keeps from being begun would never begin again
+            return self._noted(f"run {old[:8]} is left as it is: {damage.fact} ({damage.hint})")
         ended = outcome(records)
         with self.holding(lease, old, least=generation(records) + 1) as held:
             journal = Journal(
@@ -126,7 +130,9 @@ class Act:
                 journal.append("order.cancelled", plan.service, facts={"why": "a newer one was asked for"})
                 self._drive(plan, verbs_for(plan), journal, held)
             journal.end(ended or "cancelled", sign)
-        text = _discarded(plan, ended, records[0].facts.get("home"), self._here["home"])
+        return self._noted(_discarded(plan, ended, records[0].facts.get("home"), self._here["home"]))
+
+    def _noted(self, text: str) -> str:
         self.tell(Event(step="unfinished", word="noted", text=text))
         return text
 
@@ -213,7 +219,7 @@ def keep_plan(ledger: Ledger, plan: Plan) -> None:
 
 
 def read_plan(ledger: Ledger, digest: str) -> Plan:
-    """A stored plan. Raises Failed when it is absent or its content has another digest."""
+    """A stored plan. Raises Damaged when it is absent or its content has another digest."""
     return plan_of(digest, ledger.get(plan_key(digest)))
 
 
@@ -221,7 +227,7 @@ def plan_of(digest: str, body: bytes | None) -> Plan:
     """The plan that a stored document is; raises as `read_plan` does."""
     plan = Plan.model_validate_json(body) if body is not None else None
     if plan is None or plan.digest != digest:
-        raise Failed(
+        raise Damaged(
             f"plan {digest[:12]} is {'absent' if plan is None else 'not what its name says'}",
             hint="take it from a mirror of the ledger, or make a new plan",
         )

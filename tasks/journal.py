@@ -33,6 +33,12 @@ from tasks.signatures import Signer
 from tasks.store import AlreadyThere
 
 Sign = Callable[[bytes], Signature]
+
+
+class Damaged(Failed):
+    """The ledger answers, and what it holds of a run is not whole: forked, cut or changed. Waiting mends nothing."""
+
+
 _MOST_CONFLICTS = 64
 
 
@@ -189,7 +195,7 @@ class Journal:
 
 
 def read_chain(ledger: Ledger, run: str) -> list[Link]:
-    """The stored chain of a run, for going on with it. Raises Failed when it is not whole."""
+    """The stored chain of a run, for going on with it. Raises Damaged when it is not whole."""
     links: list[Link] = []
     for key in ledger.list(f"runs/{run}/"):
         if key == manifest_key(run):
@@ -210,7 +216,7 @@ def _refuse_another_chain(run: str, link: Link, previous: str) -> None:
 
 
 def read_records(ledger: Ledger, run: str) -> tuple[Record, ...]:
-    """The records of a run in order, for looking at it. Raises Failed when the chain is not whole."""
+    """The records of a run in order, for looking at it. Raises Damaged when the chain is not whole."""
     return tuple(link.record for link in read_chain(ledger, run))
 
 
@@ -223,8 +229,8 @@ def _link(run: str, key: str, body: bytes) -> Link:
     return link
 
 
-def _not_whole(run: str, fact: str) -> Failed:
-    return Failed(
+def _not_whole(run: str, fact: str) -> Damaged:
+    return Damaged(
         f"the records of run {run[:12]} are not whole: {fact}",
         hint="'dr evidence verify' lists all that is wrong; take the records from a mirror, or make a new plan",
     )

@@ -9,6 +9,8 @@ import pytest
 from pydantic import JsonValue
 
 from recovery import planners
+from recovery.errors import Failed
+from recovery.evidence import record_key
 from recovery.journal import outcome
 from recovery.plan import Plan
 from tasks import keys
@@ -88,3 +90,36 @@ def test_a_copy_that_was_silent_a_moment_ago_is_asked_once_more_before_a_run_is_
     assert home.ledger().silent, "it rests"  # type: ignore[attr-defined]
     assert "is discarded" in Act(home=home).discard_unfinished(LEASE, "", lambda old: VERBS)
     assert outcomes(home, first) == ["cancelled"]
+
+
+def fork(home: Home, mirror: Place, run: str) -> None:
+    """Another driver of the run wrote to the mirror alone: its records differ from the home's, and there are more."""
+    first = (home.folder / "ledger" / record_key(run, 0)).read_bytes()
+    alone = DirectoryLedger(home.folder / "alone")
+    alone.put(record_key(run, 0), first)
+    other = Journal(alone, run, who="elsewhere", generation=1, clock=home.now)
+    for _ in range(2):
+        other.append("step.begun", "orders", facts={"step": "retain"})
+    for key in list(alone.list(""))[1:]:
+        mirror.under.put(key, alone.get(key) or b"")
+    Journal(DirectoryLedger(home.folder / "ledger"), run, who="here", generation=1, clock=home.now).append(
+        "step.begun", "orders", facts={"step": "clear-scratch"}
+    )
+
+
+def test_a_run_whose_records_were_forked_is_left_so_and_does_not_stop_those_behind_it(
+    mirrored: tuple[Home, Place],
+) -> None:
+    """Nobody can cancel it: nothing can be written behind it. It is named, and the next run begins."""
+    home, mirror = mirrored
+    first = die(home)
+    fork(home, mirror, first)
+    with pytest.raises(Failed, match="not whole"):
+        read_records(home.ledger(), first)
+    told = Act(home=home).discard_unfinished(LEASE, "", lambda old: VERBS)
+    assert f"run {first[:8]} is left as it is" in told
+    assert "not whole" in told
+    second = die(home)
+    told = Act(home=home).discard_unfinished(LEASE, "", lambda old: VERBS)
+    assert f"run {second[:8]}" in told
+    assert outcomes(home, second) == ["cancelled"]
