@@ -61,8 +61,8 @@ class Event:
 @dataclass(kw_only=True, slots=True)
 class Loop:
     """One run of one plan. `may_act` raises Refused when the lease is lost; it is asked before every move is begun, and
-    once more behind the ledger and the door, just before its effect. `take_in` brings what people ordered elsewhere into
-    the journal; it is called at most every half second."""
+    once more behind the ledger and the door, just before its effect. `take_in` brings what people ordered from
+    elsewhere into the journal; it is called at most every half second."""
 
     plan: Plan
     verbs: Verbs
