@@ -125,6 +125,22 @@ def read_manifest(run: str, body: bytes) -> Manifest | str:
         return f"the document at {manifest_key(run)} is not a manifest of a known schema"
 
 
+def comes_behind(key: str, body: bytes) -> tuple[str, str] | None:
+    """The record that a stored document of a run comes behind: its key and the hash that it must have. None for a first
+    record, for other documents, and for what cannot be read."""
+    folder = key.rpartition("/")[0]
+    if not folder.startswith("runs/"):
+        return None
+    run = folder.removeprefix("runs/")
+    if key == manifest_key(run):
+        closing = read_manifest(run, body)
+        return (record_key(run, closing.records - 1), closing.head) if isinstance(closing, Manifest) else None
+    link = read_link(key, body)
+    if isinstance(link, str) or not link.record.sequence:
+        return None
+    return record_key(run, link.record.sequence - 1), link.record.previous
+
+
 def signed_bytes_of(body: bytes) -> bytes:
     """What the signature in a stored manifest covers, from its bytes: right for every schema version."""
     return canonical({**json.loads(body), "signature": None})

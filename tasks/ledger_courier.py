@@ -10,8 +10,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from hashlib import sha256
 
 from recovery.errors import DrError
+from recovery.evidence import comes_behind
 from tasks.circuit import Circuit
 from tasks.ledger import Ledger
 from tasks.store import AlreadyThere
@@ -31,6 +33,8 @@ class Courier:
         self._changed = threading.Condition()
         self._carrier: threading.Thread | None = None
         self._defect: Exception | None = None
+        self._carried = ("", "")
+        """The last document that lies there by us, and its hash: the next record of its run need not ask for it."""
 
     def lacks(self, prefix: str = "") -> tuple[str, ...]:
         """The keys that are known to be missing there, in order."""
@@ -95,7 +99,7 @@ class Courier:
                 if body is None:
                     continue  # no other copy answers with it now; it stays missing
                 stored = self.circuit.ask(
-                    lambda key=key, body=body: _copy(self.ledger, key, body),  # type: ignore[misc]
+                    lambda key=key, body=body: self._copy(key, body),  # type: ignore[misc]
                     silence=DrError,
                 )
                 if stored is None:
@@ -127,10 +131,23 @@ class Courier:
             self._carrier = None
             self._changed.notify_all()
 
+    def _copy(self, key: str, body: bytes) -> str:
+        """Put it there. Where two drivers wrote one run apart from each other, the one's records are not put behind the
+        other's: each copy stays whole as it is, since nothing is ever taken out of it again."""
+        before = comes_behind(key, body)
+        if before is not None and before != self._carried:
+            there = self.ledger.get(before[0])
+            if before[0] in self.conflicts or (there is not None and sha256(there).hexdigest() != before[1]):
+                return "conflict"
+        found = "copied"
+        try:
+            self.ledger.put(key, body)
+        except AlreadyThere:
+            found = "same" if self.ledger.get(key) == body else "conflict"
+        if found != "conflict":
+            self._carried = (key, sha256(body).hexdigest())
+        return found
 
-def _copy(ledger: Ledger, key: str, body: bytes) -> str:
-    try:
-        ledger.put(key, body)
-    except AlreadyThere:
-        return "same" if ledger.get(key) == body else "conflict"
-    return "copied"
+    def forked(self, folder: str) -> bool:
+        """Whether other documents were met there than the other copies hold below `folder`."""
+        return any(key.startswith(folder) for key in self.conflicts)

@@ -7,7 +7,8 @@ beside the run, so that a dead site costs nobody more than a moment. A merge is 
 Two writers of one chain: the lease lets one run have one driver, and its generation stands in every record. A driver
 reads the union of all that answers before it writes, and what a place lacks of the run is carried there first, so a
 sequence number that was used elsewhere is not used again. One way remains: the last driver's newest records lie only
-in a place that is silent now. Both records are then kept, each in its place, and the verification names them.
+in a place that is silent now. Both records are then kept, each in its place, and the verification names them; what came
+behind the one is not carried behind the other, and nothing more is written to where a fork was met.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from recovery.errors import DrError, Failed
+from recovery.errors import DrError, Failed, Refused
 from tasks.circuit import REST_SECONDS, Circuit
 from tasks.ledger import Ledger
 from tasks.ledger_courier import Courier
@@ -156,6 +157,8 @@ class MirroredLedger:
         ready = (copy for copy in self._in_order() if copy.may_follow(folder, self._linger_seconds))
         for copies in (ready, iter(self._copies)):  # the second time whoever it is, however late
             for copy in copies:
+                if folder.startswith("runs/") and copy.forked(folder):
+                    raise _forked(copy.ledger.place, key)
                 if self._ask(copy, lambda ledger: ledger.put(key, body)) is not None:
                     copy.strike(key)
                     return copy
@@ -197,6 +200,14 @@ class MirroredLedger:
             f"no copy of the ledger can be reached ({facts})",
             hint="mend the way to one of them, or name a directory as the ledger for break glass",
         )
+
+
+def _forked(place: str, key: str) -> Refused:
+    return Refused(
+        f"{key} is not written to {place}, which holds other documents there than the other copies of the ledger",
+        hint="another engine wrote the same run apart from this one: 'dr evidence verify' names both; leave it to that"
+        " one, or make a new plan",
+    )
 
 
 def silent_of(ledger: Ledger) -> dict[str, str]:

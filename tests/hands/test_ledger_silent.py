@@ -12,14 +12,15 @@ import pytest
 
 from recovery.check import Outcome
 from recovery.errors import BadInput, Failed, Refused
-from recovery.evidence import Signature, record_key
+from recovery.evidence import Signature, manifest_key, record_key
 from recovery.verification import Report
 from tasks.circuit import Circuit
 from tasks.evidence import compared, verify
-from tasks.journal import Journal, read_records
+from tasks.journal import Damaged, Journal, read_records
 from tasks.ledger import Ledger
 from tasks.ledger_dir import DirectoryLedger
 from tasks.ledger_mirrored import MirroredLedger, silent_of
+from tasks.signatures import make_private_pem, signer
 
 RUN = "a" * 64
 
@@ -182,22 +183,59 @@ def test_a_record_whose_answer_was_lost_everywhere_is_on_record_once(sites: Site
     assert [each.kind for each in read_records(sites.ledger, RUN)] == ["order.retried", "run.ended"]
 
 
-def test_a_driver_whose_chain_was_forked_writes_nothing_behind_the_other_ones_records(sites: Sites) -> None:
-    """Two drivers in a partition: when the older one meets the home again, its own record does not lie there."""
-    older, newer = sites.opened(), sites.opened()
-    book = journal(older)
-    sites.home.silent()
-    book.append("step.begun", "db", facts={"by": "older"})
-    sites.west.silent()
-    sites.east.silent()
-    sites.home.answers()
-    other = journal(newer, generation=1)
-    other.append("step.begun", "db", facts={"by": "newer"})
-    other.append("step.begun", "db", facts={"by": "newer"})
-    sites.rested()
-    with pytest.raises(Failed, match="does not follow the record before it"):
+def test_a_driver_writes_nothing_behind_a_record_that_does_not_follow_its_own(tmp_path: Path) -> None:
+    here, elsewhere = DirectoryLedger(tmp_path / "here"), DirectoryLedger(tmp_path / "elsewhere")
+    book, other = journal(here), journal(elsewhere)
+    book.append("step.begun", "db", facts={"by": "one"})
+    for _ in range(2):
+        other.append("step.begun", "db", facts={"by": "other"})
+    here.put(record_key(RUN, 1), elsewhere.get(record_key(RUN, 1)) or b"")
+    with pytest.raises(Damaged, match="does not follow the record before it"):
         book.append("step.begun", "db")
-    assert len(keys(sites.home)) == 2
+    assert here.get(record_key(RUN, 2)) is None
+
+
+def forked(sites: Sites) -> tuple[str, str, str]:
+    """Two drivers of one run in a partition: the home's has ended it in three records, the other's four lie west."""
+    sign = signer("engine", make_private_pem())
+    first = journal(sites.home.under)
+    first.append("step.begun", "db")
+    for place in (sites.west, sites.east):
+        place.under.put(record_key(RUN, 0), sites.home.under.get(record_key(RUN, 0)) or b"")
+    other = journal(sites.west.under)
+    for number in range(3):
+        other.append("step.begun", "db", facts={"by": "west", "number": number})
+    first.append("step.begun", "db", facts={"by": "home"})
+    first.end("held", sign)
+    return record_key(RUN, 1), record_key(RUN, 3), sign.fingerprint
+
+
+def test_a_merge_puts_no_record_behind_another_chain_and_names_the_fork(sites: Sites) -> None:
+    """What is in a ledger can never be taken out again: a copy that is whole and signed stays so."""
+    _, tail, key = forked(sites)
+    copied = sites.ledger.sync()
+    assert tail in copied.conflicts
+    assert tail not in keys(sites.home)
+    assert manifest_key(RUN) not in keys(sites.west)
+    assert verify(sites.home.under, trusted=[key]).outcome is Outcome.PASSED
+    assert not verify(sites.west.under).runs[0].troubles, "open, and whole"
+    report = compared(verify(sites.ledger, runs=[RUN]), sites.ledger)
+    assert report.outcome is Outcome.FAILED
+    assert any(record_key(RUN, 1) in each.fact for each in report.troubles)
+
+
+def test_nothing_more_is_written_to_where_a_fork_was_met(sites: Sites) -> None:
+    """The home comes back with fewer records of another driver than were written to a mirror meanwhile."""
+    book = journal(sites.ledger)
+    sites.home.silent()
+    for _ in range(3):
+        book.append("step.begun", "db", facts={"by": "older"})
+    journal(sites.home.under).append("step.begun", "db", facts={"by": "newer"})
+    sites.home.answers()
+    sites.rested()
+    with pytest.raises(Refused, match="holds other documents there"):
+        book.append("step.begun", "db")
+    assert keys(sites.home) == [record_key(RUN, 0)]
 
 
 def test_what_is_wrong_with_a_mirror_is_no_reason_to_stop_and_what_is_wrong_at_home_is(sites: Sites) -> None:

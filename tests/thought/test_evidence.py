@@ -17,6 +17,7 @@ from recovery.evidence import (
     Record,
     Signature,
     chain_troubles,
+    comes_behind,
     link_troubles,
     manifest_key,
     read_link,
@@ -114,6 +115,18 @@ def test_a_record_that_was_written_by_a_later_schema_keeps_its_hash() -> None:
     link = read_link("k", body)
     assert isinstance(link, Link)
     assert canonical(link.record) == body
+
+
+def test_each_document_of_a_run_names_the_one_that_it_comes_behind() -> None:
+    links = chain(3)
+    bodies = [canonical(each.record) for each in links]
+    assert comes_behind(links[0].key, bodies[0]) is None
+    assert comes_behind(links[2].key, bodies[2]) == (links[1].key, links[1].hash)
+    closing_key = manifest_key(RUN)
+    assert comes_behind(closing_key, canonical(closing(links))) == (links[2].key, links[2].hash)
+    assert comes_behind(closing_key, b"torn") is None
+    assert comes_behind(links[2].key, b"torn") is None
+    assert comes_behind("plans/any.json", bodies[2]) is None
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[1]", b"not json", canonical(chain(1)[0].record) + b" "])
