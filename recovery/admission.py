@@ -22,10 +22,11 @@ from recovery.rules import RULES, one_run
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunState:
-    """What the ledger knows of the plan's only run."""
+    """What the ledger knows of the plan's only run. `cancelled`: people ordered its end, which is not there yet."""
 
     begun: bool = False
     outcome: str | None = None
+    cancelled: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +53,7 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resume:
-    """Go on with the run where it stopped."""
+    """Go on with the run where it stopped; one that is cancelled in another epoch has only its end left."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,11 +82,13 @@ def admit(
         return Report(outcome=state.outcome)
     for lease in sorted({lease_of(stored), stored.service}):  # a drill waits for a real run, never the other way round
         one_run(seen.running.get(lease), stored.digest)
-    if stored.epoch != seen.epoch:
+    if stored.epoch != seen.epoch and not (state.begun and state.cancelled):
+        named = stored.run[:12]
+        end = f"; end this run with 'dr run cancel {named} --as NAME' and then 'dr act {named}'" if state.begun else ""
         raise Refused(
             f"{RULES[8].cited}: the plan was made in epoch {stored.epoch} of {stored.service}, which is in epoch"
             f" {seen.epoch}: its roles have changed",
-            hint="make a new plan with 'dr plan' and have that one approved",
+            hint=f"make a new plan with 'dr plan' and have that one approved{end}",
         )
     if state.begun:
         return Resume()

@@ -29,7 +29,7 @@ from recovery.plan import Plan
 from recovery.runbook import Runbook
 from recovery.step import Mode
 from recovery.value import rfc3339
-from tasks import approving, kinds, runbook_file
+from tasks import approving, kinds, outlived, runbook_file
 from tasks.engine import Act, keep_plan
 from tasks.home import Home, ledger_seen
 from tasks.journal import Journal, read_records
@@ -143,6 +143,9 @@ class Running:
             seen = look.result() if look is not None else seen
         if seen is None or not still(seen, held_at, epoch.result()):
             seen = self.look()
+        outlived_it = bool(journal.records()) and seen.epoch != self.plan.epoch
+        if outlived_it:
+            outlived.hear(home, self.plan, journal, self.look_again)
         facts = self.admitted(journal.records(), seen, consents.result())
         if facts is None:
             return self.told(journal.records(), None)
@@ -151,8 +154,9 @@ class Running:
             journal.append(RUN_BEGUN, self.plan.service, facts={**facts, **before, "door": self.act.via})
         else:
             journal.append(RUN_RESUMED, self.plan.service, facts={"door": self.act.via})
-        halt = self.drive(journal, held)
-        return self.conclude(journal, halt)
+        if outlived_it:
+            outlived.keep(self.plan, journal, seen.epoch)
+        return self.conclude(journal, None if outlived_it else self.drive(journal, held))
 
     def admitted(
         self, records: tuple[Record, ...], seen: Observation, consents: Consents
@@ -162,7 +166,7 @@ class Running:
         begun = bool(records)
         derived = None if begun else make(asked_of(stored), book(home, stored.runbook), home.catalog, seen)
         found = hazards(stored, seen, rpo_seconds=rpo_seconds(home.catalog))
-        state = RunState(begun=begun, outcome=outcome(records))
+        state = RunState(begun=begun, outcome=outcome(records), cancelled=bool(history(records).cancelled))
         match admit(stored, derived, seen, found, state=state, consents=consents, now=home.now()):
             case Start() as start:
                 approving.spend(home, stored, start.spends)

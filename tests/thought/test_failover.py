@@ -185,6 +185,12 @@ def test_an_unfinished_run_is_resumed_without_asking_again_but_not_in_another_ep
     with pytest.raises(Refused) as caught:
         admit(one, None, scene.seen(epoch=1), (), state=state, consents=consents, now=scene.NOW)
     assert caught.value.fact.startswith(RULES[8].cited)
+    assert f"end this run with 'dr run cancel {one.run[:12]} --as NAME'" in caught.value.hint
+    over = RunState(begun=True, cancelled=True)
+    assert admit(one, None, scene.seen(epoch=1), (), state=over, consents=consents, now=scene.NOW) == Resume()
+    with pytest.raises(Refused) as fresh:
+        admit(one, None, scene.seen(epoch=1), (), state=RunState(), consents=consents, now=scene.NOW)
+    assert "dr run cancel" not in fresh.value.hint
 
 
 @pytest.mark.parametrize("what", ["nothing", "none", "steps"])

@@ -67,7 +67,8 @@ class GiveBack:
             raise Failed(
                 f"{self.stage.source} may write {self.resource} again, and nobody could order it to start: {unasked}",
                 hint=f"when its agent answers again, 'dr act {self.stage.plan.run[:12]}' starts it; where that machine"
-                f" is lost, go on to {self.stage.target} with a new plan",
+                f" is lost for good, go on to {self.stage.target} with a new plan ('dr plan failover --to"
+                f" {self.stage.target}'), behind which the same command ends this run",
             )
         facts["writes"] = writer
         facts["why"] = (
