@@ -5,6 +5,7 @@ Separate from orders.py, which asks whether an order counts: here is what it end
 
 from __future__ import annotations
 
+from recovery import compute
 from recovery.hazard import Hazard
 from recovery.rules import RULES
 from recovery.step import OMITTED, Mode, Step
@@ -12,6 +13,7 @@ from recovery.step import OMITTED, Mode, Step
 GUARDS: dict[str, tuple[str, int, str]] = {
     "fence": ("split-brain", 1, "the old primary is not fenced: two primaries are possible"),
     "demote": ("data-loss-unknown", 13, "the old primary is not demoted at an equal LSN: commits may be lost"),
+    "scale": ("undersized", 3, "nothing proves that the site has the instances that carry all users"),
     "validate": ("unvalidated", 3, "nothing proves that the recovered service works"),
     "probe": ("unvalidated", 3, "nothing proves that the site serves"),
     "quarantine": ("side-effects", 10, "side effects are not parked: mail and jobs may go out twice"),
@@ -25,9 +27,11 @@ NEVER = {"approve": 14, "promote": 2}
 
 
 def skip_hazards(step: Step, mode: Mode) -> tuple[Hazard, ...]:
-    """The hazards of skipping that step in that variant. Scratch guards nothing."""
+    """The hazards of skipping that step in that variant. Scratch guards nothing, nor does a scaling of no instances."""
     arguments = step.arguments_in(mode)
     if step.verb not in GUARDS or arguments.get("scratch") is True or OMITTED in arguments:
+        return ()
+    if step.verb == "scale" and not compute.pinned(arguments):
         return ()
     klass, number, text = GUARDS[step.verb]
     words = f"{step.id} is skipped ({RULES[number].cited}): {text}"

@@ -32,7 +32,7 @@ SILENT_SECONDS = 30.0
 LEFT_SECONDS = 1.0
 """For so long the other site may take to say what it carries: what it says can only add."""
 PAUSE_FIRST_SECONDS, PAUSE_MOST_SECONDS = 0.2, 5.0
-_SKIP = "bring the site to its capacity yourself, then skip the step with 'dr run skip'"
+_SKIP = "bring the site to its capacity yourself, then skip the step, signed, with 'dr run skip'"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -134,6 +134,7 @@ def test_a_step_that_guards_nothing_is_skipped_by_one_person_even_where_two_must
         ("validate", "unvalidated"),
         ("protect", "unprotected"),
         ("declare", "undeclared"),
+        ("scale", "undersized"),
     ],
 )
 def test_a_guard_is_skipped_only_with_its_hazard_accepted(step: str, klass: str) -> None:
@@ -231,6 +232,8 @@ def test_skipping_what_is_scratch_or_left_out_has_no_hazard() -> None:
     out = Step(id="demote", verb="demote", resource="db", ungraceful={"omitted": "the site is gone"})
     assert skip_hazards(out, Mode.UNGRACEFUL) == ()
     assert skip_hazards(out, Mode.GRACEFUL)[0].klass == "data-loss-unknown"
+    none = Step(id="scale", verb="scale", resource="core", arguments={"site": "to"})
+    assert skip_hazards(none, Mode.GRACEFUL) == (), "the catalog has no instances that would carry users"
 
 
 # What a person writes after --accept
