@@ -200,7 +200,7 @@ def may_redirect(site: str, probes: Mapping[str, Literal["passed", "failed", "un
         why = ", ".join(bad) or "it has no probe"
         raise Refused(
             f"{RULES[3].cited}: {site} is not well: {why}",
-            hint=f"make {site} serve, or stay where the service is; see its probes with 'dr status'",
+            hint=f"make {site} serve, or stay where the service is; see its probes with 'dr watch --once'",
         )
 
 

@@ -6,6 +6,7 @@ Separate from watching, which gives facts of one resource: here they meet the le
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Literal
@@ -111,7 +112,7 @@ def _standing(home: Home, watched: Watched, past: Pasts, silent: str) -> Standin
         *standing.reasons_of_duties(states),
         *_of_copies(watched.buckets, backups, policy.copies, now, policy.full.schedule.late_after.total_seconds()),
         *_of_doubts(watched.buckets),
-        *_of_servers(servers),
+        *_of_servers(servers, _at_home(home, resource)),
         *_of_agents(watched.agents),
     )
     return Standing(
@@ -233,13 +234,23 @@ def _of_doubts(buckets: Sequence[Bucket]) -> tuple[Reason, ...]:
     return tuple(Reason(outcome="unproven", subject="timeline", fact=fact, hint=hint) for fact in sorted(doubts))
 
 
-def _of_servers(servers: Sequence[ServerFacts]) -> tuple[Reason, ...]:
+def _at_home(home: Home, resource: PostgresResource) -> frozenset[str]:
+    """The servers at the site that the catalog calls primary."""
+    return frozenset(each for each in resource.members if home.catalog.sites[resource.site_of(each)].role == "primary")
+
+
+def _of_servers(servers: Sequence[ServerFacts], at_home: AbstractSet[str]) -> tuple[Reason, ...]:
+    """`at_home`: where the primary is on quiet days. A failover leaves it stopped on purpose: nobody is to start it."""
     primaries = [each.site for each in servers if each.role == "primary"]
-    found = [
-        Reason(outcome="warning", subject=f"server {each.site}", fact=each.why, hint="see whether it runs: 'dr check'")
-        for each in servers
-        if each.role == "silent"
-    ]
+    found = []
+    for each in [each for each in servers if each.role == "silent"]:
+        hint = "see whether it runs: 'dr check'"
+        if primaries and each.site in at_home:
+            hint = (
+                f"{primaries[0]} is the primary: a failover keeps {each.site} stopped on purpose, don't start it by"
+                " hand; 'dr plan failback' lists what it alone holds and brings it back"
+            )
+        found.append(Reason(outcome="warning", subject=f"server {each.site}", fact=each.why, hint=hint))
     if len(primaries) > 1:
         fact = f"two servers say that they are primary: {', '.join(primaries)}"
         hint = "fence one of them before anything else"

@@ -72,4 +72,6 @@ def _command(before: str, command: str) -> RenderableType:
 def _lost(changed: Changed) -> str:
     if isinstance(changed.lost_commits, int):
         return f"{changed.lost_commits} commits"
+    if not changed.databases:
+        return f"{word('unproven')}: no promotion is on record as done"
     return f"{word('unproven')} until the old data is read: dr losses {changed.run[:12]}"

@@ -53,7 +53,8 @@ def _kept(home: Home, run: str) -> tuple[Kept, ...]:
     if not kept:
         raise Unproven(
             f"what run {names[0][:12]} gave up is not listed yet",
-            hint="the old primary's data has to be read first: 'dr plan failback' lists it before anything is rebuilt",
+            hint="a failback's step `losses` reads it from the old primary's data, before anything is rebuilt: 'dr plan"
+            " failback'; lists are kept under the run of the failover ('dr runs'), and a graceful change gives up none",
         )
     return kept
 

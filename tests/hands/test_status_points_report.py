@@ -13,11 +13,13 @@ import pytest
 
 from deployments.cli.main import run
 from recovery.point import Backup
+from recovery.standing import ServerFacts
 from recovery.value import canonical
 from tasks import keys
 from tasks.dir_store import DirStore
 from tasks.journal import Journal
 from tasks.ledger_dir import DirectoryLedger
+from tasks.standing import _of_servers
 from tests.thought.ledger_scene import CATALOG, proof_facts
 
 SIZE = 16 * 1024 * 1024
@@ -110,6 +112,16 @@ def test_status_without_any_server_counts_from_the_last_confirmation(home: Path,
     assert "exposure" in {each["subject"] for each in resource["reasons"] if each["outcome"] == "missed"}
     assert "agent west" in {each["subject"] for each in resource["reasons"] if each["outcome"] == "warning"}
     assert [(each["sort"], each["state"]) for each in resource["proofs"]] == [("mark", "fresh"), ("latest", "fresh")]
+
+
+def test_nobody_is_told_to_start_an_old_primary_that_a_failover_keeps_stopped() -> None:
+    silent, serves = ServerFacts(site="east", role="silent", why="gone"), ServerFacts(site="west", role="primary")
+    at_home = frozenset({"east"})
+    (told,) = _of_servers([silent, serves], at_home)
+    assert "don't start it by hand; 'dr plan failback'" in told.hint
+    (alone,) = _of_servers([silent], at_home)
+    (standby,) = _of_servers([ServerFacts(site="east", role="primary"), silent.but(site="west")], at_home)
+    assert alone.hint == standby.hint == "see whether it runs: 'dr check'"
 
 
 def test_unfinished_runs_are_visible_everywhere(home: Path, dr: Dr) -> None:

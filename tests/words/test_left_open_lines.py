@@ -38,3 +38,14 @@ def test_a_run_that_was_left_open_while_the_roles_changed_can_only_be_ended(hous
     ledger = DirectoryLedger(house.folder / "ledger")
     report = verify(ledger, trusted=keys.engine_fingerprints(house.folder / "keys"))
     assert report.outcome is Outcome.PASSED
+
+
+def test_before_any_promotion_nobody_is_sent_to_a_list_of_losses(house: House) -> None:
+    digest = house.plan()
+    for name in ("ann", "bob"):
+        house.dr("approve", digest, "--as", name, "--accept", "all")
+    house.hands.breaks = {"fence"}
+    shown = house.people("act", digest, code=1)
+    assert "no promotion is on record as done" in shown
+    assert "dr losses" not in shown
+    assert f"dr run retry {digest[:12]} fence --as NAME" in shown
