@@ -35,6 +35,10 @@ class Endpoint(Protocol):
         ...
 
 
+class Untrusted(ConnectionError):
+    """Who answers there has a certificate that nobody vouches for, or one that has expired; its text says why."""
+
+
 KEPT = 32
 """Connections to an address that are kept for later; more at once are opened and closed."""
 
@@ -167,15 +171,24 @@ class Lines:
 
     def _by_the_sdk(self, profile: str | None) -> ReadOnlyCredentials:
         """Credentials that only the SDK can find (a profile, the machine's role); it refreshes them."""
-        if self._session is None:
-            import botocore.session
+        from botocore.exceptions import BotoCoreError
 
-            self._session = botocore.session.Session(profile=profile)
-        found = self._session.get_credentials()
-        if found is None:
-            raise Failed(f"there are no credentials {self._credentials}", hint="name others in the catalog")
-        frozen: ReadOnlyCredentials = found.get_frozen_credentials()
-        return frozen
+        why = "none were found"
+        try:
+            if self._session is None:
+                import botocore.session
+
+                self._session = botocore.session.Session(profile=profile)
+            found = self._session.get_credentials()
+            if found is not None:
+                frozen: ReadOnlyCredentials = found.get_frozen_credentials()
+                return frozen
+        except BotoCoreError as error:  # the machine's role does not answer now, or there is no such profile
+            why = str(error)
+        raise Failed(
+            f"there are no credentials {self._credentials}: {why}",
+            hint="see whether this machine's role or profile gives some, or name others in the catalog",
+        )
 
 
 def _silence(error: Exception) -> ConnectionError:
@@ -184,6 +197,8 @@ def _silence(error: Exception) -> ConnectionError:
     for below in (error.__cause__, *error.args):
         if isinstance(below, ConnectionError):
             return below
+        if why := getattr(below, "verify_message", ""):  # ssl.SSLCertVerificationError's
+            return Untrusted(f"its certificate is not trusted: {why}")
     return ConnectionError(f"{type(error).__name__}: {error}")
 
 

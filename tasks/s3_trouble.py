@@ -13,6 +13,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_de
 
 from recovery.errors import BadInput, DrError, Failed
 from tasks import aws
+from tasks.aws_line import Untrusted
 
 Outcome = tuple[aws.Meaning, bool] | None
 """None: done. Else what the server said instead (`absent`, `exists`, `conflict`), and whether an earlier try of the
@@ -22,9 +23,9 @@ same call, whose answer was lost, may be the reason."""
 SHORT_SECONDS, REFUSED_SHARE = 3.0, 0.05
 _REFUSED = frozenset({
     "EndpointConnectionError", "ConnectionClosedError",  # as the SDK says it
-    "ConnectionRefusedError", "ConnectionResetError", "RemoteDisconnected", "BrokenPipeError",
+    "ConnectionRefusedError", "ConnectionResetError", "RemoteDisconnected", "BrokenPipeError", "Untrusted",
 })  # fmt: skip
-"""Nobody listens there, or who listens hangs up."""
+"""Nobody listens there, or who listens hangs up, or is not who was asked."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,4 +135,4 @@ def _short(error: BaseException) -> str:
     if isinstance(response, dict) and "Error" in response:
         told = response["Error"]
         return f"{told.get('Code', 'an error')}{': ' + told['Message'] if told.get('Message') else ''}"[:300]
-    return type(error).__name__
+    return str(error) if isinstance(error, Untrusted) else type(error).__name__

@@ -12,7 +12,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote_plus
 from urllib.request import getproxies
 
 from recovery.catalog import S3Endpoint
@@ -161,12 +161,15 @@ def _head(reply: Reply) -> dict[str, Any]:
 def _page(reply: Reply) -> dict[str, Any]:
     import xml.etree.ElementTree as ET
 
-    root = ET.fromstring(reply.body)  # noqa: S314 -- the answer of the bucket that the catalog names
+    try:
+        root = ET.fromstring(reply.body)  # noqa: S314 -- the answer of the bucket that the catalog names
+    except ET.ParseError:
+        raise ConnectionError("what was answered is no listing") from None  # as of a proxy in the place of S3
     space = root.tag.partition("}")[0] + "}" if root.tag.startswith("{") else ""
     return {
         "Contents": [
             {
-                "Key": unquote(each.findtext(f"{space}Key", "")),
+                "Key": unquote_plus(each.findtext(f"{space}Key", "")),
                 "Size": int(each.findtext(f"{space}Size", "0")),
                 "ETag": each.findtext(f"{space}ETag", ""),
             }

@@ -43,6 +43,14 @@ def test_what_was_put_is_got_with_its_head(store: Any, key: str) -> None:
     assert store.head(key) == head
 
 
+def test_a_key_is_listed_as_it_was_put(store: Any, key: str) -> None:
+    names = [f"{key}/{name}" for name in ("a b", "a%20b", "a+b", "a=b", "ü~")]
+    for name in names:
+        store.put(name, b"content")
+    assert [each.key for each in store.list(f"{key}/")] == names
+    assert [each.key for each in store.list(f"{key}/a+")] == names[2:3]
+
+
 def test_absence_is_none_and_never_an_error(store: Any, key: str) -> None:
     assert store.get(key) is None
     assert store.head(key) is None

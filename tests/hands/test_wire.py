@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +20,7 @@ from tasks.aws_line import Lines
 from tasks.s3_store import S3Store, open_store
 from tasks.s3_wire import Answered, Wire
 from tasks.store import AlreadyThere
+from tasks.store_place import StorePlace
 from tests.hands.faulty_s3 import Faults, faulty_s3
 
 Scene = tuple[S3Store, Faults, S3Endpoint]
@@ -237,3 +239,124 @@ def test_an_error_is_told_by_its_code(scene: Scene) -> None:
     with pytest.raises(Answered, match="InternalError: scripted") as caught:
         store._client.get_object(Bucket="bucket", Key="k")
     assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500
+
+
+class Scripted:
+    """A server with one answer to all, over TLS with a certificate of its own where one is given."""
+
+    def __init__(self, answer: bytes, certificate: Path | None = None) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: object) -> None:
+                return
+
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"{'https' if certificate else 'http'}://127.0.0.1:{self.server.server_port}"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02})
+
+    def __enter__(self) -> S3Store:
+        self.thread.start()
+        endpoint = S3Endpoint(endpoint_url=self.url, credentials="env:FAULTY")
+        return open_store(endpoint, "bucket", region="eu-central-1", patience_seconds=0.5)
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+def test_keys_are_listed_as_the_sdk_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3 writes a space of a key as '+', and a '+' as %2B (docs.aws.amazon.com, ListObjectsV2, encoding-type)."""
+    monkeypatch.setenv("FAULTY_ACCESS_KEY_ID", "who")
+    monkeypatch.setenv("FAULTY_SECRET_ACCESS_KEY", "secret")
+    keys = ("a+b", "a%2Bb", "a%2520b", "%C3%BC")
+    told = "".join(f"<Contents><Key>{key}</Key><Size>1</Size></Contents>" for key in keys)
+    with Scripted(f"<ListBucketResult>{told}</ListBucketResult>".encode()) as store:
+        assert [each.key for each in store.list("")] == ["a b", "a+b", "a%20b", "ü"]
+
+
+def test_an_answer_that_is_no_listing_is_silence_not_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a proxy's page in the place of S3 says it, with 200."""
+    monkeypatch.setenv("FAULTY_ACCESS_KEY_ID", "who")
+    monkeypatch.setenv("FAULTY_SECRET_ACCESS_KEY", "secret")
+    with Scripted(b"<html><p>We are back soon</html>") as store, pytest.raises(Failed, match="did not serve"):
+        list(store.list(""))
+
+
+def certificate(folder: Path, *, days: int) -> Path:
+    """A certificate for 127.0.0.1 that nobody signed but itself, from yesterday on for so many days, with its key."""
+    from datetime import UTC, datetime, timedelta
+    from ipaddress import ip_address
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=9))
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "certificate.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+@pytest.mark.parametrize(("days", "named", "why"), [(9, False, "self-signed"), (-1, True, "expired"), (9, True, "")])
+def test_a_certificate_that_nobody_vouches_for_is_refused_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int, named: bool, why: str
+) -> None:
+    monkeypatch.setenv("FAULTY_ACCESS_KEY_ID", "who")
+    monkeypatch.setenv("FAULTY_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    path = certificate(tmp_path, days=days)
+    if named:
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(path))
+    with Scripted(b"content", path) as store:
+        if not why:
+            assert (store.get("key") or (b"",))[0] == b"content"
+            return
+        with pytest.raises(Failed, match="certificate") as caught:
+            store.get("key")
+        assert why in caught.value.fact
+        into = bytearray(7)
+        with pytest.raises(Failed):
+            store.read("key", 0, 7, memoryview(into))
+        assert bytes(into) == bytes(7)
+
+
+def test_credentials_that_the_sdk_cannot_fetch_now_are_a_failure_not_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's role is asked again and again, and sometimes not answered: a leash's question must outlive that."""
+    import botocore.session
+    from botocore.exceptions import CredentialRetrievalError
+
+    def away(self: object) -> None:
+        raise CredentialRetrievalError(provider="iam-role", error_msg="no answer")
+
+    monkeypatch.setattr(botocore.session.Session, "get_credentials", away)
+    place = StorePlace(site="witness", bucket="leases", endpoint_url="http://127.0.0.1:9", credentials="default")
+    with pytest.raises(Failed, match="no credentials"):
+        place.small(0.5).get("key")
