@@ -42,6 +42,13 @@ class Lease(Value):
             )
 
 
+class Under(Value):
+    """The lease that an order is given under. Whoever takes it next has a newer generation, and obeys no older one."""
+
+    lease: Name
+    generation: Annotated[int, Field(ge=0)]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Terms:
     """How leases are held: for how long, and by how much two clocks may differ."""
@@ -107,6 +114,15 @@ def decide(existing: Lease | None, request: Request, now: datetime, clock_bound:
     if now >= free_at:
         return Take(generation=existing.generation + 1)
     return Held(by=existing, until=free_at)
+
+
+def following(existing: Lease | None, run: str, now: datetime) -> int:
+    """The generation behind that of a lease as it is stored at one of several places; its own while the same run may
+    hold it still. Where there is none it may have been lost with its place, while agents, which obey no older one,
+    remember its generations: then it is the second, since 1970, which is newer than all of them."""
+    if existing is None:
+        return int(now.timestamp())
+    return existing.generation + (existing.released or existing.run != run)
 
 
 def made(request: Request, generation: int, now: datetime, seconds: float) -> Lease:

@@ -18,7 +18,8 @@ from recovery.value import Instant, Value
 
 class Term(Value):
     """Since `generation` (the plan's epoch plus one), `primary` is the only site that may write. `turn` counts changes
-    of mind inside one generation: a change that was given up, and the next one made in the same epoch."""
+    of mind inside one generation: a change that was given up, and the next one made in the same epoch. `lease` is the
+    generation of the lease under which it was written (0: by hand)."""
 
     schema_version: Literal[1] = 1
     resource: Name
@@ -26,6 +27,7 @@ class Term(Value):
     turn: Annotated[int, Field(ge=0)] = 0
     primary: Name
     run: str
+    lease: Annotated[int, Field(ge=0)] = 0
     at: Instant
 
     @property
@@ -61,18 +63,19 @@ def newest(*terms: Term | None) -> Term | None:
 
 
 def next_term(stored: Term | None, wanted: Term) -> Write | Ours | Overtaken:
-    """What is to be done so that `wanted` (its turn is not looked at) holds. Raises ValueError for another resource."""
+    """What is to be done so that `wanted` holds, in its turn or a later one. An engine that slept while another took
+    its lease changes nothing. Raises ValueError for another resource."""
     if stored is None:
-        return Write(term=wanted.but(turn=0))
+        return Write(term=wanted)
     if stored.resource != wanted.resource:
         raise ValueError(f"the term is of {stored.resource}, not of {wanted.resource}")
-    if stored.generation > wanted.generation:
+    if stored.generation > wanted.generation or stored.lease > wanted.lease:
         return Overtaken(by=stored)
     if stored.generation < wanted.generation:
-        return Write(term=wanted.but(turn=0))
+        return Write(term=wanted)
     if stored.primary == wanted.primary:
         return Ours(term=stored)
-    return Write(term=wanted.but(turn=stored.turn + 1))
+    return Write(term=wanted.but(turn=max(wanted.turn, stored.turn + 1)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

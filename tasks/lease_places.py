@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from recovery.errors import BadInput, Failed, Refused
-from recovery.lease import Lease, Terms
+from recovery.lease import Lease, Terms, following
 from tasks.circuit import Circuit, Silence
 from tasks.home import Home
-from tasks.leases import Holding, Leases
+from tasks.leases import Holding, Leases, wall_clock
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,8 +61,15 @@ class PlacedLeases:
     `need_home`: what is driven under them is live, so that they are refused while the home is silent; asked only then.
     """
 
-    def __init__(self, places: Sequence[LeasePlace], *, need_home: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        places: Sequence[LeasePlace],
+        *,
+        clock: Callable[[], datetime] = wall_clock,
+        need_home: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._places = tuple(places)
+        self._clock = clock
         self._need_home = need_home
 
     def look(self, service: str) -> Lease | None:
@@ -81,7 +88,7 @@ class PlacedLeases:
         looked = self._look(service)
         if looked[0][0] is not self._places[0] and self._need_home():
             raise self._without_home(service)
-        least = max([least, *(_next(lease, run) for _, lease in looked if lease is not None)])
+        least = max([least, *(following(lease, run, self._clock()) for _, lease in looked)])
         with ExitStack() as stack:
             held: list[Holding] = []
             for place, _ in looked:
@@ -141,9 +148,4 @@ def leases_of(home: Home, terms: Terms, *, need_home: Callable[[], bool] = lambd
         )
         for name, store, circuit in home.lease_places()
     ]
-    return PlacedLeases(places, need_home=need_home)
-
-
-def _next(lease: Lease, run: str) -> int:
-    """The generation behind that of a stored lease; its own while the same run may hold it still."""
-    return lease.generation + (lease.released or lease.run != run)
+    return PlacedLeases(places, clock=home.now, need_home=need_home)

@@ -13,6 +13,7 @@ from typing import Literal
 from recovery.catalog import Member, PostgresResource, Service
 from recovery.errors import Unproven
 from recovery.hazard import Acceptance
+from recovery.lease import Under
 from recovery.plan import Plan
 from tasks.home import Home
 from tasks.signatures import Signer
@@ -65,6 +66,12 @@ class Stage:
     def term(self) -> int:
         """The generation of roles that the run brings about: one more than the epoch in which it was planned."""
         return self.plan.epoch + 1
+
+    def under(self) -> Under:
+        """The lease under which the run acts, as it is now: fenced effects carry it."""
+        from recovery.failover import lease_of  # what derives plans: not wanted by everybody who has a stage
+
+        return Under(lease=lease_of(self.plan), generation=self.generation())
 
     @property
     def service(self) -> Service:

@@ -17,6 +17,7 @@ import urllib3
 from pydantic import JsonValue
 
 from recovery.errors import BadInput, DrError, Failed, Refused
+from recovery.lease import Under
 from recovery.order import Order, SignedOrder
 from recovery.value import canonical
 from tasks.signatures import Signer
@@ -56,6 +57,8 @@ class Agent:
     url: str
     sign: Signer
     now: Callable[[], datetime]
+    under: Callable[[], Under]
+    """The lease that is held, as it is now: every order carries it."""
 
     def order(
         self,
@@ -84,6 +87,7 @@ class Agent:
             site=site,
             generation=generation,
             run=run,
+            under=self.under(),
             arguments=dict(arguments or {}),
             expires_at=self.now() + timedelta(seconds=max(patience_seconds, 5.0)),
         )

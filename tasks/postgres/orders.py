@@ -20,7 +20,7 @@ from pathlib import Path
 from pydantic import JsonValue, ValidationError
 
 from recovery.errors import BadInput, DrError, Failed, Refused
-from recovery.order import Order, OrderState, SignedOrder, refusal
+from recovery.order import Order, OrderState, SignedOrder, outdated, refusal
 from recovery.value import canonical
 from tasks import signatures
 from tasks.keys import engine_fingerprints
@@ -93,16 +93,13 @@ class Orders:
         order = self._believed(body)
         with self._changed:
             known = self._states.get(order.id)
-            if known is not None:
-                if not known.order.same(order):
-                    raise Refused(
-                        f"{order.id} was another order before",
-                        hint="an order's id is its attempt's name: send a new one",
-                    )
-                return known.model_dump(mode="json")
-            why = refusal(order, site=self.site, resource=self.resource, newest=self.newest(), now=self.now())
+            why = outdated(order, (each.order for each in self._states.values()))
+            if known is None and not why:
+                why = refusal(order, site=self.site, resource=self.resource, newest=self.newest(), now=self.now())
             if why:
                 raise Refused(why, hint="see who drives the service with 'dr runs'; nothing was done")
+            if known is not None:
+                return self._again(known, order)
             if order.what not in self.handlers:
                 raise BadInput(
                     f"this agent cannot {order.what!r}",
@@ -113,6 +110,18 @@ class Orders:
         self._forget()
         self._begin(state)
         return state.model_dump(mode="json")
+
+    def _again(self, known: OrderState, order: Order) -> JsonValue:
+        """What was taken before is told. Sent by an engine that has taken the lease over, it is from now on hers."""
+        if not known.order.same(order):
+            raise Refused(
+                f"{order.id} was another order before",
+                hint="an order's id is its attempt's name: send a new one",
+            )
+        if known.order.under != order.under:
+            known = known.but(order=known.order.but(under=order.under))
+            self._keep(known)
+        return known.model_dump(mode="json")
 
     def get(self, order_id: str, wait_seconds: float = 0.0) -> JsonValue:
         """An order's state; with a wait, when it has ended or the wait is over. Raises BadInput for an unknown one."""
@@ -160,21 +169,24 @@ class Orders:
 
         try:
             facts = self.handlers[state.order.what](Work(order=state.order, say=say))
-            ended = self._states[state.order.id].but(state="done", facts=facts, share=1.0, ended_at=self.now())
+            found: Facts = {"state": "done", "facts": facts, "share": 1.0}
         except DrError as trouble:
-            final = not isinstance(trouble, Failed)
-            ended = self._failed(state, trouble.fact, trouble.hint, final=final)
+            found = _failed(trouble.fact, trouble.hint, final=not isinstance(trouble, Failed))
         except Exception as trouble:  # noqa: BLE001 -- told in full to the log and in short to whoever ordered it
             sys.stderr.write(traceback.format_exc())
             said = f"the agent failed to {state.order.what}: {type(trouble).__name__}: {trouble}"[:300]
-            ended = self._failed(state, said, "see the agent's log", final=False)
+            found = _failed(said, "see the agent's log", final=False)
         with self._changed:
-            self._keep(ended)
+            self._end(self._states[state.order.id].but(**found, ended_at=self.now()))
             self._changed.notify_all()
 
-    def _failed(self, state: OrderState, fact: str, hint: str, *, final: bool) -> OrderState:
-        known = self._states[state.order.id]
-        return known.but(state="failed", fact=fact, hint=hint, final=final, ended_at=self.now())
+    def _end(self, ended: OrderState) -> None:
+        """An end that cannot be kept (a full disk) is told all the same; behind a kill it is done once more."""
+        try:
+            self._keep(ended)
+        except OSError:
+            sys.stderr.write(traceback.format_exc())
+            self._states[ended.order.id] = ended
 
     def _keep(self, state: OrderState) -> None:
         """On disk, durably, before anything is done or said."""
@@ -182,13 +194,22 @@ class Orders:
         self._states[state.order.id] = state
 
     def _forget(self) -> None:
-        """Orders that ended long ago; the newest generation always stays."""
+        """Orders that ended long ago; the newest generations always stay."""
         with self._changed:
             ended = [each for each in self._states.values() if each.state != "underway"]
-            ended.sort(key=lambda each: (each.order.generation, each.begun_at))
+            ended.sort(key=_age)
             for each in ended[:-MOST_KEPT]:
                 (self.folder / f"{each.order.id}.json").unlink(missing_ok=True)
                 del self._states[each.order.id]
+
+
+def _failed(fact: str, hint: str, *, final: bool) -> Facts:
+    return {"state": "failed", "fact": fact, "hint": hint, "final": final}
+
+
+def _age(state: OrderState) -> tuple[int, int, datetime]:
+    under = state.order.under
+    return state.order.generation, 0 if under is None else under.generation, state.begun_at
 
 
 def trusted_keys(named: Iterable[str]) -> frozenset[str]:

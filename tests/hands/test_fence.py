@@ -19,6 +19,7 @@ import pytest
 from moto import mock_aws
 
 from recovery.errors import Failed, Refused
+from recovery.lease import Under
 from recovery.order import Order, OrderState, SignedOrder
 from recovery.policy import FencePolicy
 from recovery.step import Mode
@@ -43,6 +44,7 @@ from tasks.s3_small import SmallObjects
 from tasks.store_place import StorePlace
 from tests.hands.faulty_s3 import Faults, faulty_s3
 
+LEASE = Under(lease="shop", generation=1)
 T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)
 
 
@@ -138,7 +140,7 @@ def test_a_term_is_posted_to_every_agent_and_silence_is_told(tmp_path: Path):
     thread = threading.Thread(target=door.serve_forever, args=(0.02,))
     thread.start()
     try:
-        west = Agent(url=f"http://127.0.0.1:{door.server_port}", sign=sign, now=lambda: T0)
+        west = Agent(url=f"http://127.0.0.1:{door.server_port}", sign=sign, now=lambda: T0, under=lambda: LEASE)
         post = Post(witness=WitnessTerms(store=DirStore(tmp_path / "s")), agents=(("west", west),), order_id="a-1")
         posted = post(term("west"))
         assert (posted.witness, posted.agents) == ("", {"west": ""})
@@ -223,7 +225,7 @@ def test_an_order_that_is_on_disk_is_known_as_soon_as_the_door_opens(obeying: tu
 
     def order(name: str, generation: int) -> tuple[Order, bytes]:
         made = Order(
-            id=name, what="stop", resource="orders-db", site="west", generation=generation, run="r" * 64,
+            id=name, what="stop", resource="orders-db", site="west", generation=generation, run="r" * 64, under=LEASE,
             expires_at=datetime.now(UTC) + timedelta(minutes=1),
         )  # fmt: skip
         signed = SignedOrder(order=made, public_key=engine.public_pem.decode(), signature=engine(canonical(made)))

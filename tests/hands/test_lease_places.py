@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -49,7 +49,7 @@ class Engine:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.witness, self.west = Bucket(folder / "witness"), Bucket(folder / "west")
-        self.name = name
+        self.name, self.second = name, 3
         self.leases = self.made()
         self.live = self.made(need_home=True)
 
@@ -60,6 +60,7 @@ class Engine:
                 LeasePlace(name=name, leases=Leases(bucket, TERMS, owner=self.name), circuit=Circuit())  # type: ignore[arg-type]
                 for name, bucket in places
             ],
+            clock=lambda: datetime.fromtimestamp(self.second, UTC),
             need_home=lambda: need_home,
         )
 
@@ -165,3 +166,26 @@ def test_the_generation_is_newer_than_the_records_that_another_places_lease_wrot
     alice.witness.cut()
     with alice.leases.hold("shop", "run", least=12) as held:
         assert held.generation == 12
+
+
+def test_a_lease_that_was_lost_with_its_places_begins_behind_what_agents_remember(tmp_path: Path) -> None:
+    alice = Engine(tmp_path, "alice")
+    alice.second = 1_795_000_000
+    for _ in range(5):
+        with alice.leases.hold("shop", "run") as held:
+            remembered = held.generation
+    assert remembered == 1_795_000_004
+    later = Engine(tmp_path / "made anew", "alice")
+    later.second = alice.second + 60
+    with later.leases.hold("shop", "run") as held:
+        assert held.generation > remembered
+
+
+def test_a_place_that_lost_its_lease_gets_the_generation_of_the_other(tmp_path: Path) -> None:
+    alice = Engine(tmp_path, "alice")
+    with Leases(alice.west.under, TERMS, owner="before").hold("shop", "old", least=1_795_000_000):
+        pass
+    with alice.leases.hold("shop", "run"):
+        assert [lease.generation for place in ("witness", "west") if (lease := stored(tmp_path, place))] == [
+            1_795_000_001, 1_795_000_001,
+        ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from recovery.errors import BadInput, Failed, Refused, Unproven
+from recovery.lease import Under
 from recovery.order import Order, OrderState, SignedOrder
 from recovery.value import canonical
 from tasks import keys
@@ -23,6 +25,7 @@ from tasks.signatures import Signer
 
 NOW = datetime(2026, 11, 24, 3, tzinfo=UTC)
 RUN = "a" * 64
+LEASE = Under(lease="shop", generation=7)
 
 
 @dataclass
@@ -37,7 +40,7 @@ class Scene:
     begun: threading.Event = field(default_factory=threading.Event)
 
     def agent(self, **more: Any) -> Agent:
-        return Agent(**{"url": self.url, "sign": self.sign, "now": lambda: NOW, **more})
+        return Agent(**{"url": self.url, "sign": self.sign, "now": lambda: NOW, "under": lambda: LEASE, **more})
 
     def order(self, order_id: str, what: str = "count", **more: Any) -> Done | Silent:
         words = {
@@ -124,6 +127,74 @@ def test_what_is_not_for_this_agent_or_is_older_is_refused(scene: Scene, change:
     assert len(scene.done) == 1
 
 
+def after(lease: str, generation: int) -> Any:
+    return lambda: Under(lease=lease, generation=generation)
+
+
+def test_an_engine_that_slept_while_another_took_its_lease_is_not_obeyed(scene: Scene):
+    slept, newer = scene.agent(), scene.agent(under=after("shop", 8))
+    assert scene.order("a-1", agent=slept) == Done(facts={"count": 1})
+    assert scene.order("b-1", agent=newer) == Done(facts={"count": 2})
+    for name in ("a-2", "a-1"):  # what it ordered before, it may not follow either: it is not its run any more
+        with pytest.raises(Refused, match="under generation 7 of the lease on shop, and another engine has ordered"):
+            scene.order(name, agent=slept)
+    scene.orders = machine(scene.folder / "orders", scene)  # the agent was started again: it is on its disk
+    scene.orders.load()
+    with pytest.raises(Refused, match="under generation 8"):
+        scene.order("a-3", agent=slept)
+    assert len(scene.done) == 2
+
+
+def test_who_takes_a_run_over_takes_its_orders_over_without_doing_them_again(scene: Scene):
+    scene.order("a-1")
+    newer = scene.agent(under=after("shop", 8))
+    assert scene.order("a-1", agent=newer) == Done(facts={"count": 1})
+    scene.orders = machine(scene.folder / "orders", scene)
+    scene.orders.load()
+    with pytest.raises(Refused, match="under generation 8"):
+        scene.order("a-2")
+    assert len(scene.done) == 1
+
+
+def test_an_order_that_is_underway_is_taken_over_and_its_end_is_kept(scene: Scene):
+    waiting = threading.Thread(target=lambda: scene.order("a-1", "slow", patience_seconds=0.3))
+    waiting.start()
+    assert scene.begun.wait(5)
+    waiting.join()
+    newer = scene.agent(under=after("shop", 8))
+    assert isinstance(scene.order("a-1", "slow", agent=newer, patience_seconds=0.2), Silent)
+    scene.release.set()
+    assert scene.order("a-1", "slow", agent=newer) == Done(facts={"slow": True})
+    kept = OrderState.model_validate_json((scene.folder / "orders" / "a-1.json").read_bytes())
+    assert (kept.state, kept.order.under) == ("done", Under(lease="shop", generation=8))
+    assert len(scene.done) == 1
+
+
+def test_another_lease_s_generations_are_its_own_and_an_order_without_a_lease_is_none(scene: Scene):
+    scene.order("a-1", agent=scene.agent(under=after("bank", 99)))
+    scene.order("a-2")
+    with pytest.raises(Refused, match="under no lease"):
+        scene.order("a-3", agent=scene.agent(under=lambda: None))
+    assert len(scene.done) == 2
+
+
+def test_an_end_that_a_full_disk_cannot_keep_is_told_all_the_same(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+    from tasks.postgres import orders
+
+    whole, seen = orders.write_durably, []
+
+    def full(path: Path, body: bytes) -> None:
+        seen.append(path)
+        if len(seen) > 1:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        whole(path, body)
+
+    monkeypatch.setattr(orders, "write_durably", full)
+    assert scene.order("a-1") == Done(facts={"count": 1})
+    assert scene.orders.underway() == ()
+    assert OrderState.model_validate_json((scene.folder / "orders" / "a-1.json").read_bytes()).state == "underway"
+
+
 def test_an_expired_order_is_refused_unless_it_was_taken_before(scene: Scene):
     late = scene.agent(now=lambda: NOW - timedelta(minutes=5))
     with pytest.raises(Refused, match="expired"):
@@ -138,7 +209,7 @@ def test_a_stranger_s_order_and_a_changed_one_are_refused(scene: Scene):
     with pytest.raises(Refused, match="does not trust"):
         scene.order("a-1", agent=scene.agent(sign=keys.signer(scene.folder / "others", "engine")))
     order = Order(
-        id="a-2", what="count", resource="orders-db", site="east", generation=3, run=RUN,
+        id="a-2", what="count", resource="orders-db", site="east", generation=3, run=RUN, under=LEASE,
         expires_at=NOW + timedelta(seconds=9),
     )  # fmt: skip
     pem = scene.sign.public_pem.decode()
@@ -230,6 +301,17 @@ def test_old_orders_are_forgotten_and_the_newest_generation_is_not(scene: Scene,
     assert len(list((scene.folder / "orders").glob("*.json"))) <= 4
     with pytest.raises(Refused, match="generation 9 was ordered before"):
         scene.order("late", generation=8)
+
+
+def test_old_orders_are_forgotten_and_the_newest_generation_of_a_lease_is_not(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("tasks.postgres.orders.MOST_KEPT", 2)
+    scene.order("new", agent=scene.agent(under=after("shop", 8)))
+    for number in range(5):
+        scene.order(f"a-{number}", agent=scene.agent(under=after("bank", 7)))
+    with pytest.raises(Refused, match="under generation 8"):
+        scene.order("late")
 
 
 def test_an_unknown_order_is_told_so_over_http(scene: Scene):

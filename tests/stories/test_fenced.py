@@ -23,9 +23,11 @@ from deployments.lab.world import World
 from recovery.drive import Move, Truth
 from recovery.errors import Refused
 from recovery.hazard import Acceptance
+from recovery.lease import Under
 from recovery.plan import Plan
 from recovery.step import Mode, Step
 from recovery.term import Term
+from tasks.engine import Act
 from tasks.home import Home, open_home
 from tasks.kind import Facts, Scene
 from tasks.postgres.agent_config import load
@@ -50,18 +52,25 @@ def world(troubled: tuple[World, Home]) -> Iterator[World]:
         part.start(raised, member)
     terms = witness.terms(home)
     assert terms is not None
-    generation = epoch(raised) + 1
-    terms.write(Term(resource=DB, generation=generation, primary="east", run="r" * 64, at=datetime.now(UTC)))
-    said = agent_of(raised, "east").order(
+    generation, lease = epoch(raised) + 1, taken(home)
+    now = datetime.now(UTC)
+    terms.write(Term(resource=DB, generation=generation, primary="east", run="r" * 64, lease=lease, at=now))
+    said = agent_of(raised, "east", lease).order(
         f"home-{generation}", "start", resource=DB, site="east", generation=generation, run="r" * 64,
         patience_seconds=30,
     )  # fmt: skip
     assert isinstance(said, Done)
 
 
-def agent_of(world: World, site: str) -> Agent:
-    sign = open_home(world.home).signer()
-    return Agent(url=world.url("agent", site), sign=sign, now=lambda: datetime.now(UTC))
+def taken(home: Home) -> int:
+    """The lease's generation, taken by an engine of its own."""
+    with Act(home=home).holding("platform", "r" * 64) as held:
+        return held.generation
+
+
+def agent_of(world: World, site: str, lease: int = 0) -> Agent:
+    sign, under = open_home(world.home).signer(), Under(lease="platform", generation=lease)
+    return Agent(url=world.url("agent", site), sign=sign, now=lambda: datetime.now(UTC), under=lambda: under)
 
 
 def epoch(world: World) -> int:
@@ -82,7 +91,8 @@ class Acted:
             asked_at=datetime.now(UTC), mode=Mode.UNGRACEFUL, steps=(self.step,), pinned={"from": "east", "to": "west"},
         )  # fmt: skip
         home = open_home(world.home)
-        self.stage = Stage(home=home, plan=plan, sign=home.signer())
+        lease = taken(home)
+        self.stage = Stage(home=home, plan=plan, sign=home.signer(), generation=lambda: lease)
         self.results: dict[str, Facts] = {}
         self.attempt = 0
 
@@ -232,7 +242,7 @@ def test_without_witness_and_agent_it_is_refused_until_people_sign(world: World)
 
 def test_a_restarted_agent_goes_on_with_an_order(world: World):
     run = Acted(world)
-    agent = agent_of(world, "east")
+    agent = agent_of(world, "east", run.stage.generation())
     words: dict[str, Any] = {
         "resource": DB, "site": "east", "generation": epoch(world) + 1, "run": run.stage.plan.run,
         "arguments": {"mode": "fast"}, "patience_seconds": 30.0,

@@ -5,24 +5,28 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
-from test_fenced import Acted, eventually, held, is_in
+from test_fenced import Acted, agent_of, eventually, held, is_in, taken
 from test_fenced import world as world  # noqa: PLC0414 -- the fixture: east is the primary before and after
 
 from deployments.lab import breaking, faults
 from deployments.lab.postgres import part
 from deployments.lab.world import World
 from recovery.drive import History, Tried
-from recovery.errors import Failed
+from recovery.errors import Failed, Refused
+from recovery.term import Term
 from tasks.home import open_home
 from tasks.kind import Facts
 from tasks.postgres.roles import servers, witness
 from tasks.postgres.roles.giving_back import give_back
+from tasks.postgres.terms import WitnessTerms
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 DB = "orders-db"
+CUT_OFF = History(steps={"fence": Tried(begun=1, cut_off=1)})
 BEGUN = History(steps={"fence": Tried(begun=1, ended=1)})
 
 
@@ -140,3 +144,58 @@ def test_while_the_old_primarys_agent_is_silent_the_run_stays_open_and_acting_ag
     assert given_back(run)["started"] == {"east": "running"}
     assert writes(world, "east")
     assert given_back(run) == {}
+
+
+def test_an_engine_that_slept_in_its_fence_stops_nothing_once_another_has_given_the_role_back(world: World) -> None:
+    """It woke between its check of the lease and the effects: witness and agents know a newer generation."""
+    slept = Acted(world)
+    now = taken(slept.stage.home)
+    taken_up = replace(slept.stage, generation=lambda: now)
+    facts = give_back(taken_up, DB, CUT_OFF, changed=False)
+    assert (facts["writes"], facts["started"]) == ("east", {}), "it served all the while: only the term was written"
+    assert give_back(taken_up, DB, CUT_OFF, changed=False) == {}
+    with pytest.raises(Refused, match=r"made east its primary"):
+        slept.perform()
+    for site in ("east", "west"):
+        agent = agent_of(world, site, slept.stage.generation())
+        with pytest.raises(Refused, match="another engine has ordered under generation"):
+            agent.order(
+                "slept-1", "stop" if site == "east" else "term", resource=DB, site=site, generation=slept.stage.term,
+                run=slept.stage.plan.run, patience_seconds=5.0,
+            )  # fmt: skip
+    is_in(world, "east", "running")
+    assert writes(world, "east")
+
+
+def test_with_the_witness_silent_what_an_engine_that_slept_posts_there_later_does_not_last(world: World) -> None:
+    slept = Acted(world)
+    now = taken(slept.stage.home)
+    breaking.begin(world, faults.parse("witness", "kill"))
+    facts = give_back(replace(slept.stage, generation=lambda: now), DB, CUT_OFF, changed=False)
+    assert facts["writes"] == "east", facts
+    breaking.end(world)
+    terms = witness.terms(slept.stage.home)
+    assert terms is not None
+
+    def posted() -> bool:
+        try:
+            terms.write(late)
+        except (Failed, Refused):
+            return False
+        return True
+
+    late = Term(
+        resource=DB, generation=slept.stage.term, primary="west", run=slept.stage.plan.run,
+        lease=slept.stage.generation(), at=datetime.now(UTC),
+    )  # fmt: skip
+    eventually(lambda: posted() or stands(terms) == "east", "either of the two at the witness")
+    eventually(lambda: stands(terms) == "east", "the agents' term at the witness")
+    eventually(lambda: writes(world, "east"), "the east writes")
+
+
+def stands(terms: WitnessTerms) -> str:
+    try:
+        found = terms.read(DB)
+    except Failed:
+        return ""
+    return "" if found is None else found.primary

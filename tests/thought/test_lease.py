@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recovery.errors import Refused
-from recovery.lease import Held, Lease, Mine, Request, Take, decide, lease_key, made
+from recovery.lease import Held, Lease, Mine, Request, Take, decide, following, lease_key, made
 
 T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)
 BOUND = timedelta(seconds=2)
@@ -24,6 +24,12 @@ def after(seconds: float) -> datetime:
 
 def test_the_first_ever_takes_generation_one() -> None:
     assert decide(None, ALICE, T0, BOUND) == Take(generation=1)
+
+
+def test_where_it_is_not_there_it_begins_behind_all_that_may_have_been_lost() -> None:
+    released = HERS.model_copy(update={"released": True})
+    cases = [(None, int(T0.timestamp())), (HERS, 7), (released, 8), (HERS.model_copy(update={"run": "r9"}), 8)]
+    assert [following(lease, "r1", T0) for lease, _ in cases] == [generation for _, generation in cases]
 
 
 def test_the_owner_may_renew_while_it_lasts() -> None:

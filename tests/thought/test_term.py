@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from recovery.evidence import Signature
-from recovery.order import Order, SignedOrder, refusal
+from recovery.lease import Under
+from recovery.order import Order, SignedOrder, outdated, refusal
 from recovery.policy import FencePolicy
 from recovery.term import (
     Hold,
@@ -85,13 +86,23 @@ def test_it_says_in_which_generation_it_is_confirmed():
 
 def test_terms_are_written_taken_as_ours_or_found_overtaken():
     wanted = term("west", 3, run="mine")
-    assert next_term(None, wanted.but(turn=7)) == Write(term=wanted)
+    assert next_term(None, wanted) == Write(term=wanted)
+    assert next_term(None, wanted.but(turn=7)) == Write(term=wanted.but(turn=7))
     assert next_term(term("east", 2, turn=5), wanted) == Write(term=wanted)
     assert next_term(term("west", 3, run="other"), wanted) == Ours(term=term("west", 3, run="other"))
     assert next_term(term("east", 3, turn=1), wanted) == Write(term=wanted.but(turn=2))
+    assert next_term(term("east", 3, turn=1), wanted.but(turn=6)) == Write(term=wanted.but(turn=6))
     assert next_term(term("west", 4), wanted) == Overtaken(by=term("west", 4))
     with pytest.raises(ValueError, match="is of billing"):
         next_term(term("west", resource="billing"), wanted)
+
+
+def test_an_engine_that_slept_while_another_took_its_lease_changes_no_term():
+    slept = term("west", 3).but(lease=7)
+    for stands in (term("east", 3, turn=1), term("west", 3), term("east", 2)):
+        assert next_term(stands.but(lease=8), slept) == Overtaken(by=stands.but(lease=8))
+        assert next_term(stands.but(lease=7), slept) != Overtaken(by=stands.but(lease=7))
+    assert next_term(term("east", 3), slept) == Write(term=slept.but(turn=1)), "by hand: under no lease"
 
 
 def test_the_newest_of_what_is_known_counts():
@@ -195,9 +206,32 @@ def test_an_order_is_refused_for_what_it_says(change: dict[str, object], said: s
     assert (said in why) if said else why == ""
 
 
-def test_only_the_expiry_of_an_order_may_change():
-    order = Order(id="a-1", what="stop", resource="orders-db", site="east", generation=3, run="r", expires_at=T0)
+def under(lease: str, generation: int, name: str = "a-1") -> Order:
+    lease_of = Under(lease=lease, generation=generation)
+    words = {"what": "stop", "resource": "orders-db", "site": "east", "generation": 3, "run": "r", "expires_at": T0}
+    return Order.model_validate({"id": name, "under": lease_of, **words})
+
+
+@pytest.mark.parametrize(
+    ("order", "known", "said"),
+    [
+        (under("shop", 5), [], ""),
+        (under("shop", 5), [under("shop", 4), under("shop", 5)], ""),
+        (under("shop", 5), [under("bank", 9)], ""),
+        (under("shop", 5), [under("shop", 5).but(under=None)], ""),
+        (under("shop", 5), [under("shop", 6), under("shop", 4)], "under generation 6"),
+        (under("shop", 5).but(under=None), [], "under no lease"),
+    ],
+)
+def test_an_order_of_an_older_generation_of_the_lease_counts_for_nothing(order: Order, known: list[Order], said: str):
+    why = outdated(order, known)
+    assert (said in why) if said else why == ""
+
+
+def test_only_the_expiry_of_an_order_and_its_lease_s_generation_may_change():
+    order = under("shop", 5)
     assert order.same(order.but(expires_at=T0 + timedelta(days=1)))
+    assert order.same(under("shop", 6))
     assert not order.same(order.but(arguments={"fast_seconds": 1}))
     signed = SignedOrder(
         order=order, public_key="pem", signature=Signature(who="engine", key="a" * 64, ed25519="0" * 128)

@@ -134,6 +134,7 @@ class Fence:
             generation=self.stage.term,
             primary=self.stage.target,
             run=ground.scene.plan.run,
+            lease=self.stage.generation(),
             at=ground.scene.now(),
         )
         return post(wanted, unconfirmed=unconfirmed, through_witness=not unconfirmed)
@@ -152,7 +153,7 @@ class Fence:
             return witness.term_now(self.stage.home, resource, timeout_seconds=LOOK_SECONDS)
         except Failed as silent:
             for _, member in self.stage.members(resource, self.stage.target):
-                agent = Agent(url=member.agent or "", sign=self.stage.sign, now=scene.now)
+                agent = Agent(url=member.agent or "", sign=self.stage.sign, now=scene.now, under=self.stage.under)
                 said = agent.get(f"/term?resource={resource}", patience_seconds=LOOK_SECONDS) if member.agent else None
                 if isinstance(said, dict):
                     told = said.get("term")

@@ -59,7 +59,7 @@ class Ground:
 
     def agent(self, url: str) -> Agent:
         """An agent, as this run speaks to it."""
-        return Agent(url=url, sign=self.stage.sign, now=self.scene.now)
+        return Agent(url=url, sign=self.stage.sign, now=self.scene.now, under=self.stage.under)
 
     @property
     def signed(self) -> bool:

@@ -53,13 +53,15 @@ class GiveBack:
         said = servers.ask_all(self.stage.members(self.resource, self.stage.source))
         serving = servers.primaries(said)
         named = known is not None and known.primary != self.stage.source
-        if serving and not named and not serving[0].read_only:
+        asleep = not named and self._asleep(known)
+        if serving and not named and not serving[0].read_only and not asleep:
             return {}
         facts: Facts = {"site": self.stage.source}
-        if named and known is not None:
-            facts |= self._post(known, seen_at)
+        turn = 0 if known is None else known.turn
+        if named or asleep:
+            turn += 1
+            facts |= self._post(known, seen_at, turn, named=named)
         silent = [each.member for each in said.values() if isinstance(each, servers.Silent)]
-        turn = 0 if known is None else known.turn + named
         started, unasked = self._start(silent if not serving else (), self._order_id(turn))
         facts["started"] = dict[str, JsonValue](started)
         writer = self._writes(patient="running" in started.values() or bool(serving))
@@ -79,6 +81,14 @@ class GiveBack:
             "where an order stopped it, start it with a failover's end or by its agent ('dr status' says held)"
         )
         return facts
+
+    def _asleep(self, known: Term | None) -> bool:
+        """Whether an engine that began to fence and never told the end may still post its term, because it only sleeps
+        and nothing stands there that is written under a newer generation of the lease."""
+        if known is not None and known.lease >= self.stage.generation():
+            return False
+        steps = (each.id for each in self.stage.plan.steps if (each.verb, each.resource) == ("fence", self.resource))
+        return any(each.is_open or each.cut_off for each in map(self.told.of, steps))
 
     def _barred(self, known: Term | None) -> str:
         """Why nothing may be given back, or nothing."""
@@ -132,27 +142,30 @@ class GiveBack:
         return [(site, self._agent(url)) for url, site in urls.items() if url]
 
     def _agent(self, url: str) -> Agent:
-        return Agent(url=url, sign=self.stage.sign, now=self.stage.home.now)
+        return Agent(url=url, sign=self.stage.sign, now=self.stage.home.now, under=self.stage.under)
 
     def _order_id(self, turn: int) -> str:
         """New in each turn, and in each generation of the lease, so that a start that failed can be ordered again."""
         return f"{self.resource}-give-back-{self.stage.plan.digest[:8]}-{self.stage.generation()}-{turn}"
 
-    def _post(self, known: Term, at_witness: Term | None) -> Facts:
-        """The term names the source again, one turn later. Before it may write, the other site may not any more."""
+    def _post(self, known: Term | None, at_witness: Term | None, turn: int, *, named: bool) -> Facts:
+        """The term names the source again, one turn later. Where it was `named` the other site's, that may not write
+        any more before the source may."""
         home = self.stage.home
         store = witness.terms(home)
-        if store is not None and at_witness is not None and at_witness.order < known.order:
-            store.write(known)
+        if store is not None and at_witness is not None and known is not None and at_witness.order < known.order:
+            store.carry(known)
         wanted = Term(
             resource=self.resource,
-            generation=known.generation,
-            turn=known.turn + 1,
+            generation=self.stage.term,
+            turn=turn,
             primary=self.stage.source,
             run=self.stage.plan.run,
+            lease=self.stage.generation(),
             at=home.now(),
         )
-        self._other_side_is_bound(wanted)
+        if named:
+            self._other_side_is_bound(wanted)
         agents = sorted(self._agents(), key=lambda each: each[0] == self.stage.source)
         post = posting.Post(witness=store, agents=tuple(agents), order_id=self._order_id(wanted.turn))
         posted = post(wanted)
@@ -161,7 +174,8 @@ class GiveBack:
                 f"nobody could be told that {self.stage.source} is the primary again: {posted.witness}",
                 hint="see whether the witness and the agents answer, then act on the run again ('dr act')",
             )
-        self._outlive(posted)
+        if named:
+            self._outlive(posted)
         return {
             "term": posted.term.model_dump(mode="json"),
             "posted": {

@@ -83,4 +83,4 @@ class ByAgent:
                 f"no agent serves the server at {self.site}",
                 hint="name its URL in the catalog: members: {…: {agent: …}}",
             )
-        return Agent(url=member.agent, sign=self.stage.sign, now=scene.now)
+        return Agent(url=member.agent, sign=self.stage.sign, now=scene.now, under=self.stage.under)
