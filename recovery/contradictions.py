@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from recovery.catalog import Catalog, PostgresResource
 from recovery.contradictions_of_doors import of_doors
+from recovery.contradictions_of_secrets import of_secrets
 from recovery.cron import interval, parse
 from recovery.engine_options import TAKES_INCREMENTALS, wrong
 from recovery.objective import duration_text
@@ -31,9 +32,10 @@ class Contradiction(Value):
 
 def contradictions(catalog: Catalog) -> tuple[Contradiction, ...]:
     """All contradictions, in no particular order. Empty: the catalog can be kept as far as words can show."""
-    found = [*_sites(catalog), *_names(catalog), *_owners(catalog), *_schedules(catalog), *_secrets(catalog)]
+    found = [*_sites(catalog), *_names(catalog), *_owners(catalog), *_schedules(catalog)]
     found += _shared_places(catalog)
-    found += [Contradiction(path=path, fact=fact, hint=hint) for path, fact, hint in of_doors(catalog)]
+    told = [*of_doors(catalog), *of_secrets(catalog)]
+    found += [Contradiction(path=path, fact=fact, hint=hint) for path, fact, hint in told]
     for name, policy in catalog.backups.items():
         found += _retention(name, policy)
     for name, resource in catalog.resources.items():
@@ -147,28 +149,6 @@ def schedules(catalog: Catalog) -> Iterator[tuple[Path, Schedule]]:
             yield ("proofs", name, "deep"), proof.deep
     for name, drill in catalog.operations.drills.items():
         yield ("operations", "drills", name, "schedule"), drill.schedule
-
-
-def _secrets(catalog: Catalog) -> Iterator[Contradiction]:
-    """Places that hold a reference to a secret; the fact never repeats what stands there instead."""
-    held: list[tuple[Path, str | None, str]] = [
-        (("sites", name, door, "credentials"), told.credentials, "file:PATH, env:PREFIX, profile:NAME or default")
-        for name, site in catalog.sites.items()
-        for door, told in (("s3", site.s3), ("compute", site.compute))
-    ]
-    held += [
-        (("backups", name, "encryption"), policy.encryption, "file:PATH or env:NAME")
-        for name, policy in catalog.backups.items()
-    ]
-    for path, reference, forms in held:
-        scheme, colon, rest = (reference or "default").partition(":")
-        fits = (
-            f"{scheme}:" in forms and rest
-            if colon
-            else scheme == "default" and (reference is None or "default" in forms)
-        )
-        if not fits:
-            yield Contradiction(path=path, fact=f"`{path[-1]}` is not a reference to a secret", hint=f"write {forms}")
 
 
 def _shared_places(catalog: Catalog) -> Iterator[Contradiction]:

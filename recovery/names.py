@@ -15,13 +15,12 @@ from urllib.parse import urlsplit
 from recovery.approval import FORM
 from recovery.catalog import Catalog, Member, Service
 from recovery.doors import DnsName, Probe
+from recovery.dsn import dsn, shown
 from recovery.manual import asked, aws, lapsed, moves, scaling, server, term
 from recovery.manual_restore import asserted, copy_asked, restored
 from recovery.objective import duration_text
 
 _PLACE = re.compile(r"\{([a-z][a-z0-9_.-]*)(\??)\}")
-_SECRET = re.compile(r"\bpassword=('[^']*'|\S*)\s*|(?<=[^/@:\s]):[^/@\s]+(?=@)")
-"""A password in a DSN, in both of its forms: it is never printed."""
 Names = Mapping[str, tuple[str, ...]]
 """Placeholder → its values; a line is repeated for each value of those with several. A line with `{name?}` is left out
 where the catalog doesn't have that name."""
@@ -113,10 +112,10 @@ def _asked(catalog: Catalog, databases: Sequence[str], target: str) -> dict[str,
     found: dict[str, tuple[str, ...]] = {"to.assertions": (), "copy": (), "copy.assertions": ()}
     for database in (catalog.resources[name] for name in databases if name in catalog.resources):
         for _, member in database.at(target)[:1]:
-            copy, dsn = copy_asked(member), _SECRET.sub("", member.dsn).strip()
+            copy, server_of = copy_asked(member), shown(member.dsn)
             found["copy"] += (copy,)
             found["copy.assertions"] += tuple(asserted(database, partial(_in_copy, copy)))
-            found["to.assertions"] += tuple(asserted(database, partial(_at_server, dsn)))
+            found["to.assertions"] += tuple(asserted(database, partial(_at_server, server_of)))
     return found
 
 
@@ -124,21 +123,21 @@ def _in_copy(copy: str, database: str) -> str:
     return f"# {copy} -d {database}"
 
 
-def _at_server(dsn: str, database: str) -> str:
-    return f'$ psql "{_inside(dsn, database)}"'
+def _at_server(asked: str, database: str) -> str:
+    return f'$ psql "{_inside(asked, database)}"'
 
 
-def _inside(dsn: str, database: str) -> str:
+def _inside(asked: str, database: str) -> str:
     """The DSN, in both of its forms, with another database in the place of its own."""
-    if "://" in dsn:
-        return urlsplit(dsn)._replace(path=f"/{database}").geturl()
-    return " ".join((*(each for each in dsn.split() if not each.startswith("dbname=")), f"dbname={database}"))
+    if "://" in asked:
+        return urlsplit(asked)._replace(path=f"/{database}").geturl()
+    return " ".join((*(each for each in asked.split() if not each.startswith("dbname=")), f"dbname={database}"))
 
 
 def _of_member(member: Member) -> dict[str, str]:
     host, port = _address(member.dsn)
     found = {
-        "dsn": _SECRET.sub("", member.dsn).strip(),
+        "dsn": shown(member.dsn),
         "data_dir": member.data_dir,
         "bin_dir": member.bin_dir,
         "host": host,
@@ -152,13 +151,13 @@ def _of_member(member: Member) -> dict[str, str]:
     return found
 
 
-def _address(dsn: str) -> tuple[str, str]:
-    """Host and port, in both forms of a DSN."""
-    if "://" in dsn:
-        parts = urlsplit(dsn)
-        return parts.hostname or "localhost", str(parts.port or 5432)
-    told = dict(each.partition("=")[::2] for each in dsn.split())
-    return told.get("host", "localhost"), told.get("port", "5432")
+def _address(text: str) -> tuple[str, str]:
+    """Host and port of a connection string; of one that cannot be read what libpq would take without any."""
+    try:
+        found = dsn(text)
+    except ValueError:
+        return "localhost", "5432"
+    return found.host, found.port
 
 
 def _of_name(catalog: Catalog, dns: DnsName, source: str, target: str) -> dict[str, tuple[str, ...]]:

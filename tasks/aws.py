@@ -73,7 +73,7 @@ def credentials(reference: str) -> Credentials:
         case "file":
             return _from_file(Path(rest))
     raise BadInput(
-        f"credentials {scheme!r} are of no known form",
+        "credentials in the catalog are no reference",  # what stands there instead may be a secret
         hint="write file:PATH, env:PREFIX, profile:NAME or default",
     )
 

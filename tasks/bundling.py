@@ -6,7 +6,6 @@ runbook with a password in it is refused. What does not answer now is said with 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from recovery.errors import BadInput, DrError
 from recovery.point import lsn_text
 from recovery.runbook import Runbook
 from recovery.value import canonical
-from tasks import bundle
+from tasks import bundle, bundle_secrets
 from tasks.bundle import BundleManifest
 from tasks.home import Home
 from tasks.keys import public_pems
@@ -33,11 +32,6 @@ if TYPE_CHECKING:
     from tasks.pages import Told
 
 SECONDS = 6.0
-_SECRET = re.compile(
-    rb"""password\s*=\s*[^\s"',}]|://[^/\s:@"']+:[^/\s@"']+@|PRIVATE KEY|secret_access_key["']?\s*[:=]\s*["']?\w"""
-)
-"""What no file of a bundle may hold: a password in a DSN or a URL, a private key, a key of AWS."""
-
 _ROUTING = ("endpoints", "controls", "safety_rules")
 
 
@@ -75,7 +69,7 @@ def make(home: Home, path: Path) -> Made:
         "cached.json": canonical(seen) + b"\n",
     }
     files.setdefault(f"public/{sign.fingerprint}.pem", sign.public_pem)
-    _refuse_secrets(files)
+    bundle_secrets.refuse(files, catalog)
     draft = BundleManifest(
         catalog=catalog.name,
         made_at=home.now(),
@@ -236,16 +230,6 @@ def _epochs(home: Home) -> JsonValue:
 
 def _epoch(documents: Mapping[str, bytes], service: str) -> int:
     return max((int(name[-13:-5]) for name in documents if name.startswith(f"epochs/{service}/")), default=0)
-
-
-def _refuse_secrets(files: Mapping[str, bytes]) -> None:
-    for name, body in files.items():
-        if name.endswith((".yaml", ".md", ".json", ".pem", ".pub")) and (found := _SECRET.search(body)):
-            line = body.count(b"\n", 0, found.start()) + 1
-            raise BadInput(
-                f"{name}:{line} holds what looks like a secret; a bundle leaves this machine and may hold none",
-                hint="name where it lies instead: passfile=PATH in a DSN, file:PATH or env:NAME for credentials",
-            )
 
 
 def _version() -> str:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -80,13 +81,33 @@ def test_it_holds_no_secret(home: Home, made: Path) -> None:
         assert not any(each in body for each in private)
 
 
-@pytest.mark.parametrize("secret", ["host=db password=hunter2", "postgresql://dr:hunter2@db/x"])
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "host=db password=hunter2",
+        "host=db password = 'hunter 2'",
+        'PASSWORD="hunter2"',
+        "postgresql://dr:hunter2@db/x",
+        "postgresql://:hunter2@db/x",
+        "session_token: hunter2",
+    ],
+)
 def test_a_catalog_with_a_password_in_it_is_refused_with_its_line(home: Home, tmp_path: Path, secret: str) -> None:
     with (home.folder / "catalog.yaml").open("a") as more:
         more.write(f"\n# {secret}\n")
     with pytest.raises(BadInput, match=r"catalog\.yaml:\d+ holds what looks like a secret") as raised:
         bundling.make(home, tmp_path / "b.zip")
     assert "passfile" in raised.value.hint
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_connection_string_with_a_secret_in_any_form_is_refused(home: Home, tmp_path: Path) -> None:
+    name, database = next(iter(home.catalog.resources.items()))
+    spoiled = database.members["east"].but(dsn="host=h scram_client_key=hunter2")
+    resources = {**home.catalog.resources, name: database.but(members={**database.members, "east": spoiled})}
+    home = replace(home, catalog=home.catalog.but(resources=resources))
+    with pytest.raises(BadInput, match=f"the dsn of {name} at east holds a secret") as raised:
+        bundling.make(home, tmp_path / "b.zip")
     assert "hunter2" not in str(raised.value)
     assert not (tmp_path / "b.zip").exists()
 

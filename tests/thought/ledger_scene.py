@@ -44,7 +44,7 @@ CATALOG: dict[str, Any] = {
             "proof": "daily",
             "owner": "us",
             "bucket": "backups",
-            "members": {"east": {"dsn": "x", "data_dir": "/d", "bin_dir": "/b"}},
+            "members": {"east": {"dsn": "host=x", "data_dir": "/d", "bin_dir": "/b"}},
         }
     },
 }

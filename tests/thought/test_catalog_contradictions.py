@@ -40,7 +40,7 @@ GOOD: dict[str, Any] = {
             "proof": "daily",
             "owner": "team",
             "bucket": "backups",
-            "members": {"east": {"dsn": "d", "data_dir": "/d", "bin_dir": "/b"}},
+            "members": {"east": {"dsn": "host=d", "data_dir": "/d", "bin_dir": "/b"}},
         }
     },
     "operations": {
@@ -124,13 +124,13 @@ def test_a_good_catalog_has_none() -> None:
         ("resources/db/proof", "fine", "resources/db/proof", "there is no proof policy `fine`"),
         (
             "resources/db/members/mars",
-            {"dsn": "d", "data_dir": "/d", "bin_dir": "/b"},
+            {"dsn": "host=d", "data_dir": "/d", "bin_dir": "/b"},
             "resources/db/members/mars",
             "there is no site `mars`",
         ),
         (
             "resources/db/members/third",
-            {"dsn": "d", "data_dir": "/d", "bin_dir": "/b"},
+            {"dsn": "host=d", "data_dir": "/d", "bin_dir": "/b"},
             "resources/db/members/third",
             "`third` is a witness and cannot hold a member of `db`",
         ),
