@@ -20,11 +20,15 @@ def of_secrets(catalog: Catalog) -> Iterator[Told]:
     yield from _references(catalog)
     for name, resource in catalog.resources.items():
         for member, there in resource.members.items():
+            path = ("resources", name, "members", member, "dsn")
             try:
-                dsn(there.dsn)
+                open_ = sorted(dsn(there.dsn).secrets - {"password"})
             except ValueError as error:
-                fact = "`dsn` is no connection string of Postgres"
-                yield ("resources", name, "members", member, "dsn"), fact, str(error)
+                yield path, "`dsn` is no connection string of Postgres", str(error)
+                continue
+            if open_:
+                hint = "a key without a passphrase that its owner alone reads, or a passfile, needs none of them"
+                yield path, f"`dsn` holds {', '.join(open_)}, which tools take on their command line only", hint
 
 
 def _references(catalog: Catalog) -> Iterator[Told]:

@@ -21,10 +21,10 @@ _PORTS = re.compile(r"\d{0,5}(,\d{0,5})*")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dsn:
-    """What may be told of one. `shown`: the same without its secrets. `secret`: whether it had any."""
+    """What may be told of one. `shown`: the same without its secrets. `secrets`: the options that held any."""
 
     shown: str
-    secret: bool
+    secrets: frozenset[str]
     host: str
     port: str
 
@@ -53,7 +53,7 @@ def _of_pairs(text: str) -> Dsn:
     if not _PORTS.fullmatch(port):
         raise ValueError("its port is no number")
     host = told.get("host") or told.get("hostaddr") or "localhost"
-    return Dsn(shown=" ".join(kept), secret=bool(SECRETS & told.keys()), host=host, port=port or "5432")
+    return Dsn(shown=" ".join(kept), secrets=SECRETS & told.keys(), host=host, port=port or "5432")
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str, str]]:
@@ -75,6 +75,7 @@ def _of_uri(text: str) -> Dsn:
     scheme, user, hosts, database, asked = found.groups()
     name, colon, _ = (user or "").partition(":")
     options = [each for each in (asked or "").split("&") if each]
+    named = {each.partition("=")[0].lower() for each in options} | ({"password"} if colon else set())
     kept = [each for each in options if each.partition("=")[0].lower() not in SECRETS]
     places = [re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(?::(.*))?", each) for each in hosts.split(",")]
     if any(each is None or not _PORTS.fullmatch(each[2] or "") for each in places):
@@ -82,7 +83,7 @@ def _of_uri(text: str) -> Dsn:
     host, port = (places[0][1], places[0][2]) if places[0] else ("", "")
     return Dsn(
         shown=scheme + (f"{name}@" if name else "") + hosts + database + (f"?{'&'.join(kept)}" if kept else ""),
-        secret=bool(colon) or len(kept) < len(options),
+        secrets=SECRETS & named,
         host=host.strip("[]") or "localhost",
         port=port or "5432",
     )

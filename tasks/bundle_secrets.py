@@ -29,7 +29,7 @@ def refuse(files: Mapping[str, bytes], catalog: Catalog) -> None:
             )
     for name, resource in catalog.resources.items():
         for member, there in resource.members.items():
-            if dsn(there.dsn).secret:
+            if dsn(there.dsn).secrets:
                 raise BadInput(
                     f"the dsn of {name} at {member} holds a secret; a bundle leaves this machine and may hold none",
                     hint=_HINT,

@@ -9,11 +9,12 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from recovery.catalog import Catalog
 from recovery.check import Check, Finding, Outcome, Severity
+from recovery.dsn import dsn
 from recovery.errors import DrError
 from tasks.host import LocalHost
 from tasks.postgres.run_as import RunAs, probe
@@ -114,12 +115,26 @@ def keys(home: Path, catalog: Catalog) -> tuple[Check, ...]:
         absent("keys backup", "no policy asks for encryption")
     ]
     secret = [each for each in folder.glob("*") if each.suffix in {".ed25519", ".aes"}]
-    secret += [Path(each.s3.credentials[5:]) for each in catalog.sites.values() if each.s3.credentials[:5] == "file:"]
+    secret += [home / each.removeprefix("file:") for each in _references(catalog) if each.startswith("file:")]
+    if any(dsn(each.dsn).secrets for resource in catalog.resources.values() for each in resource.members.values()):
+        secret.append(home / "catalog.yaml")
+    secret = list(dict.fromkeys(secret))
     open_ = sorted(each for each in secret if each.is_file() and stat.S_IMODE(each.stat().st_mode) & 0o077)
     found += [failed("keys modes", f"{each} can be read by others", f"chmod 600 {each}") for each in open_]
     if secret and not open_:
         found.append(passed("keys modes", f"{len(secret)} files, readable by their owner only"))
     return tuple(found)
+
+
+def _references(catalog: Catalog) -> Iterator[str]:
+    """Where the catalog says that secrets lie."""
+    for site in catalog.sites.values():
+        yield from (site.s3.credentials, site.compute.credentials)
+    yield catalog.route53.credentials
+    if catalog.routing is not None:
+        yield catalog.routing.credentials
+    for service in catalog.services.values():
+        yield from service.notify.values()
 
 
 def _backup_key(home: Path, reference: str) -> Check:

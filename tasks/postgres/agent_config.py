@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
+from recovery.dsn import dsn
 from recovery.errors import BadInput
 from recovery.step import Name
 from recovery.value import Value
@@ -61,6 +62,20 @@ class AgentConfig(Value):
     clock_bound_seconds: Annotated[float, Field(gt=0)] = 2.0
     probes: ProberConfig | None = None
     """What the agent asks as a vantage point."""
+
+    @field_validator("dsn")
+    @classmethod
+    def _sound(cls, text: str) -> str:
+        dsn(text)  # what libpq would say of one that is not repeats a piece of its password
+        return text
+
+    @field_validator("upstreams")
+    @classmethod
+    def _without_secrets(cls, upstreams: dict[str, str]) -> dict[str, str]:
+        if any(dsn(each).secrets for each in upstreams.values()):
+            # It becomes the primary_conninfo of this server, which every backup of it carries along.
+            raise ValueError("a connection string holds a secret; name where it lies: passfile=PATH")
+        return upstreams
 
     @property
     def named(self) -> str:

@@ -79,6 +79,6 @@ class Run:
 
 
 def shown(text: str) -> str:
-    """The end of what a program said, without what looks like a secret."""
-    kept = text[-MOST_CHARACTERS:]
-    return _SECRET.sub(lambda found: f"{found[1] or found[3] or ''}***", kept)
+    """The end of what a program said, without what looks like a secret: also one that the cut would part from its
+    name."""
+    return _SECRET.sub(lambda found: f"{found[1] or found[3] or ''}***", text)[-MOST_CHARACTERS:]

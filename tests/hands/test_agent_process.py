@@ -59,6 +59,23 @@ def test_a_configuration_is_read_and_wrong_keys_are_named(tmp_path: Path) -> Non
         load(tmp_path / "none.json")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"dsn": "host=h password=hunter2 hunter2"}, "dsn: .*no row of name=value"),
+        ({"upstreams": {"west": "host=h password=hunter2"}}, "upstreams: .*holds a secret"),
+        ({"upstreams": {"west": "postgresql://u:hunter2@h/db"}}, "upstreams: .*holds a secret"),
+        ({"upstreams": {"west": "postgresql://u:%hunter2@h/db"}}, "upstreams: .*no URI"),
+    ],
+)
+def test_a_configuration_repeats_no_secret_and_what_is_streamed_from_holds_none(
+    tmp_path: Path, wrong: dict[str, object], why: str
+) -> None:
+    with pytest.raises(BadInput, match=why) as caught:
+        load(config(tmp_path, **wrong))
+    assert "hunter2" not in str(caught.value)
+
+
 def test_the_door_answers_routes_and_turns_errors_into_fact_and_hint() -> None:
     def refuse(query: object, body: object) -> None:
         raise Refused("no", hint="ask")

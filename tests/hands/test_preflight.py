@@ -14,7 +14,7 @@ from deployments.cli import main as dr
 from deployments.cli.check import code
 from deployments.lab.parts import postgres_bin_dir
 from deployments.lab.scratch_cluster import cluster
-from recovery.catalog import S3Endpoint
+from recovery.catalog import Catalog, S3Endpoint
 from recovery.check import Check, Outcome
 from tasks import aws, preflight
 from tasks.postgres.run_as import RunAs
@@ -111,6 +111,22 @@ def test_a_world_that_is_whole_passes_and_each_thing_that_is_not_is_named(
         "keys modes",
     }
     assert all(found[name]["hint"] for name in wrong)
+
+
+def test_the_modes_of_all_files_that_may_hold_a_secret_are_looked_at(home: Path, tmp_path: Path) -> None:
+    nobody = S3Endpoint(endpoint_url="http://127.0.0.1:9", credentials="file:keys/s3.json")
+    data = catalog(nobody, "host=h password=hunter2")
+    data["services"]["core"]["notify"] = {"team": "file:keys/hook"}
+    data["route53"] = {"credentials": "file:keys/dns.json"}
+    names = ("s3.json", "hook", "dns.json")
+    (home / "keys").mkdir(exist_ok=True)
+    for name in names:
+        (home / "keys" / name).write_text("{}")
+        (home / "keys" / name).chmod(0o640)
+    (home / "catalog.yaml").write_text("{}")
+    (home / "catalog.yaml").chmod(0o644)
+    found = [each.fact for each in preflight.keys(home, Catalog.model_validate(data)) if each.name == "keys modes"]
+    assert {Path(fact.partition(" ")[0]).name for fact in found} == {*names, "catalog.yaml"}
 
 
 def test_what_does_not_answer_fails_and_the_rest_is_still_looked_at(

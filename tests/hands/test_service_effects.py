@@ -205,6 +205,10 @@ def test_what_looks_like_a_secret_is_not_shown(said: str, kept: str) -> None:
     assert shown(said) == kept
 
 
+def test_a_secret_that_the_cut_parts_from_its_name_is_not_shown() -> None:
+    assert "hunter2" not in shown("password=" + "hunter2" * 20 + " " + "x" * 3990)
+
+
 @contextmanager
 def baking(folder: Path, say: Callable[[], int], span: str, **core: Any) -> Iterator[Act]:
     with site(lambda *_: (say(), b"ok")) as west:

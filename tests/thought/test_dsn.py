@@ -43,7 +43,7 @@ P = "S3CR3T"
 )
 def test_the_secrets_are_left_out_and_the_rest_stays(text: str, wanted: str) -> None:
     assert shown(text) == wanted
-    assert dsn(text).secret is ("passfile" not in text and text != wanted)
+    assert bool(dsn(text).secrets) is ("passfile" not in text and text != wanted)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,20 @@ def test_one_that_cannot_be_read_is_told_without_a_word_of_it(text: str) -> None
     assert told["from.port"] == ("5432",)
 
 
+def test_a_secret_that_would_stand_on_a_command_line_is_told() -> None:
+    catalog = scene.catalog()
+    name, database = next(iter(catalog.resources.items()))
+
+    def told(text: str) -> list[str]:
+        east = database.members["east"].but(dsn=text)
+        return [fact for _, fact, _ in of_secrets(catalog.but(resources={name: database.but(members={"east": east})}))]
+
+    assert told(f"host=h password={P}") == []
+    assert told(f"postgresql://u:{P}@h/db?sslpassword={P}") == [
+        "`dsn` holds sslpassword, which tools take on their command line only"
+    ]
+
+
 VALUE = st.text(st.sampled_from("ab '\\=%@/:?&#é"), max_size=8)
 
 
@@ -84,7 +98,7 @@ def test_what_libpq_takes_is_read_as_libpq_reads_it(options: dict[str, str]) -> 
     text = make_conninfo("", **options)
     told = conninfo_to_dict(text)
     assert conninfo_to_dict(shown(text)) == {name: value for name, value in told.items() if name not in SECRETS}
-    assert dsn(text).secret is bool(SECRETS & told.keys())
+    assert dsn(text).secrets == SECRETS & told.keys()
     assert dsn(text).host == (told.get("host") or "localhost")
 
 
