@@ -23,6 +23,8 @@ from tasks.probing import Answer, Outcome, Question, ask
 Part = Callable[[threading.Event], None]
 Route = Callable[[Mapping[str, str], bytes], JsonValue]
 Ask = Callable[[Question, float], Answer]
+STALE_SECONDS = 3.0
+"""So much later than it is due an answer may come; after that nobody knows what the site would have said meanwhile."""
 
 
 class Probed(Value):
@@ -56,11 +58,13 @@ class Known:
     answered_mono: float | None = None
     failing_mono: float | None = None
 
-    def after(self, answer: Answer, *, now: datetime, mono: float) -> Known:
-        """With one more answer, which came at `now` (and `mono`). What could not be asked breaks the row of failures:
-        nobody knows what would have been answered."""
+    def after(self, answer: Answer, *, now: datetime, mono: float, due_seconds: float) -> Known:
+        """With one more answer, which came at `now` (and `mono`); one is due every `due_seconds`. What could not be
+        asked breaks the row of failures, and so does a time in which nobody asked (this process was stopped, or its
+        machine): nobody knows what would have been answered."""
         begun = mono - answer.seconds
-        failing = begun if self.failing_mono is None else self.failing_mono
+        unseen = self.answered_mono is not None and begun - self.answered_mono > due_seconds + STALE_SECONDS
+        failing = begun if self.failing_mono is None or unseen else self.failing_mono
         return replace(
             self,
             outcome=answer.outcome,
@@ -113,7 +117,8 @@ class Prober:
             begin = time.monotonic()
             answer = self._ask(question, self.config.patience_seconds)
             mono = time.monotonic()
-            self._known[probe.name] = self._known[probe.name].after(answer, now=datetime.now(UTC), mono=mono)
+            known, due = self._known[probe.name], self.config.every_seconds
+            self._known[probe.name] = known.after(answer, now=datetime.now(UTC), mono=mono, due_seconds=due)
             stop.wait(max(0.0, begin + self.config.every_seconds - mono))
 
     def answer(self, _query: Mapping[str, str], _body: bytes) -> JsonValue:

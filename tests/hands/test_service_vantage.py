@@ -28,7 +28,7 @@ def known(*said: str) -> tuple[Known, list[Known]]:
     here, all_of_them = Known(), []
     for second, outcome in enumerate(said, start=1):
         answer = Answer(outcome=outcome, seconds=0.2)  # type: ignore[arg-type]
-        here = here.after(answer, now=NOW + timedelta(seconds=second), mono=float(second))
+        here = here.after(answer, now=NOW + timedelta(seconds=second), mono=float(second), due_seconds=1.0)
         all_of_them.append(here)
     return here, all_of_them
 
@@ -53,6 +53,17 @@ def test_a_pass_ends_it_and_what_could_not_be_asked_breaks_the_row() -> None:
     assert broken["failing_since"] == "2026-11-24T03:00:01.000000Z"
     assert broken["failing_seconds"] == 0.2
     assert known("passed", "failed", "unproven")[0].told(3.0)["failing_seconds"] == 0.0
+
+
+def test_a_time_in_which_the_prober_itself_stood_still_is_no_failure_of_the_site() -> None:
+    """Stopped for a minute behind one bad answer, it knows of two moments and of nothing between them."""
+    here = known("passed", "failed")[0]
+    late = NOW + timedelta(seconds=62)
+    woken = here.after(Answer(outcome="failed", seconds=0.2), now=late, mono=62.0, due_seconds=1.0).told(62.0)
+    assert woken["failing_seconds"] == 0.2
+    assert woken["failing_since"] == "2026-11-24T03:00:01.000000Z"
+    busy = here.after(Answer(outcome="failed", seconds=0.2), now=late, mono=5.0, due_seconds=1.0).told(5.0)
+    assert busy["failing_seconds"] == 3.2, "a little late is no gap"
 
 
 def test_a_prober_follows_a_site_that_falls_and_comes_back() -> None:
