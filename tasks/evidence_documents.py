@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from recovery.approval import Approval, StandingApproval
 from recovery.epoch import CHANGED, Change
 from recovery.evidence import Link, Signature, Trouble, read_link
+from recovery.journal import RUN_BEGUN
 from recovery.orders import Order, order_key
+from recovery.plan import Plan
 from recovery.value import Value, canonical
 from tasks import signatures
 from tasks.approving import Cancellation, Spent
@@ -49,9 +51,46 @@ def _run_of(key: str) -> str:
     return rest.split("/")[0].removesuffix(".json") if folder in ("plans", "proposals", "approvals", "orders") else ""
 
 
-def _plan(ledger: Ledger, key: str, body: bytes, public: Public) -> Iterator[str]:  # noqa: ARG001 -- one shape for all
-    if hashlib.sha256(body).hexdigest() != _run_of(key):
+def _plan(ledger: Ledger, key: str, body: bytes, public: Public) -> Iterator[str]:
+    run = _run_of(key)
+    if hashlib.sha256(body).hexdigest() != run:
         yield "is not the plan that its name says: its bytes were changed"
+        return
+    try:
+        plan = Plan.model_validate_json(body)
+    except ValueError:
+        yield "is no plan of a known schema"
+        return
+    if plan.pinned.get("live") is True:
+        yield from _begun_by(ledger, run, public)
+
+
+def _begun_by(ledger: Ledger, run: str, public: Public) -> Iterator[str]:
+    """A live run's first record says who consented: each of them has signed an approval of this very plan, or the
+    standing one. The engine's word alone is nobody's consent."""
+    first = next(iter(ledger.list(f"runs/{run}/0")), None)
+    link = read_link(first, ledger.get(first) or b"") if first is not None else ""
+    if not isinstance(link, Link) or link.record.kind != RUN_BEGUN:
+        return  # it has not begun; or its chain is told by whoever walks it
+    consent = link.record.facts.get("consent")
+    told = consent if isinstance(consent, dict) else {}
+    by, spends, standing = told.get("by"), told.get("spends"), told.get("standing")
+    signed: set[str] = set()
+    for each in spends if isinstance(spends, list) else ():
+        found = _read(ledger.get(f"approvals/{run}/{each}.json") or b"", Approval)
+        if not isinstance(found, str) and (found.id, found.digest) == (each, run):
+            signed |= _signers(found.signed_bytes(), (found.signature,), public)
+    for key in ledger.list("standing/") if standing else ():
+        advance = _read(ledger.get(key) or b"", StandingApproval)
+        if not isinstance(advance, str) and advance.id == standing:
+            signed |= _signers(advance.signed_bytes(), advance.signatures, public)
+    named = {str(each) for each in by} if isinstance(by, list) else set[str]()
+    if lacking := ", ".join(sorted(named - signed)) or ("" if named else "nobody"):
+        yield f"was begun in the name of {lacking}: no signed approval of it says so"
+
+
+def _signers(body: bytes, signatures_: Iterable[Signature | None], public: Public) -> set[str]:
+    return {each.who for each in signatures_ if each is not None and not any(_signed(body, each, public))}
 
 
 def _approval(ledger: Ledger, key: str, body: bytes, public: Public) -> Iterator[str]:  # noqa: ARG001
@@ -116,10 +155,10 @@ def _epoch(ledger: Ledger, key: str, body: bytes, public: Public) -> Iterator[st
 def _read(body: bytes, sort: type[V]) -> V | str:
     try:
         found = sort.model_validate_json(body)
-        plain = json.loads(body)
-    except ValueError:
+        same = canonical(json.loads(body)) == body
+    except ValueError:  # also of a figure that is no number: it has no canonical form
         return "is no document of a known schema"
-    return found if canonical(plain) == body else "is not in canonical form: its bytes were changed"
+    return found if same else "is not in canonical form: its bytes were changed"
 
 
 def _signed(body: bytes, signature: Signature | None, public: Public, who: str | None = None) -> Iterator[str]:

@@ -3,7 +3,9 @@ stops a run, and neither makes a true order count for nothing."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,12 +14,15 @@ from recovery.errors import BadInput, Failed
 from recovery.orders import Order, Word, order_key
 from recovery.value import canonical
 from tasks import approving, keys
+from tasks.engine import keep_plan
+from tasks.evidence import verify
 from tasks.ledger import Ledger
 from tasks.ledger_dir import DirectoryLedger
 from tasks.ledger_mirrored import MirroredLedger
 from tasks.orders_of_people import give
 from tasks.pasted import approvals_in
-from tests.hands.test_approving import World, desk, kinds
+from tests.hands.test_approving import LOSS, World, desk, kinds
+from tests.thought.failover_scene import NOW
 
 NO_NUMBER = pytest.mark.parametrize("limit", ["NaN", "Infinity", "-Infinity", "1e999"])
 
@@ -128,3 +133,47 @@ def test_an_order_that_could_not_be_verified_is_asked_again(tmp_path: Path) -> N
     here.look_once()
     here.take_in()
     assert kinds(journal) == ["order.paused"]
+
+
+def begun(world: World, consent: object) -> str:
+    """Who is told to have begun the plan's run without having signed for it; nothing when all have."""
+    ledger = world.home.ledger()
+    keep_plan(ledger, world.plan)
+    world.journal().append("run.begun", "core", facts={"purpose": "failover", "consent": consent})
+    report = verify(ledger, trusted=keys.engine_fingerprints(world.home.folder / "keys"))
+    return " | ".join(each.fact.partition("was begun in the name of ")[2] for each in report.troubles)
+
+
+def test_a_run_is_verified_to_have_been_begun_by_those_who_signed(tmp_path: Path) -> None:
+    world = World(tmp_path, n_of_m=2)
+    spends: list[object] = [world.approve("ann"), world.approve("bob")]
+    assert begun(world, {"by": ["ann", "bob"], "spends": spends, "standing": "", "accepted": []}) == ""
+
+
+def test_a_run_is_verified_to_have_been_begun_by_those_who_signed_in_advance(tmp_path: Path) -> None:
+    world = World(tmp_path, n_of_m=2)
+    for name in ("ann", "bob"):
+        made = approving.approve_standing(world.home, "east-is-out", who=name)
+    assert begun(world, {"by": ["ann", "bob"], "spends": [], "standing": made.id, "accepted": []}) == ""
+
+
+@pytest.mark.parametrize("consent", [None, {}, {"by": []}, {"by": ["policy"], "spends": [], "standing": ""}])
+def test_a_live_run_that_nobody_consented_to_is_found(tmp_path: Path, consent: object) -> None:
+    """Whoever can write to a bucket can write a run's first record, and its resumption asks nobody again."""
+    assert ": no signed approval of it says so" in begun(World(tmp_path), consent)
+
+
+def test_a_run_that_names_others_than_those_who_signed_is_found(tmp_path: Path) -> None:
+    world = World(tmp_path, n_of_m=2)
+    ann, other = world.approve("ann"), world.planned(at=NOW + timedelta(seconds=1))
+    elsewhere = approving.approve(world.home, other, who="bob", accepted=LOSS, lasts=timedelta(hours=1)).id
+    told = {"by": ["ann", "bob"], "spends": [ann, elsewhere, "f" * 64], "standing": "e" * 64}
+    assert begun(world, told) == "bob: no signed approval of it says so"
+
+
+@pytest.mark.parametrize("body", [b"junk", b"[]", b"{}"])
+def test_a_document_that_is_no_plan_is_found_whatever_its_name(tmp_path: Path, body: bytes) -> None:
+    ledger = World(tmp_path).home.ledger()
+    ledger.put(f"plans/{hashlib.sha256(body).hexdigest()}.json", body)
+    (trouble,) = verify(ledger).troubles
+    assert trouble.fact.endswith("is no plan of a known schema")
