@@ -28,6 +28,8 @@ FRESH = timedelta(days=7)
 MOST_BYTES = 64_000_000
 MOST_FILES = 2000
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
+_END_BYTES, _HEADERS_BYTES = 22, 30 + 46
+"""Of a zip's end, and of each file's two headers beside its name and content: `_add` writes nothing else."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -94,7 +96,7 @@ def read(path: Path, *, trusted: Collection[str], now: datetime, stale: bool = F
     raw = _raw(path)
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as packed:
-            files = _unzipped(path, packed)
+            files = _unzipped(path, packed, len(raw))
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
         raise _tampered(path, f"it cannot be read whole ({error})") from None
     if MANIFEST not in files or SIGNATURE not in files:
@@ -167,14 +169,19 @@ def _raw(path: Path) -> bytes:
     return raw
 
 
-def _unzipped(path: Path, packed: zipfile.ZipFile) -> dict[str, bytes]:
-    """The files by name. A name twice, outside the bundle, or too much of anything is no bundle of ours."""
+def _unzipped(path: Path, packed: zipfile.ZipFile, size: int) -> dict[str, bytes]:
+    """The files by name. A name twice, outside the bundle, or too much of anything is no bundle of ours; nor is a file
+    with bytes before, between or behind its members, which unzipping passes over."""
     infos = packed.infolist()
     names = [each.filename for each in infos]
     if len(infos) > MOST_FILES or sum(each.file_size for each in infos) > MOST_BYTES:
         raise _tampered(path, "it holds more than any bundle does")
     if len(set(names)) != len(names) or not all(map(_inside, names)):
         raise _tampered(path, "it holds names that no bundle has")
+    if size != _END_BYTES + sum(_HEADERS_BYTES + 2 * len(each.encode()) for each in names) + sum(
+        each.compress_size for each in infos
+    ):
+        raise _tampered(path, "it holds bytes that belong to none of its files")
     return {each.filename: packed.read(each) for each in infos}
 
 

@@ -85,7 +85,10 @@ def break_(
     as_json: JsonOption = False,
     how: Annotated[
         str | None,
-        typer.Option("--how", help="kill, stop or blackhole; for a network cut, blackhole or delay; dns: delay, too."),
+        typer.Option(
+            "--how",
+            help="kill, stop or blackhole; for a network cut, blackhole or delay; dns: delay, too.",
+        ),
     ] = None,
     delay_ms: Annotated[float, typer.Option("--delay-ms", help="For --how delay, in each direction.")] = 200.0,
 ) -> None:

@@ -23,6 +23,8 @@ WAYS: dict[str, tuple[How, ...]] = {
     "capacity": ("small", "limited"),
 }
 """By kind; every other kind has the blunt ones."""
+SAME: dict[str, dict[str, How]] = {"network": {"kill": "cut", "stop": "blackhole"}}
+"""A network has no process: killed it is cut, stopped it takes everything and gives nothing."""
 
 
 class Fault(Value):
@@ -56,9 +58,9 @@ def parse(name: str, how: str | None, *, delay_ms: float = 200.0) -> Fault:
     """The fault of that name; `how` None takes the kind's first. Raises BadInput with the valid ones."""
     if name not in names():
         raise BadInput(f"there is no fault {name!r}", hint=f"choose one of: {', '.join(names())}")
-    ways = WAYS.get(name.partition(":")[0], BLUNT)
-    if how is None:
-        how = ways[0]
+    kind = name.partition(":")[0]
+    ways = WAYS.get(kind, BLUNT)
+    how = ways[0] if how is None else SAME.get(kind, {}).get(how, how)
     if how not in ways or how not in get_args(How):
         raise BadInput(f"{name} cannot be broken by {how!r}", hint=f"choose --how {' or '.join(ways)}")
     if how == "delay" and not 0 < delay_ms <= 60_000:

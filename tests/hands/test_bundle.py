@@ -155,6 +155,14 @@ def test_a_cut_off_download_is_refused(home: Home, made: Path) -> None:
         bundle.read(made, trusted=trusted(home), now=NOW)
 
 
+@pytest.mark.parametrize("place", ["before", "behind"])
+def test_bytes_that_belong_to_no_file_of_it_are_refused(home: Home, made: Path, place: str) -> None:
+    whole = made.read_bytes()
+    made.write_bytes(b"x" + whole if place == "before" else whole + b"x")
+    with pytest.raises(Refused, match="bytes that belong to none of its files"):
+        bundle.read(made, trusted=trusted(home), now=NOW)
+
+
 def test_a_stale_one_is_refused_unless_people_say_so(home: Home, made: Path) -> None:
     later = NOW + timedelta(days=8)
     with pytest.raises(Refused, match="8 days old") as raised:

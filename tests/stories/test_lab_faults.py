@@ -32,7 +32,20 @@ def test_a_fault_that_does_not_exist_is_refused_with_the_list(name: str):
     assert refusal.value.exit_code == 2
 
 
-@pytest.mark.parametrize(("name", "how"), [("postgres:east", "cut"), ("network:east-west", "kill"), ("witness", "x")])
+@pytest.mark.parametrize("how", ["kill", "stop", "blackhole"])
+@pytest.mark.parametrize(
+    "name",
+    [*(f"{role}:east" for role in ("site", "postgres", "s3", "aws", "app", "agent")), "network:east-west", "witness",
+     "arc:3", "dns"],
+)  # fmt: skip
+def test_whatever_can_be_lost_is_lost_in_each_of_the_three_ways(name: str, how: str):
+    fault = faults.parse(name, how)
+    struck_doors = faults.weather(LINKS, [fault]) != faults.weather(LINKS, [])
+    silent = faults.sky("dns", [fault]).mode == "blackhole"
+    assert struck_doors or silent or faults.processes(fault, members=["east", "west"]), "it would strike nothing"
+
+
+@pytest.mark.parametrize(("name", "how"), [("postgres:east", "cut"), ("network:east-west", "small"), ("witness", "x")])
 def test_a_way_that_makes_no_sense_is_refused(name: str, how: str):
     with pytest.raises(BadInput, match="cannot be broken by"):
         faults.parse(name, how)

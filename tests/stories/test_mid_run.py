@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from moved import DB, another_home, approved, home_of, killed_at, lost, outage, planned, primary, seen, steps
+from moved import DB, acted, another_home, approved, home_of, killed_at, lost, outage, planned, primary, seen, steps
 from test_changes import home as home  # noqa: PLC0414 -- fixtures
 from test_changes import raised as raised  # noqa: PLC0414
 from test_changes import world as world  # noqa: PLC0414
@@ -152,3 +152,27 @@ def test_where_no_platform_runs_a_killed_run_that_is_cancelled_from_elsewhere_gi
     assert told_by(bare, "west", "select pg_is_in_recovery()") is True
     again = dr(here.folder, "act", plan.digest, "--json")
     assert (again.code, again.document) == (said.code, said.document), "an ended run only reports"
+
+
+def test_where_the_old_machine_is_lost_for_good_people_go_on_and_the_cancelled_run_comes_to_its_end(
+    bare: World,
+) -> None:
+    """Nobody can order the old primary to start again: the run stays open until another one has changed the roles."""
+    home = home_of(bare)
+    plan = approved(home, planned(home, "failover", "west"))
+    assert killed_at(home, plan, "fence:ended") is None
+    lost(bare, "site:east")
+    assert dr(home.folder, "run", "cancel", plan.digest[:12], "--as", "ann", "--json").code == 0
+    said = dr(home.folder, "act", plan.digest)
+    assert said.code == 1, said.err
+    assert "where that machine is lost for good, go on to west with a new plan" in said.err
+    made = planned(home, "failover", "west")
+    assert "unfinished-run" in {each.klass for each in made.hazards}
+    other = acted(home, approved(home, made))
+    assert primary(bare)[0] == "west"
+    told = dr(home.folder, "act", plan.digest, "--json")
+    assert (told.code, told.document["outcome"]) == (1, "cancelled"), told.err
+    assert "have changed since (epoch 1)" in told.document["findings"][-1]
+    assert primary(bare)[0] == "west"
+    report = verify(home.ledger(), runs=[plan.run, other.run])
+    assert [each.troubles for each in report.runs] == [(), ()]
