@@ -66,11 +66,19 @@ def _plan(
     home: Home, digest: str, who: str, accept: list[str], lasts: timedelta, *, ungraceful: bool, as_json: bool
 ) -> None:
     from recovery.accepting import acceptances, limits_of, refuse_uncovered
+    from recovery.hazard import Hazard
+    from recovery.hazards import DEGRADED
     from recovery.step import Mode
     from tasks import approving, changing
 
     plan = changing.find(home, digest)
     shown = _hazards(home, plan, ungraceful=ungraceful)
+    if DEGRADED in accept and DEGRADED not in {each.klass for each in shown}:
+        # It may come later than the plan: without it nobody could go on with a run whose ledger's home fell silent.
+        text = (
+            "the home of the ledger and of leases need not answer: two engines that reach none in common may both act"
+        )
+        shown = (*shown, Hazard(id=DEGRADED, klass=DEGRADED, text=text))
     accepted = acceptances(accept, shown, limits_of(plan))
     refuse_uncovered(shown, accepted, command=f"dr approve {plan.digest[:12]} --as {who}")
     variant = Mode.UNGRACEFUL if ungraceful else plan.mode

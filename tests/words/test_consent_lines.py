@@ -11,9 +11,11 @@ import pytest
 from recovery.check import Outcome
 from recovery.observation import FenceSeen
 from recovery.orders import Word
-from tasks import keys
+from tasks import approving, changing, keys
 from tasks.evidence import verify
+from tasks.home import open_home
 from tasks.ledger_dir import DirectoryLedger
+from tasks.run_consent import accepts
 from tests.words.consent_home import House
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,6 +84,18 @@ def test_nothing_is_approved_without_each_hazard(house: House) -> None:
     assert f"dr approve {digest[:12]} --as ann --accept split-brain" in said
     assert "is no hazard of this plan" in house.refused("approve", digest, "--as", "ann", "--accept", "x", code=2)
     assert "data-loss 4.2 s" in house.refused("approve", digest, "--as", "ann", "--accept", "data-loss<=4s")
+
+
+def test_a_ledger_whose_home_may_fall_silent_is_accepted_by_its_name_though_it_was_not_shown(house: House) -> None:
+    """What a refused lease tells people to write: the run may have begun while its home still answered."""
+    digest = house.plan()
+    for who in ("ann", "bob"):
+        given = house.dr("approve", digest, "--as", who, "--accept", "data-loss", "--accept", "ledger-degraded")
+        assert [each["klass"] for each in given["accepted"]] == ["data-loss", "ledger-degraded"]
+    assert "need not answer" in given["hazards"][-1]["text"]
+    home = open_home(house.folder)
+    plan = changing.find(home, digest)
+    assert accepts(plan, approving.consents(home, plan), "ledger-degraded", home.now())
 
 
 def test_approvals_are_counted_and_each_shows_what_it_accepts(house: House) -> None:
