@@ -1,6 +1,7 @@
 """Who may drive a service: leases as values, and the decision about taking one. Pure.
 
-Clocks: every machine's clock is within half of `clock_bound` of the true time, so two differ by at most the bound. An
+Clocks: every machine's clock is within half of `clock_bound` of the true time, so two differ by at most the bound; of
+one that is further from the bucket's clock, where that tells it, the bucket's is taken instead (tasks/leases.py). An
 owner stops at the expiry by its own clock; another takes the lease only when the expiry and the bound have passed by
 its own. The two can then not overlap. A release is the owner's word that it has stopped, and needs no such wait.
 """

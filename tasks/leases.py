@@ -20,6 +20,8 @@ from tasks import owner as owners
 from tasks.store import Changed, Store
 
 _MOST_RACES = 16
+_TOLD_TO = timedelta(seconds=1)
+"""A bucket tells its clock in whole seconds, rounded down."""
 
 
 def wall_clock() -> datetime:
@@ -148,9 +150,11 @@ class Leases:
         holds it."""
         key = lease_key(service)
         for _ in range(_MOST_RACES):
+            asked_at = self._clock()
             found = self._store.get(key)
             existing = None if found is None else _read(key, found[0])
-            begun, now = time.monotonic(), self._clock()
+            clock = self._clock if found is None else self._agreed(found[1].told_at, asked_at)
+            begun, now = time.monotonic(), clock()
             request = Request(service=service, owner=self._owner, run=run, dead=_dead(existing))
             match decide(existing, request, now, self._terms.clock_bound):
                 case Held() as held:
@@ -164,11 +168,21 @@ class Leases:
                 etag = self._store.replace(key, canonical(lease), found[1].etag if found else None)
             except Changed:
                 continue  # somebody was faster, or an answer of ours was lost; what is stored now decides
-            return Holding(self._store, lease, etag, terms=self._terms, clock=self._clock, taken_at_seconds=begun)
+            return Holding(self._store, lease, etag, terms=self._terms, clock=clock, taken_at_seconds=begun)
         raise Failed(
             f"the lease on {service} changed {_MOST_RACES} times while it was being taken",
             hint="see who else is starting runs of this service, and act again",
         )
+
+    def _agreed(self, told_at: datetime | None, asked_at: datetime) -> Callable[[], datetime]:
+        """The clock by which the lease is judged and written: ours, or the bucket's where ours is further from it than
+        a lease allows. Else who is minutes ahead would take a lease that is held, and who is behind hold one that looks
+        lapsed to all others. Whatever the answer took, a clock that agrees is left alone."""
+        answered_at, half = self._clock(), self._terms.clock_bound / 2
+        if told_at is None or asked_at - half - _TOLD_TO <= told_at <= answered_at + half:
+            return self._clock
+        apart = told_at - (asked_at if told_at < asked_at else answered_at)
+        return lambda: self._clock() + apart
 
     @contextmanager
     def hold(self, service: str, run: str, *, patience_seconds: float = 0.0, least: int = 0) -> Iterator[Holding]:

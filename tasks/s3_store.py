@@ -12,7 +12,8 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from recovery.catalog import S3Endpoint
@@ -266,7 +267,16 @@ def _stored(key: str, answer: Mapping[str, Any]) -> Stored:
         size_bytes=int(answer["ContentLength"]),
         etag=str(answer.get("ETag", "")),
         metadata={name.lower(): text for name, text in answer.get("Metadata", {}).items()},
+        told_at=_instant(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")),
     )
+
+
+def _instant(date: str | None) -> datetime | None:
+    """An HTTP date (RFC 9110); None where it is none."""
+    try:
+        return None if date is None else parsedate_to_datetime(date).astimezone(UTC)
+    except ValueError:
+        return None
 
 
 def _as_client_error(status: int, body: bytes) -> Exception:

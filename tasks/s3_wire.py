@@ -155,6 +155,7 @@ def _head(reply: Reply) -> dict[str, Any]:
         "ContentLength": int(reply.headers.get("content-length", 0)),
         "ETag": reply.headers.get("etag", ""),
         "Metadata": metadata,
+        "ResponseMetadata": {"HTTPHeaders": reply.headers},
     }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 
@@ -24,12 +25,14 @@ class Changed(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stored:
-    """An object's head: size in bytes, entity tag, and the user metadata (lower-case keys, ASCII)."""
+    """An object's head: size in bytes, entity tag, and the user metadata (lower-case keys, ASCII). `told_at`: the
+    server's clock when it answered a `get`, to the second, where it tells one."""
 
     key: str
     size_bytes: int
     etag: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    told_at: datetime | None = field(default=None, compare=False)
 
 
 class Store(Protocol):

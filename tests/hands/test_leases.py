@@ -91,17 +91,43 @@ def test_of_many_engines_at_once_exactly_one_takes_it(store: Store) -> None:
 
 
 def test_a_lapsed_lease_is_taken_over_and_its_old_owner_can_do_nothing(store: Store) -> None:
-    stale = engine(store, "alice@a").take("shop", "run-one")
-    taken = engine(store, "bob@b", ahead_seconds=22.5).take("shop", "run-two")
-    assert taken.generation == 2
+    short = Terms(seconds=0.5, clock_bound=timedelta())
+    stale = engine(store, "alice@a", terms=short).take("shop", "run-one")
+    with engine(store, "bob@b", terms=short).hold("shop", "run-two", patience_seconds=20) as taken:
+        assert taken.generation == 2
+        assert_lost(stale)
+        stored = engine(store, "x").look("shop")
+        assert stored is not None
+        assert (stored.owner, stored.released) == ("bob@b", False)
+
+
+@pytest.mark.parametrize("store", sorted(set(TRUE_OF) - {"directory"}), indirect=True)
+def test_who_is_minutes_ahead_of_the_bucket_takes_no_lease_that_is_held(store: Store) -> None:
+    with engine(store, "alice@a").hold("shop", "run-one") as holding:
+        with pytest.raises(Refused, match="driven by alice@a"):
+            engine(store, "bob@b", ahead_seconds=300).take("shop", "run-two")
+        holding.renew()
+
+
+@pytest.mark.parametrize("store", sorted(set(TRUE_OF) - {"directory"}), indirect=True)
+def test_who_is_minutes_behind_the_bucket_holds_a_lease_that_nobody_takes(store: Store) -> None:
+    with engine(store, "alice@a").hold("shop", "run-zero"):
+        pass
+    with engine(store, "alice@a", ahead_seconds=-300).hold("shop", "run-one") as holding:
+        with pytest.raises(Refused, match="driven by alice@a"):
+            engine(store, "bob@b").take("shop", "run-two")
+        holding.renew()
+        with pytest.raises(Refused, match="driven by alice@a"):
+            engine(store, "bob@b").take("shop", "run-two")
+        holding.check()
+
+
+def assert_lost(stale: Holding) -> None:
     with pytest.raises(Refused, match="taken by bob@b in run run-two"):
         stale.renew()
     with pytest.raises(Refused, match="is lost"):
         stale.check()
     stale.release()
-    stored = engine(store, "x").look("shop")
-    assert stored is not None
-    assert (stored.owner, stored.released) == ("bob@b", False)
 
 
 # -- the rest, on a directory
