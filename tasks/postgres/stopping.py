@@ -84,7 +84,32 @@ class Home:
 
     def stop(self, work: Work) -> Facts:
         """Stop the server and keep it stopped. Arguments: `fast_seconds`, how long a clean shutdown may take, or `mode`
-        `fast` for as long as it needs."""
+        `fast` for as long as it needs; `server` and `system_id`, whom the engine means: another is left alone."""
+        self._refuse_another(work)
+        found = self.halt(work)
+        facts = control.facts(self.config.data_dir)
+        return {"server": self.config.named, "stopped": found.model_dump(mode="json"), **facts}
+
+    def _refuse_another(self, work: Work) -> None:
+        """Two servers of a site differ by their names only, and a machine made anew only by its system. Raises Refused.
+        Data that can't be read is no reason not to stop: what is said of it afterwards then fails, and proves nothing.
+        """
+        server, system = work.text("server", self.config.named), work.text("system_id")
+        if server != self.config.named:
+            raise Refused(
+                f"the order is for the server {server}, this agent is of {self.config.named}",
+                hint="correct `agent` in the catalog or `member` in the agent's configuration; nothing was stopped",
+            )
+        with suppress(Failed):
+            found = control.read(self.config.data_dir).system_id
+            if system and found != system:
+                raise Refused(
+                    f"the data of {server} is of system {found}, the plan is for {system}",
+                    hint="the machine was made anew, or the agent's data_dir is wrong; nothing was stopped",
+                )
+
+    def halt(self, work: Work) -> Stopped:
+        """Stop it, whatever its data is, or where there is none (any more): a machine that was made anew."""
         fast = work.number("fast_seconds", CLEAN_SECONDS if work.text("mode") == "fast" else FAST_SECONDS)
         pid = postmaster_pid(self.config.data_dir)
         why = f"stopped by order {work.order.id} in generation {work.order.generation}"
@@ -101,7 +126,7 @@ class Home:
                 f"Postgres of {self.config.site} is not stopped: process {pid}, port closed: {found.port_closed}",
                 hint="stop it by hand on its machine; see the logs of the agent and of the leash",
             )
-        return {"stopped": found.model_dump(mode="json"), **control.facts(self.config.data_dir)}
+        return found
 
     def start(self, work: Work) -> Facts:
         """Let the server run again: as a standby, or as the primary that the newest term names."""

@@ -38,6 +38,7 @@ class AgentOfTest:
 
     def __init__(self, two: Pair, trouble: Exception | None = None) -> None:
         self.two, self.trouble, self.orders = two, trouble, list[str]()
+        self.told: Facts = {}
 
     def __call__(
         self, member: Member, what: str, move: Move, scene: Scene, arguments: Mapping[str, JsonValue],
@@ -47,8 +48,7 @@ class AgentOfTest:
         if self.trouble is not None:
             raise self.trouble
         self.two.east.stop()
-        found = control.read(self.two.east.data_dir)
-        return {"lsn": control.shutdown_end(self.two.east.data_dir), "clean": found.clean}
+        return {"server": "east", **control.facts(self.two.east.data_dir), **self.told}
 
 
 class Writer:
@@ -104,6 +104,26 @@ def test_a_demotion_that_was_killed_after_the_stop_goes_on(two: Pair) -> None:
     assert facts["lsn"] == one(two.west.dsn, "select (pg_last_wal_replay_lsn() - '0/0')::bigint")[0]
 
 
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"system_id": "8"}, "east is of system 8, the plan is for"),
+        ({"server": "east2"}, "speaks of east2"),
+        ({"timeline": 9}, "ended on timeline 9, the plan pinned 1"),
+    ],
+)
+def test_a_server_that_is_not_the_plan_s_proves_nothing_however_cleanly_it_ended(
+    two: Pair, told: Facts, why: str
+) -> None:
+    """Nobody answered as the primary, so that the one that was stopped is known by its agent's words alone."""
+    plan = two.plan(Mode.GRACEFUL, STEPS)
+    agent = AgentOfTest(two)
+    agent.told = told
+    two.east.stop()
+    with pytest.raises(Refused, match=why):
+        perform(Demote(stage=two.stage(plan), send=agent), plan, "demote")
+
+
 def test_when_the_stop_fails_the_primary_writes_again(two: Pair) -> None:
     plan = two.plan(Mode.GRACEFUL, STEPS)
     verb = Demote(stage=two.stage(plan), send=AgentOfTest(two, Failed("the agent is silent", hint="start it")))
@@ -154,7 +174,7 @@ def test_a_stop_that_was_not_clean_proves_nothing(two: Pair) -> None:
     def killed(*_: object) -> Facts:
         two.east.kill()
         assert control.shutdown_end(two.east.data_dir) is None
-        return {"lsn": None, "clean": False}
+        return {"server": "east", **control.facts(two.east.data_dir)}
 
     with pytest.raises(Unproven, match="not by a clean shutdown"):
         perform(Demote(stage=two.stage(plan), send=killed), plan, "demote")

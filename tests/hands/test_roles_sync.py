@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -23,10 +25,12 @@ from tasks.kind import Facts, Scene
 from tasks.postgres.agent_config import AgentConfig
 from tasks.postgres.orders import Work
 from tasks.postgres.reading import Deadline
+from tasks.postgres.roles import remaking, returning
 from tasks.postgres.roles.at_home import handlers
 from tasks.postgres.roles.losses import Losses
 from tasks.postgres.roles.promote import Promote
 from tasks.postgres.roles.sync import Sync
+from tasks.postgres.stopping import Stopped, stopped
 from tasks.store_place import StorePlace
 from tests.hands.memory_store import MemoryStore
 from tests.hands.role_scene import DB, STEPS, Pair, caught_up, one, pair, perform, run, scene_of, wait_for
@@ -62,14 +66,17 @@ class HomeOfTest:
         )  # fmt: skip
         return handlers(cast(Any, self))[what](Work(order=order, say=lambda text, share: None))
 
-    def stop(self, work: Work) -> Facts:
-        server.stop(self.running)
-        return {}
-
-    def start(self, work: Work) -> Facts:
-        if self.killed_in == "start":
+    def kill_in(self, where: str) -> None:
+        if self.killed_in == where:
             self.killed_in = ""
             raise KeyboardInterrupt
+
+    def halt(self, work: Work) -> Stopped:
+        server.stop(self.running)
+        return stopped(self.config, self.running.pid, leashed=False)
+
+    def start(self, work: Work) -> Facts:
+        self.kill_in("start")
         self.running = server.start(self.two.east.bin_dir, self.two.east.data_dir, log=self.two.east.log)
         self.stack.callback(end, self.running)
         return {}
@@ -90,6 +97,7 @@ def east(two: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     with ExitStack() as stack:
         made = HomeOfTest(two, tmp_path, stack)
         monkeypatch.setattr(StorePlace, "open", lambda self, patience_seconds: made.store)
+        monkeypatch.setattr(returning, "STREAMS_SECONDS", 60.0)
         yield made
 
 
@@ -179,6 +187,113 @@ def test_a_rebuild_goes_on_after_a_kill_and_keeps_the_old_data_until_the_new_str
     follows(two)
     assert not aside.exists()
     assert verb.observe(plan.step("rebuild"), scene_of(plan, {"rebuild": facts})).truth is Truth.HOLDS
+
+
+def test_a_rebuild_that_was_killed_between_its_two_renames_goes_on_with_the_second(
+    two: Pair, east: HomeOfTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no data directory at that moment, so that nothing can be asked of it."""
+    plan = two.plan(steps=STEPS_HERE)
+    stage = stage_of(two, east, plan)
+    diverge(two, stage, plan)
+    perform(Losses(stage=stage, send=east), plan, "losses")
+    really = Path.rename
+
+    def rename(path: Path, target: Path) -> Path:
+        if path.name.startswith("data.rebuild"):
+            east.kill_in("the swap")
+        return really(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    verb = Sync(stage=stage, send=east)
+    east.killed_in = "the swap"
+    with pytest.raises(KeyboardInterrupt):
+        perform(verb, plan, "rebuild")
+    assert not two.east.data_dir.exists()
+    perform(verb, plan, "rebuild", attempt=2)
+    follows(two)
+
+
+def test_a_machine_that_was_made_anew_and_holds_no_data_becomes_a_standby_and_never_a_primary(
+    two: Pair, east: HomeOfTest
+) -> None:
+    plan = two.plan(steps=STEPS_HERE)
+    stage = stage_of(two, east, plan)
+    diverge(two, stage, plan)
+    perform(Losses(stage=stage, send=east), plan, "losses")
+    own = {each.name: each.read_bytes() for each in two.east.data_dir.glob("*.conf") if "auto" not in each.name}
+    shutil.rmtree(two.east.data_dir)
+    verb = Sync(stage=stage, send=east)
+    east.killed_in = "start"
+    with pytest.raises(KeyboardInterrupt):
+        perform(verb, plan, "rebuild")
+    assert (two.east.data_dir / "standby.signal").exists()
+    for name, body in own.items():  # as whoever makes such machines does
+        (two.east.data_dir / name).write_bytes(body)
+    perform(verb, plan, "rebuild", attempt=2)
+    follows(two)
+
+
+def test_a_rebuild_after_a_rewind_that_was_killed_keeps_its_own_configuration_and_not_the_other_server_s(
+    two: Pair, east: HomeOfTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rewind brings the other server's postgresql.conf before ours is put back."""
+    plan = two.plan(steps=STEPS_HERE)
+    stage = stage_of(two, east, plan)
+    diverge(two, stage, plan)
+    perform(Losses(stage=stage, send=east), plan, "losses")
+    mine = (two.east.data_dir / "postgresql.conf").read_text()
+    really = remaking.keep_configuration
+
+    def keep(source: Path, into: Path) -> None:
+        if into == two.east.data_dir:
+            raise KeyboardInterrupt
+        really(source, into)
+
+    verb = Sync(stage=stage, send=east)
+    with monkeypatch.context() as patched:
+        patched.setattr(remaking, "keep_configuration", keep)
+        with pytest.raises(KeyboardInterrupt):
+            perform(verb, plan, "follow")
+    (two.east.data_dir / "postgresql.conf").write_text("port = 1\n")
+    with pytest.raises(Refused, match="rebuild it"):
+        perform(verb, plan, "follow", attempt=2)
+    perform(verb, plan, "rebuild", attempt=3)
+    assert (two.east.data_dir / "postgresql.conf").read_text() == mine
+    follows(two)
+
+
+def test_what_a_power_cut_must_not_take_away_is_on_the_disk_before_anything_relies_on_it(
+    two: Pair, east: HomeOfTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mark that a rewind has begun and the configuration that it overwrites, before it begins; that the server is a
+    standby and of whom, before it is started."""
+    plan = two.plan(steps=STEPS_HERE)
+    stage = stage_of(two, east, plan)
+    diverge(two, stage, plan)
+    perform(Losses(stage=stage, send=east), plan, "losses")
+    durable: set[str] = set()
+    really = os.fsync
+
+    def fsync(number: int) -> None:
+        durable.add(str(Path(f"/proc/self/fd/{number}").readlink()))
+        really(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    state, data = east.config.state_dir, two.east.data_dir
+    east.killed_in = "rewind"
+    with monkeypatch.context() as patched:
+        patched.setattr(remaking, "_run", lambda *_, **__: east.kill_in("rewind"))
+        with pytest.raises(KeyboardInterrupt):
+            perform(Sync(stage=stage, send=east), plan, "follow")
+    assert {str(state), str(state / "configuration"), str(state / "configuration" / "postgresql.conf")} <= durable
+    durable.clear()
+    east.killed_in = "start"
+    with pytest.raises(KeyboardInterrupt):
+        perform(Sync(stage=stage, send=east), plan, "rebuild", attempt=2)
+    fresh = data.with_name("data.rebuild-1")
+    assert {str(fresh), str(fresh / "standby.signal"), str(data.parent)} <= durable
+    assert (data / "standby.signal").exists()
 
 
 def test_a_primary_is_never_made_anew_over_itself(two: Pair, east: HomeOfTest) -> None:

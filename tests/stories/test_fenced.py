@@ -85,12 +85,15 @@ class Acted:
 
     def __init__(self, world: World, *, by: list[Any] | None = None) -> None:
         self.step = Step(id="fence", verb="fence", resource=DB, arguments={"by": by or BY}, patience_seconds=30)
+        home = open_home(world.home)
+        west = {each.site: each for each in look.members(home, DB)}["west"]
+        line: dict[str, Any] = {"system_id": west.system_id, "timeline": west.timeline}
         plan = Plan(
             purpose="failover", runbook="failover", runbook_version="1", service="platform",
             epoch=epoch(world),
-            asked_at=datetime.now(UTC), mode=Mode.UNGRACEFUL, steps=(self.step,), pinned={"from": "east", "to": "west"},
+            asked_at=datetime.now(UTC), mode=Mode.UNGRACEFUL, steps=(self.step,),
+            pinned={"from": "east", "to": "west", "databases": {DB: line}},
         )  # fmt: skip
-        home = open_home(world.home)
         lease = taken(home)
         self.stage = Stage(home=home, plan=plan, sign=home.signer(), generation=lambda: lease)
         self.results: dict[str, Facts] = {}

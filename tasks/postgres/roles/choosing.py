@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from recovery.errors import BadInput, Failed, Refused
-from tasks.kind import Scene
+from tasks.kind import Facts, Scene
 from tasks.postgres.roles.servers import Server, Silent, primaries, standbys, whys
 
 
@@ -28,6 +28,20 @@ def pinned_of(scene: Scene, resource: str) -> Pinned:
     if not isinstance(found, dict):
         raise BadInput(f"the plan pinned nothing of {resource}", hint="make a new plan with 'dr plan'")
     return Pinned(system_id=str(found["system_id"]), timeline=int(str(found["timeline"])))
+
+
+def whom(server: str, pinned: Pinned) -> Facts:
+    """The arguments of an order to stop that tell the agent whom the plan means."""
+    return {"server": server, "system_id": pinned.system_id}
+
+
+def not_meant(stopped: Facts, server: str, pinned: Pinned) -> str:
+    """Why an agent's word about a stopped server is not about the one that the plan means; empty when it is."""
+    if stopped.get("server") != server:
+        return f"the agent asked about {server} speaks of {stopped.get('server') or 'a server that it does not name'}"
+    if stopped.get("system_id") != pinned.system_id:
+        return f"{server} is of system {stopped.get('system_id')}, the plan is for {pinned.system_id}"
+    return ""
 
 
 def ours(found: Server, pinned: Pinned) -> bool:

@@ -21,7 +21,7 @@ from recovery.value import rfc3339
 from tasks.kind import Facts, Scene
 from tasks.postgres.reading import Connection, Deadline, first_line, only, reading
 from tasks.postgres.roles import beyond
-from tasks.postgres.roles.choosing import Pinned, choose, pinned_of
+from tasks.postgres.roles.choosing import Pinned, choose, not_meant, pinned_of, whom
 from tasks.postgres.roles.ordering import ByAgent, Send
 from tasks.postgres.roles.servers import Server, Silent, ask_all, primaries
 from tasks.stage import Stage
@@ -69,7 +69,8 @@ class Demote:
         if primary is not None:
             at = self._quiet(primary, standby, here, there, scene, deadline)
         member = primary.member if primary is not None else _stopped_member(here, said, self.stage.source)
-        stopped = self._stop(here[member], move, scene, deadline)
+        stopped = self._stop(here[member], member, pinned, move, scene, deadline)
+        _refuse_another(stopped, member, pinned)
         lsn = _end_of(stopped, member)
         _await_equal(there[standby.member], standby.member, lsn, deadline)
         return {
@@ -107,10 +108,12 @@ class Demote:
             ) from None
         return rfc3339(at)
 
-    def _stop(self, member: Member, move: Move, scene: Scene, deadline: Deadline) -> Facts:
+    def _stop(
+        self, member: Member, name: str, pinned: Pinned, move: Move, scene: Scene, deadline: Deadline
+    ) -> Facts:  # fmt: skip
         send = self.send or ByAgent(stage=self.stage, site=self.stage.source)
         try:
-            return send(member, "stop", move, scene, {"fast_seconds": STOP_SECONDS}, deadline)
+            return send(member, "stop", move, scene, {"fast_seconds": STOP_SECONDS, **whom(name, pinned)}, deadline)
         except DrError:
             undo(self.stage, move.step.resource)
             raise
@@ -246,6 +249,17 @@ def _await_equal(member: Member, name: str, wanted: int, deadline: Deadline) -> 
         raise Refused(
             f"{name} is at {lsn_text(now)}, beyond the old primary's end {lsn_text(wanted)}",
             hint="they are not of one history: look at both with 'dr status' before anything else",
+        )
+
+
+def _refuse_another(stopped: Facts, member: str, pinned: Pinned) -> None:
+    """Where no primary answered, the one that was stopped was never seen: its own data says whether it was ours."""
+    why = not_meant(stopped, member, pinned)
+    if not why and stopped.get("clean") is True and stopped.get("timeline") != pinned.timeline:
+        why = f"{member} ended on timeline {stopped.get('timeline')}, the plan pinned {pinned.timeline}"
+    if why:
+        raise Refused(
+            why, hint="that is not the primary of this plan: look at it with 'dr status', and make a new plan"
         )
 
 

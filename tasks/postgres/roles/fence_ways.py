@@ -18,6 +18,7 @@ from tasks.kind import Facts, Scene
 from tasks.postgres.order_client import Agent, Done, Silent
 from tasks.postgres.reading import Deadline
 from tasks.postgres.roles import cloud, witness
+from tasks.postgres.roles.choosing import Pinned, not_meant, pinned_of, whom
 from tasks.postgres.roles.posting import Posted
 from tasks.postgres.stopping import Stopped
 from tasks.stage import Stage
@@ -71,13 +72,16 @@ def by_agent(ground: Ground) -> Proof:
     """The agent on the old primary's machine: stopped, by its process, its port and its data."""
     if not ground.suspects:
         return Proof(way="agent", facts={"why": "every server there follows another"})
+    pinned = pinned_of(ground.scene, ground.name)
     proved: Facts = {}
     for member, at in ground.suspects:
         if at.agent is None:
             return Proof(way="agent", why_not=f"no agent serves {member}")
-        said = _ordered_to_stop(ground, member, at.agent)
+        said = _ordered_to_stop(ground, member, at.agent, pinned)
         if isinstance(said, Silent):
             return Proof(way="agent", why_not=said.why)
+        if why := not_meant(said.facts, member, pinned):
+            return Proof(way="agent", why_not=why)
         stopped = Stopped.model_validate(said.facts["stopped"])
         if not stopped.proved:
             return Proof(way="agent", why_not=f"{member} is not stopped")
@@ -85,7 +89,7 @@ def by_agent(ground: Ground) -> Proof:
     return Proof(way="agent", facts=proved)
 
 
-def _ordered_to_stop(ground: Ground, member: str, url: str) -> Done | Silent:
+def _ordered_to_stop(ground: Ground, member: str, url: str, pinned: Pinned) -> Done | Silent:
     patience = agent_patience_seconds(ground.scene.mode, signed=ground.signed)
     while True:
         said = ground.agent(url).order(
@@ -95,7 +99,7 @@ def _ordered_to_stop(ground: Ground, member: str, url: str) -> Done | Silent:
             site=ground.stage.source,
             generation=ground.stage.term,
             run=ground.scene.plan.run,
-            arguments={"fast_seconds": FAST_SECONDS},
+            arguments={"fast_seconds": FAST_SECONDS, **whom(member, pinned)},
             patience_seconds=min(patience, max(0.5, ground.deadline.left_seconds)),
             until=ground.over.is_set,
         )

@@ -6,7 +6,6 @@ replaced by it. Nothing that was not exported is destroyed (rule 12), and old da
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -24,28 +23,19 @@ from tasks.postgres.agent_config import AgentConfig
 from tasks.postgres.orders import Facts, Work
 from tasks.postgres.roles.follow import slot_of
 from tasks.postgres.roles.losing import exported, switches_of
-from tasks.postgres.run_as import give, server_argv
-from tasks.postgres.stopping import Home, servers_in
+from tasks.postgres.roles.remaking import (
+    Upstream,
+    as_standby,
+    base_backup,
+    keep_configuration,
+    own_configuration,
+    rewind,
+    rewinding,
+    swap,
+)
+from tasks.postgres.stopping import Home
 
-REWIND_SECONDS = 3600.0
-BACKUP_SECONDS = 8 * 3600.0
 STREAMS_SECONDS = 600.0
-STRIPPED = (
-    "default_transaction_read_only", "restore_command", "primary_conninfo", "primary_slot_name", "recovery_target",
-    "recovery_target_time", "recovery_target_lsn", "recovery_target_xid", "recovery_target_name",
-    "recovery_target_timeline", "recovery_target_action", "recovery_target_inclusive",
-)  # fmt: skip
-"""What postgresql.auto.conf of a standby must not say from its earlier life."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Upstream:
-    """The new primary as this server reaches it. `dsn` may read everything there; `conninfo` streams."""
-
-    site: str
-    dsn: str
-    conninfo: str
-    slot: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,20 +50,18 @@ class Follow:
         """See orders.Handler."""
         config = self.home.config
         refuse_strange(config, work)
-        marker = config.state_dir / "rewinding"
+        marker = rewinding(config)
         if marker.exists():
             raise Refused(
                 "a rewind was killed in its midst, so the old data is of no server any more",
                 hint="rebuild it: `how: rebuild` (its losses were exported before)",
             )
         upstream = upstream_of(config, work.text("primary"), work.text("member"))
-        self.home.stop(work)
+        self.home.halt(work)
         why = diverged(config.data_dir, work)
         if why:
             refuse_unlisted(config, work, why)
             refuse_no_primary(upstream)
-            marker.parent.mkdir(parents=True, exist_ok=True)
-            marker.touch()
             rewind(config, upstream, work)
         as_standby(config.data_dir, upstream)
         marker.unlink(missing_ok=True)
@@ -99,7 +87,7 @@ class Rebuild:
         data, generation = config.data_dir, work.order.generation
         fresh, aside = (data.with_name(f"{data.name}.{word}-{generation}") for word in ("rebuild", "old"))
         whole = config.state_dir / f"rebuilt-{generation}"
-        self.home.stop(work)
+        self.home.halt(work)
         if not whole.exists():
             if (data / "global" / "pg_control").exists() and (why := diverged(data, work)):
                 refuse_unlisted(config, work, why)
@@ -111,16 +99,15 @@ class Rebuild:
             whole.parent.mkdir(parents=True, exist_ok=True)
             whole.touch()
         if fresh.exists():
-            if data.exists() and not aside.exists():
-                keep_configuration(data, fresh)
-                as_standby(fresh, upstream)
-                data.rename(aside)
-            fresh.rename(data)
+            if own_configuration(config).exists():
+                keep_configuration(own_configuration(config), fresh)
+            as_standby(fresh, upstream)  # also where a machine was made anew, and had no data at all
+            swap(fresh, data, aside)
         self.home.start(work)
         work.say("waiting until it streams", None)
         await_streaming(config.dsn)
         shutil.rmtree(aside, ignore_errors=True)
-        (config.state_dir / "rewinding").unlink(missing_ok=True)
+        rewinding(config).unlink(missing_ok=True)
         whole.unlink(missing_ok=True)
         return {"how": "rebuild", "rewound": False, "why": f"a fresh base backup of {upstream.site}"}
 
@@ -187,52 +174,6 @@ def refuse_no_primary(upstream: Upstream) -> None:
         )
 
 
-def rewind(config: AgentConfig, upstream: Upstream, work: Work) -> None:
-    """Bring the data back to where the new timeline left it. Its own configuration survives."""
-    work.say(f"rewinding to where {upstream.site} took over", None)
-    kept = config.state_dir / "configuration"
-    shutil.rmtree(kept, ignore_errors=True)
-    kept.mkdir(parents=True)
-    keep_configuration(config.data_dir, kept)
-    _run(
-        config, upstream.dsn, "pg_rewind", f"--target-pgdata={config.data_dir}", "--source-server={dsn}",
-        patience_seconds=REWIND_SECONDS,
-    )  # fmt: skip
-    keep_configuration(kept, config.data_dir)
-    give(config.data_dir)
-
-
-def base_backup(config: AgentConfig, upstream: Upstream, into: Path) -> None:
-    """A whole copy of the new primary, with all WAL that it needs."""
-    _run(
-        config, upstream.conninfo, "pg_basebackup", "-d", "{dsn}", "-D", str(into), "--checkpoint=fast",
-        "--wal-method=stream", f"--slot={upstream.slot}", "--no-password", patience_seconds=BACKUP_SECONDS,
-    )  # fmt: skip
-    give(into)
-
-
-def keep_configuration(source: Path, into: Path) -> None:
-    """Every .conf file of a data directory's top."""
-    for path in source.glob("*.conf"):
-        if path.is_file():
-            shutil.copy2(path, into / path.name)
-
-
-def as_standby(data: Path, upstream: Upstream) -> None:
-    """standby.signal, and postgresql.auto.conf says whom it follows and nothing of its earlier life."""
-    auto = data / "postgresql.auto.conf"
-    lines = auto.read_text().splitlines() if auto.exists() else []
-    kept = [line for line in lines if line.split("=")[0].strip().lower() not in STRIPPED]
-    said = {"primary_conninfo": upstream.conninfo, "primary_slot_name": upstream.slot}
-    kept += ["{} = '{}'".format(name, value.replace("\\", "\\\\").replace("'", "''")) for name, value in said.items()]
-    fresh = auto.with_suffix(".new")
-    fresh.write_text("".join(f"{line}\n" for line in kept))
-    fresh.replace(auto)
-    (data / "recovery.signal").unlink(missing_ok=True)
-    (data / "standby.signal").touch()
-    give(data)
-
-
 def await_streaming(dsn: str) -> None:
     """Until the server here streams. Raises Failed past the patience."""
     end, last = time.monotonic() + STREAMS_SECONDS, "it takes no connections"
@@ -272,25 +213,4 @@ def _refuse_full(upstream: Upstream, data: Path) -> None:
         raise Failed(
             f"a fresh copy needs {size / 1e9:.1f} GB, {free / 1e9:.1f} GB are free beside the old data",
             hint="make room there; the old data is kept until the new one streams",
-        )
-
-
-def _run(config: AgentConfig, dsn: str, tool: str, *words: str, patience_seconds: float) -> None:
-    """A tool of Postgres with a DSN among its words (`{dsn}`); its password, if it has one, goes by the environment."""
-    if tool == "pg_rewind" and servers_in(config.data_dir):
-        raise Refused("a server runs on the old data", hint="stop it first; nothing was touched")
-    parts = conninfo_to_dict(dsn)
-    password = parts.pop("password", None)
-    clean = make_conninfo("", **parts)
-    argv, _ = server_argv(
-        [str(config.bin_dir / tool), *(word.replace("{dsn}", clean) for word in words)], isolated=False
-    )
-    env = {name: "" for name in os.environ if name.startswith("PG")} | {"LC_ALL": "C", "TZ": "UTC"}
-    if password:
-        env["PGPASSWORD"] = str(password)
-    ran = LocalHost().run(argv, env=env, patience_seconds=patience_seconds)
-    if ran.code:
-        raise Failed(
-            f"{tool} failed: {' '.join((ran.err or ran.out).split())[-300:]}",
-            hint="see both servers' logs; the old data is as it was, or is rebuilt next",
         )
