@@ -88,7 +88,9 @@ class PlacedLeases:
         looked = self._look(service)
         if looked[0][0] is not self._places[0] and self._need_home():
             raise self._without_home(service)
-        least = max([least, *(following(lease, run, self._clock()) for _, lease in looked)])
+        # A silent place may hold a newer generation than those that answer: it counts as one that was lost.
+        known = [lease for _, lease in looked] + [None] * (len(self._places) - len(looked))
+        least = max([least, *(following(lease, run, self._clock()) for lease in known)])
         with ExitStack() as stack:
             held: list[Holding] = []
             for place, _ in looked:

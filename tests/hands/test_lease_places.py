@@ -181,6 +181,23 @@ def test_a_lease_that_was_lost_with_its_places_begins_behind_what_agents_remembe
         assert held.generation > remembered
 
 
+def test_a_generation_that_only_a_silent_place_knows_is_passed_all_the_same(tmp_path: Path) -> None:
+    """The recovery site was away while the witness counted on; then the witness is lost in the disaster."""
+    alice = Engine(tmp_path, "alice")
+    alice.second = 1_795_000_000
+    with alice.leases.hold("shop", "before"):
+        pass
+    alice.west.cut()
+    for number in range(5):
+        with alice.leases.hold("shop", f"run-{number}") as held:
+            remembered = held.generation
+    later = Engine(tmp_path, "alice")
+    later.second = alice.second + 3600
+    later.witness.cut()
+    with later.leases.hold("shop", "failover") as held:
+        assert held.generation > remembered
+
+
 def test_a_place_that_lost_its_lease_gets_the_generation_of_the_other(tmp_path: Path) -> None:
     alice = Engine(tmp_path, "alice")
     with Leases(alice.west.under, TERMS, owner="before").hold("shop", "old", least=1_795_000_000):
