@@ -6,6 +6,7 @@ Separate because every acting command shows a run in the same way and none of th
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -37,18 +38,29 @@ def watching(
         yield Lines(expected or {}).tell
 
 
-class Lines:
-    """A line for each beginning and each end."""
+AWAITED_SECONDS = 10.0
+"""A step that takes longer says what it waits for, and again at most so often, where that is another thing."""
 
-    def __init__(self, expected: Mapping[str, float]) -> None:
+
+class Lines:
+    """A line for each beginning and each end, and now and then for what a step waits for meanwhile."""
+
+    def __init__(self, expected: Mapping[str, float], clock: Callable[[], float] = time.monotonic) -> None:
         self._expected = expected
+        self._clock = clock
+        self._told: dict[str, tuple[float, str]] = {}
 
     def tell(self, event: Event) -> None:
         """Show one event."""
-        if event.word == "moved":
+        now = self._clock()
+        told_at, told = self._told.setdefault(event.step, (now, ""))
+        if event.word == "moved" and (event.text in ("", told) or now - told_at < AWAITED_SECONDS):
             return
+        self._told[event.step] = now, event.text
         if event.word == "noted":
             line = event.text
+        elif event.word == "moved":
+            line = f"{event.step}: {event.text}"
         else:
             usual = _usual(self._expected.get(event.step)) if event.word == "begun" else ""
             line = " ".join(each for each in (f"{event.step}: {event.word}", event.text, usual) if each)
