@@ -17,6 +17,8 @@ def ask(
     the application is silent or refuses; nothing is tried again."""
     import urllib3
 
+    from tasks.unanswered import why
+
     hint = "see whether the service's application runs there"
     headers = {"Content-Type": "application/json", **({} if keep else {"Connection": "close"})}
     try:
@@ -34,7 +36,7 @@ def ask(
         finally:
             answer.close()
     except urllib3.exceptions.HTTPError as error:
-        raise Failed(f"{what} can't be asked for ({type(error).__name__})", hint=hint) from None
+        raise Failed(f"{what} can't be asked for ({why(error)})", hint=hint) from None
     if not 200 <= answer.status < 300:
         raise Failed(f"{what} answered {answer.status}", hint=hint)
     return told

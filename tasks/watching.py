@@ -20,6 +20,7 @@ from recovery.catalog import Member
 from recovery.choose import End
 from recovery.errors import DrError
 from recovery.value import Instant, Value
+from tasks import unanswered
 from tasks.home import Home
 from tasks.keeping import engine_at, vouched
 from tasks.postgres import looking, mark
@@ -158,8 +159,10 @@ def agent(site: str, member: Member) -> AgentSaid:
             ),
             waiting_count=said.get("ready_count"),
         )
-    except (urllib3.exceptions.HTTPError, ValueError, KeyError, AttributeError) as error:
-        return AgentSaid(site=site, state="silent", why=f"{type(error).__name__}: {_short(error)}")
+    except urllib3.exceptions.HTTPError as error:
+        return AgentSaid(site=site, state="silent", why=f"it can't be asked: {unanswered.why(error)}")
+    except (ValueError, KeyError, AttributeError) as error:
+        return AgentSaid(site=site, state="silent", why=f"what it says can't be read: {_short(error)}")
 
 
 def bucket(
