@@ -26,7 +26,7 @@ from tasks.engine import Act, Said, read_plan
 from tasks.home import Home
 from tasks.kind import Facts, Scene, Verb
 from tasks.ledger_mirrored import MirroredLedger, Synced
-from tasks.postgres.restoring import keep_log
+from tasks.postgres.ending import keep_log
 from tasks.postgres.scratch import Scratch, discard
 from tasks.retaining import Swept
 from tasks.scoring import pasts

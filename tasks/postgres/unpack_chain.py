@@ -24,10 +24,12 @@ from recovery.errors import Failed, Refused
 from recovery.point import Backup
 from tasks.host import Host, LocalHost
 from tasks.postgres import seal
+from tasks.postgres.base_source import Source, open_source
 from tasks.postgres.basebackup import manifest_of
+from tasks.postgres.laying import Piece, lay, told
 from tasks.postgres.pack import Progress
 from tasks.postgres.tar_index import Member
-from tasks.postgres.unpack import Piece, Restored, Source, folders, lay, open_source, refuse_unfit, told
+from tasks.postgres.unpack import Restored, folders, refuse_unfit
 from tasks.store import Store
 
 MAGIC = 0xD3AE1F0D

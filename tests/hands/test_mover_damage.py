@@ -21,7 +21,7 @@ from recovery.errors import BadInput, DrError, Failed
 from recovery.point import Backup
 from tasks.dir_store import DirStore
 from tasks.host import LocalHost
-from tasks.postgres import base_index, seal, unpack
+from tasks.postgres import base_index, base_source, laying, seal, unpack
 from tasks.postgres.pack import FRAME_BYTES, pack, part_bytes
 from tasks.postgres.tar_index import tar_index
 
@@ -298,9 +298,9 @@ def test_keys_are_known_by_fingerprint_and_never_shown(tmp_path: Path, monkeypat
 def test_a_restore_that_fails_stops_its_other_lanes(tmp_path: Path) -> None:
     store = DirStore(tmp_path / "store")
     backup = packed(store, tar(FILES), tmp_path)
-    source = unpack.open_source(store, backup, None)
+    source = base_source.open_source(store, backup, None)
     broken = replace(source, key="base/7/one/absent")
-    pieces = [unpack.Piece(one.begin, one.size_bytes, one.name, one.mode) for one in source.index.members]
+    pieces = [laying.Piece(one.begin, one.size_bytes, one.name, one.mode) for one in source.index.members]
     unpack.folders(tmp_path / "out", source.index.members)
     with pytest.raises(DrError):
-        unpack.lay(broken, tmp_path / "out", [one for one in pieces if one.size], threads=3)
+        laying.lay(broken, tmp_path / "out", [one for one in pieces if one.size], threads=3)

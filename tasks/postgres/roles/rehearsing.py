@@ -220,7 +220,7 @@ def _do(verb: Verb, inner: Plan, part: str, results: dict[str, Facts], scene: Sc
 
 
 def _remove(found: Scratch, logs: Path) -> None:
-    from tasks.postgres.restoring import keep_log
+    from tasks.postgres.ending import keep_log
 
     if found.folder.exists():
         keep_log(found.folder, logs)
