@@ -37,6 +37,9 @@ class Scene:
     wanted: Callable[[], bool] = lambda: True
     """Asked by a verb that waits: False once people have cancelled the run, or its variant leaves the step out."""
 
+    may_act: Callable[[], None] = lambda: None
+    """Asked by a verb before each effect that comes long after its first: raises Refused when the lease is lost."""
+
     def arguments(self, step: Step) -> dict[str, JsonValue]:
         """The step's arguments in the variant that is being driven."""
         return step.arguments_in(self.mode)

@@ -192,7 +192,7 @@ class Loop:
     def _perform(self, move: Move, told: Told) -> None:
         begin = self.now()
         scene = self._scene(told, lambda text, share: self._tell(move, "moved", text, share))
-        scene = replace(scene, wanted=lambda: self._wanted(move.step))
+        scene = replace(scene, wanted=lambda: self._wanted(move.step), may_act=self.may_act)
         lost: list[Refused] = []
 
         def effect() -> Facts:

@@ -83,6 +83,7 @@ class Drain:
         while True:
             try:
                 if time.monotonic() - told > TELL_AGAIN_SECONDS:
+                    scene.may_act()
                     asked("POST", url, "/drain")
                     told = time.monotonic()
                 found = asked("GET", url, "/connections")

@@ -30,6 +30,8 @@ class Errand:
     now: Callable[[], datetime]
     say: Callable[[str, float | None], None]
     well: Callable[[], None]
+    may_act: Callable[[], None]
+    """Raises Refused when the lease is lost."""
 
     @property
     def catalog(self) -> Catalog:

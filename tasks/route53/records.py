@@ -74,6 +74,7 @@ def _undo(errand: Errand, before: list[RecordSet]) -> Facts:
 
 
 def _sent(errand: Errand, door: ZoneDoor, before: list[RecordSet], after: list[RecordSet]) -> Facts:
+    errand.may_act()  # a share ago it was asked last
     wanted = batch(before, after, f"standfast run {errand.run[:12]}: {errand.dns.name} to {errand.site}")
     if wanted is None:
         return {"changes": 0, "insync_seconds": 0.0}

@@ -71,6 +71,7 @@ class Redirect:
         for way in named:
             last = way == named[-1]
             errand.well()
+            errand.may_act()
             try:
                 return {**_went(errand, way, deadline, last), **_told(not_by)}
             except DrError as trouble:
@@ -99,6 +100,7 @@ class Redirect:
             now=scene.now,
             say=scene.say,
             well=well,
+            may_act=scene.may_act,
         )
 
     def _already(self, errand: Errand, not_by: Mapping[str, DrError]) -> Facts:

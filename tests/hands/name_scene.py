@@ -161,6 +161,7 @@ class Play:
     )
     results: dict[str, Facts] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
+    may_act: Callable[[], None] = lambda: None
     source: str = "east"
     target: str = "west"
 
@@ -193,6 +194,7 @@ class Play:
             now=lambda: datetime.now(UTC),
             say=lambda text, _share: self.said.append(text),
             mode=self.mode,
+            may_act=self.may_act,
         )
 
     def verb(self, step: Step) -> Verb:

@@ -186,6 +186,29 @@ def test_a_lease_that_is_lost_at_a_slow_door_lets_no_effect_through(loop: Callab
     assert kinds(made, "a") == ["begun"], "it is no failure of the step: who resumes the run begins it again"
 
 
+def test_a_move_of_several_effects_asks_for_the_lease_between_them(loop: Callable[..., Loop]):
+    lost: list[str] = []
+    done: list[str] = []
+
+    class Shifts(Hand):
+        def perform(self, move: Move, scene: Scene) -> Facts:
+            for share in ("10 %", "50 %"):
+                scene.may_act()
+                done.append(share)
+                lost.append("taken by another")
+            return {}
+
+    def may_act() -> None:
+        if lost:
+            raise Refused("the lease is lost", hint="act again")
+
+    made = loop({"a": Shifts()}, step("a"), may_act=may_act)
+    with pytest.raises(Refused, match="the lease is lost"):
+        made.run()
+    assert done == ["10 %"]
+    assert kinds(made, "a") == ["begun"]
+
+
 def test_a_failure_behind_a_lost_lease_is_not_held_against_the_step(loop: Callable[..., Loop]):
     """As an agent refuses the order of an engine that slept; final, it would leave the next owner no try."""
     lost: list[str] = []

@@ -13,6 +13,7 @@ from recovery.drive import Truth
 from recovery.errors import BadInput, Failed, Refused, Unproven
 from recovery.step import Mode
 from tasks.kind import Facts
+from tasks.route53 import drain
 
 FENCE = step("fence", "db")
 
@@ -44,6 +45,26 @@ def play(folder: Path, url: str | None, *, patience: str | None = None, fenced_b
 
 def dead() -> str:
     return f"http://127.0.0.1:{closed_port()}"
+
+
+def test_the_old_site_is_told_nothing_again_once_the_lease_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be the site that users are to come back to by now."""
+    monkeypatch.setattr(drain, "TELL_AGAIN_SECONDS", 0.0)
+    east = App(old=3)
+    east.stubborn = True
+
+    def may_act() -> None:
+        if east.drained:
+            raise Refused("the lease is lost", hint="act again")
+
+    with site(east) as at:
+        run = play(tmp_path, at.url)
+        run.may_act = may_act
+        with pytest.raises(Refused, match="the lease is lost"):
+            run.perform("drain")
+    assert east.drained == 1
 
 
 def test_the_old_site_is_told_to_let_go_and_asked_until_none_is_left(tmp_path: Path) -> None:

@@ -184,6 +184,29 @@ def test_a_site_that_fails_under_its_share_gets_none(tmp_path: Path, zone: Zone)
     assert zone.sets() == before
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_lease_that_is_lost_under_a_share_moves_nothing_more_and_nothing_back(
+    tmp_path: Path, zone: Zone, fails: bool
+) -> None:
+    """Who drives the service now may have moved the name elsewhere meanwhile."""
+    weighted(zone)
+
+    def at_half(_site: str) -> dict[str, Any]:
+        return {"serves": "failed" if fails and zone.sets()["app-west"]["Weight"] == 50 else "passed"}
+
+    def may_act() -> None:
+        if zone.sets()["app-west"]["Weight"]:
+            raise Refused("the lease is lost", hint="act again")
+
+    with name_server(zone.values) as server:
+        run = play(
+            tmp_path, server.where, zone.id, "weights", shift=[50], mode=Mode.GRACEFUL, probes=at_half, may_act=may_act
+        )
+        with pytest.raises(Refused, match="the lease is lost"):
+            run.perform("redirect")
+    assert (zone.sets()["app-east"]["Weight"], zone.sets()["app-west"]["Weight"]) == (50, 50)
+
+
 def test_on_the_day_nothing_is_gradual(tmp_path: Path, zone: Zone) -> None:
     weighted(zone)
     with name_server(zone.values) as server:
