@@ -8,11 +8,21 @@ a question mark. What is not sound is told without a word of it: libpq would rep
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 SECRETS = frozenset({"password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"})
 """The options whose values libpq itself hides."""
+KNOWN = SECRETS | {
+    "application_name", "channel_binding", "client_encoding", "connect_timeout", "dbname", "fallback_application_name",
+    "gssdelegation", "gssencmode", "gsslib", "host", "hostaddr", "keepalives", "keepalives_count", "keepalives_idle",
+    "keepalives_interval", "krbsrvname", "load_balance_hosts", "max_protocol_version", "min_protocol_version",
+    "oauth_client_id", "oauth_issuer", "oauth_scope", "options", "passfile", "port", "replication", "require_auth",
+    "requirepeer", "service", "ssl", "ssl_max_protocol_version", "ssl_min_protocol_version", "sslcert", "sslcertmode",
+    "sslcompression", "sslcrl", "sslcrldir", "sslkey", "sslkeylogfile", "sslmode", "sslnegotiation", "sslrootcert",
+    "sslsni", "target_session_attrs", "tcp_user_timeout", "user",
+}  # fmt: skip
+"""The options of libpq 18, and the one that it takes in URIs only. `pasword=…` is none, and would else be shown."""
 _PAIR = re.compile(r"\s*([^\s='\\]+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|(?!')((?:[^\s\\]|\\.)*))", re.DOTALL)
 _URI = re.compile(r"(postgres(?:ql)?://)(?:([^@/]*)@)?([^/?]*)((?:/[^?]*)?)(?:\?(.*))?", re.DOTALL)
 _ESCAPE = re.compile(r"%(?![0-9a-fA-F]{2})")
@@ -46,9 +56,10 @@ def _of_pairs(text: str) -> Dsn:
     kept: list[str] = []
     told: dict[str, str] = {}
     for whole, name, value in _pairs(text):
-        told[name.lower()] = re.sub(r"\\(.)", r"\1", value)
-        if name.lower() not in SECRETS:
+        told[name] = re.sub(r"\\(.)", r"\1", value)
+        if name not in SECRETS:
             kept.append(whole.strip())
+    _refuse_unknown(told)
     port = told.get("port", "")
     if not _PORTS.fullmatch(port):
         raise ValueError("its port is no number")
@@ -75,8 +86,9 @@ def _of_uri(text: str) -> Dsn:
     scheme, user, hosts, database, asked = found.groups()
     name, colon, _ = (user or "").partition(":")
     options = [each for each in (asked or "").split("&") if each]
-    named = {each.partition("=")[0].lower() for each in options} | ({"password"} if colon else set())
-    kept = [each for each in options if each.partition("=")[0].lower() not in SECRETS]
+    named = {each.partition("=")[0] for each in options} | ({"password"} if colon else set())
+    _refuse_unknown(named)
+    kept = [each for each in options if each.partition("=")[0] not in SECRETS]
     places = [re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*)(?::(.*))?", each) for each in hosts.split(",")]
     if any(each is None or not _PORTS.fullmatch(each[2] or "") for each in places):
         raise ValueError("a port in it is no number; write %2F for a / and %40 for an @ in the password")
@@ -87,3 +99,8 @@ def _of_uri(text: str) -> Dsn:
         host=host.strip("[]") or "localhost",
         port=port or "5432",
     )
+
+
+def _refuse_unknown(names: Iterable[str]) -> None:
+    if not KNOWN.issuperset(names):
+        raise ValueError("it holds an option that libpq does not know; a password with a blank in it stands in '…'")

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import Conninfo
 
 from recovery.contradictions_of_secrets import of_secrets
 from recovery.doors import RoutingCluster
-from recovery.dsn import SECRETS, dsn, shown
+from recovery.dsn import KNOWN, SECRETS, dsn, shown
+from recovery.failover import Asked, Proposal, propose
 from recovery.names import names
 from tests.thought import failover_scene as scene
 
@@ -28,10 +30,9 @@ P = "S3CR3T"
         (f"host=h sslpassword={P} sslkey=/k", "host=h sslkey=/k"),
         (f"host=h scram_client_key={P}", "host=h"),
         (f"host=h oauth_client_secret={P}", "host=h"),
-        (f"PASSWORD={P}", ""),
         ("host=h passfile='/a b/pass'", "host=h passfile='/a b/pass'"),
         ("host=h password='' user=u", "host=h user=u"),
-        (f"postgresql://u:{P}@h/db?x=1", "postgresql://u@h/db?x=1"),
+        (f"postgresql://u:{P}@h/db?ssl=true", "postgresql://u@h/db?ssl=true"),
         (f"postgres://:{P}@h/db", "postgres://h/db"),
         (f"postgresql://u:{P}:{P}?{P}@h/db", "postgresql://u@h/db"),
         (f"postgresql://u@h/db?password={P}&sslmode=require", "postgresql://u@h/db?sslmode=require"),
@@ -56,6 +57,9 @@ def test_the_secrets_are_left_out_and_the_rest_stays(text: str, wanted: str) -> 
         f"postgresql://u@h:{P}/db",
         f"postgresql://u@[::1/{P}",
         f"host=h port={P}",
+        f"host=h pasword={P}",
+        f"PASSWORD={P}",
+        f"postgresql://u@h/db?pasword={P}",
         P,
     ],
 )
@@ -76,6 +80,19 @@ def test_one_that_cannot_be_read_is_told_without_a_word_of_it(text: str) -> None
     assert told["from.port"] == ("5432",)
 
 
+@pytest.mark.parametrize("book", ["failover", "switchover", "drill"])
+@pytest.mark.parametrize("text", [f"host=h password = '{P}'", f"postgresql://:{P}@h/db", f"host=h pasword={P}"])
+def test_no_plan_carries_a_password_into_a_ledger_that_nobody_can_erase(book: str, text: str) -> None:
+    catalog = scene.catalog()
+    name, database = next(iter(catalog.resources.items()))
+    members = {member: there.but(dsn=text) for member, there in database.members.items()}
+    planted = catalog.but(resources={**catalog.resources, name: database.but(members=members)})
+    made = propose(Asked(service="core", to="west", asked_at=scene.NOW), scene.runbook(book), planted, scene.seen())
+    assert isinstance(made, Proposal)
+    assert "psql" in str(made.plan)
+    assert P not in str(made.plan.model_dump())
+
+
 def test_a_secret_that_would_stand_on_a_command_line_is_told() -> None:
     catalog = scene.catalog()
     name, database = next(iter(catalog.resources.items()))
@@ -88,6 +105,12 @@ def test_a_secret_that_would_stand_on_a_command_line_is_told() -> None:
     assert told(f"postgresql://u:{P}@h/db?sslpassword={P}") == [
         "`dsn` holds sslpassword, which tools take on their command line only"
     ]
+
+
+def test_every_option_of_libpq_is_known_and_what_it_hides_is_secret() -> None:
+    options = Conninfo.get_defaults()
+    assert {each.keyword.decode() for each in options} <= KNOWN
+    assert {each.keyword.decode() for each in options if each.dispchar == b"*"} <= SECRETS
 
 
 VALUE = st.text(st.sampled_from("ab '\\=%@/:?&#é"), max_size=8)
