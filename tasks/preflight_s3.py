@@ -5,6 +5,7 @@ Separate from preflight.py, which needs no network.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -69,6 +70,8 @@ def _bucket(client: Any, site: str, wanted: Wanted) -> tuple[list[Check], bool]:
         checks.append(_versioned(client, name, wanted))
     if wanted.locked is not None:
         checks.append(_locked(client, name, wanted))
+    if wanted.locked is False:
+        checks.append(_conditional(client, name, wanted))
     checks += _clock(site, answer)
     return checks, True
 
@@ -120,6 +123,19 @@ def _locked(client: Any, name: str, wanted: Wanted) -> Check:
     if locked:
         return failed(name, "on", "leases have to be replaced and deleted: give them a bucket without object lock")
     return failed(name, "off", "evidence has to outlive whoever would change it: make the bucket with object lock")
+
+
+def _conditional(client: Any, name: str, wanted: Wanted) -> Check:
+    """Two engines are kept apart by puts that an endpoint refuses when another was faster; one that does not know the
+    condition lets both through and says nothing. Asked by a put that has to be refused, so that nothing is written."""
+    name, key = f"{name} conditional writes", f"leases/.check-{secrets.token_hex(6)}"
+    answer = _asked(lambda: client.put_object(Bucket=wanted.bucket, Key=key, Body=b"", IfMatch='"another version"'))
+    if not isinstance(answer, Exception):
+        _asked(lambda: client.delete_object(Bucket=wanted.bucket, Key=key))
+        return failed(name, "the endpoint ignores If-Match", "two engines could drive at once: keep leases elsewhere")
+    if aws.meaning(answer) in {"absent", "exists", "conflict"}:
+        return passed(name, "kept")
+    return _unknown(name, answer)
 
 
 def _unknown(name: str, error: Exception) -> Check:

@@ -16,7 +16,7 @@ from deployments.lab.parts import postgres_bin_dir
 from deployments.lab.scratch_cluster import cluster
 from recovery.catalog import Catalog, S3Endpoint
 from recovery.check import Check, Outcome
-from tasks import aws, preflight
+from tasks import aws, preflight, preflight_s3
 from tasks.postgres.run_as import RunAs
 
 
@@ -92,7 +92,8 @@ def test_a_world_that_is_whole_passes_and_each_thing_that_is_not_is_named(
         assert failed == {}
         assert exit_code in (0, 3)  # 3: a machine that cannot isolate a scratch server says so
         assert found["keys backup"]["outcome"] == "not configured"
-        for name in ("east db", "east db clock", "east db tools", "east s3 evidence object lock", "machine disk"):
+        kept = ("east s3 evidence object lock", "east s3 leases conditional writes")
+        for name in ("east db", "east db clock", "east db tools", *kept, "machine disk"):
             assert found[name]["outcome"] == "passed", found[name]
 
         data["ledger"] |= {"bucket": "plain", "leases": "evidence"}
@@ -171,3 +172,22 @@ def test_the_disk_is_judged_by_the_largest_database(
 )
 def test_the_exit_code_is_that_of_the_worst(outcomes: list[Outcome], expected: int) -> None:
     assert code(Check(name="x", outcome=each, fact="f") for each in outcomes) == expected
+
+
+@pytest.mark.usefixtures("buckets")
+def test_an_endpoint_that_ignores_the_condition_of_a_put_cannot_keep_leases(endpoint: S3Endpoint) -> None:
+    """Some do so in silence: two engines would each be told that the lease is theirs."""
+    client = aws.client("s3", endpoint, region="us-east-1")
+    wanted = preflight_s3.Wanted(bucket="plain", why="leases", locked=False)
+
+    class Ignores:
+        def put_object(self, IfMatch: str, **words: Any) -> Any:  # noqa: N803 -- the SDK's names
+            return client.put_object(**words)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(client, name)
+
+    found = preflight_s3._conditional(Ignores(), "east s3 plain", wanted)
+    assert (found.outcome, "If-Match" in found.fact, bool(found.findings)) == (Outcome.FAILED, True, True)
+    assert preflight_s3._conditional(client, "east s3 plain", wanted).outcome is Outcome.PASSED
+    assert not client.list_objects_v2(Bucket="plain").get("Contents"), "nothing is left there"
