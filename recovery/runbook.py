@@ -12,6 +12,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, JsonValue
 
+from recovery.argument import too_long, trouble
 from recovery.objective import Duration
 from recovery.step import OMITTED, Mode, Name
 from recovery.value import Value
@@ -170,7 +171,11 @@ def _verb_troubles(at: int, step: RunbookStep) -> Iterator[Trouble]:
         yield Trouble(("steps", at, "resource" if step.resource != "service" else "verb"), fact, _on(verb))
     for section, given in (("arguments", step.arguments), ("graceful", step.graceful), ("ungraceful", step.ungraceful)):
         for name, value in given.items():
-            yield from _argument(verb, step.verb, (*("steps", at, section), name), value)
+            path = ("steps", at, section, name)
+            yield from _argument(verb, step.verb, path, value)
+            for wrong in (trouble(step.verb, name, value), too_long(step.verb, name, value, step.patience)):
+                if wrong is not None:
+                    yield Trouble(path, *wrong)
     every = [{**step.arguments_in(mode)} for mode in Mode if not step.omitted(mode)]
     for name in verb.required:
         if any(name not in arguments for arguments in every):

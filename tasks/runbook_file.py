@@ -18,7 +18,7 @@ from recovery.binding import data_dirs, moved_by, unbound
 from recovery.breach import breaches
 from recovery.catalog import Catalog
 from recovery.errors import BadInput
-from recovery.runbook import Head, Runbook, RunbookStep, flat, nested, troubles
+from recovery.runbook import ROLES, Head, Runbook, RunbookStep, flat, nested, troubles
 from tasks.yaml_positions import Document, Path, Position, Problem, read
 
 SHIPPED = File(__file__).resolve().parent.parent / "runbooks"
@@ -75,6 +75,7 @@ def load_all(named: Sequence[str], books: Library, catalog: Catalog | None = Non
         book, document, problems = raw[name]
         wrong += [(file, each) for each in problems]
         if book is None:
+            wrong += [(file, each) for each in _missing(document, catalog)]
             continue
         try:
             opened[name] = flat(book, whole, tuple(books.files))
@@ -156,6 +157,18 @@ def _steps(
             ]
     ids = [str(each["id"]) for each in written if isinstance(each, dict) and "id" in each]
     return found, ids
+
+
+def _missing(document: Document, catalog: Catalog | None) -> Iterator[Problem]:
+    """What nothing in the catalog is called, of a runbook that is wrong otherwise, too: told with the rest."""
+    data = document.data
+    steps = data.get("steps") if isinstance(data, dict) else None
+    known = () if catalog is None else (*ROLES, *catalog.resources, *catalog.dns)
+    for at, each in enumerate(steps if isinstance(steps, list) else ()):
+        named = each.get("resource") if isinstance(each, dict) else None
+        if known and isinstance(named, str) and named not in known:
+            place = _at(document, ("steps", at, "resource"))
+            yield Problem(at=place, fact=f"there is no resource `{named}`", hint=f"name one of {', '.join(known)}")
 
 
 def _judge_whole(opened: Runbook, book: Runbook, document: Document, catalog: Catalog | None) -> Iterator[Problem]:
