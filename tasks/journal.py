@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from hashlib import sha256
 
@@ -40,6 +41,7 @@ class Damaged(Failed):
 
 
 _MOST_CONFLICTS = 64
+_READERS = 16
 
 
 class Journal:
@@ -196,13 +198,14 @@ class Journal:
 
 def read_chain(ledger: Ledger, run: str) -> list[Link]:
     """The stored chain of a run, for going on with it. Raises Damaged when it is not whole."""
-    links: list[Link] = []
-    for key in ledger.list(f"runs/{run}/"):
-        if key == manifest_key(run):
-            continue
-        if key != record_key(run, len(links)):
-            raise _not_whole(run, f"found {key} in the place of record {len(links)}")
-        links.append(_link(run, key, ledger.get(key) or b""))
+    keys = [key for key in ledger.list(f"runs/{run}/") if key != manifest_key(run)]
+    for number, key in enumerate(keys):
+        if key != record_key(run, number):
+            raise _not_whole(run, f"found {key} in the place of record {number}")
+    with ThreadPoolExecutor(
+        _READERS, thread_name_prefix="chain"
+    ) as pool:  # one after the other, a far home costs seconds
+        links = [_link(run, key, body or b"") for key, body in zip(keys, pool.map(ledger.get, keys), strict=True)]
     previous = GENESIS
     for link in links:
         _refuse_another_chain(run, link, previous)

@@ -275,3 +275,18 @@ def test_a_circuit_rests_after_a_silence_and_wakes_with_an_answer() -> None:
     circuit.ask(fail)
     circuit.wake()
     assert not circuit.rests
+
+
+def test_the_records_of_a_run_are_read_side_by_side_so_that_a_far_home_costs_no_seconds(tmp_path: Path) -> None:
+    ledger = DirectoryLedger(tmp_path)
+    book = journal(ledger)
+    for _ in range(6):
+        book.append("step.begun", "db")
+    both = threading.Barrier(2)
+
+    class Far(DirectoryLedger):
+        def get(self, key: str) -> bytes | None:
+            both.wait(20)  # answers only once another question has come, too
+            return super().get(key)
+
+    assert [each.sequence for each in read_records(Far(tmp_path), RUN)] == list(range(6))

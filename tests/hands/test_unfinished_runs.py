@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from recovery import planners
 from recovery.errors import Failed
 from recovery.evidence import record_key
-from recovery.journal import outcome
+from recovery.journal import generation, outcome
 from recovery.plan import Plan
 from tasks import keys
 from tasks.engine import Act, keep_plan
@@ -97,14 +97,14 @@ def fork(home: Home, mirror: Place, run: str) -> None:
     first = (home.folder / "ledger" / record_key(run, 0)).read_bytes()
     alone = DirectoryLedger(home.folder / "alone")
     alone.put(record_key(run, 0), first)
-    other = Journal(alone, run, who="elsewhere", generation=1, clock=home.now)
+    newer = generation(read_records(home.ledger(), run)) + 1
+    other = Journal(alone, run, who="elsewhere", generation=newer, clock=home.now)
     for _ in range(2):
         other.append("step.begun", "orders", facts={"step": "retain"})
     for key in list(alone.list(""))[1:]:
         mirror.under.put(key, alone.get(key) or b"")
-    Journal(DirectoryLedger(home.folder / "ledger"), run, who="here", generation=1, clock=home.now).append(
-        "step.begun", "orders", facts={"step": "clear-scratch"}
-    )
+    here = Journal(DirectoryLedger(home.folder / "ledger"), run, who="here", generation=newer, clock=home.now)
+    here.append("step.begun", "orders", facts={"step": "clear-scratch"})
 
 
 def test_a_run_whose_records_were_forked_is_left_so_and_does_not_stop_those_behind_it(
