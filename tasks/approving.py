@@ -127,8 +127,9 @@ def approve_standing(home: Home, name: str, *, who: str) -> StandingApproval:
 
 
 def _draft(home: Home, terms: StandingTerms) -> StandingApproval:
-    """The document to sign: one that others signed for the same terms and that still holds, or a new one."""
-    now = home.now()
+    """The document to sign: one that other listed people signed for the same terms and that still holds, or a new one.
+    Nobody else chooses for which days people consent."""
+    now, listed = home.now(), policy_of(home).listed
     made = StandingApproval(
         runbook=terms.runbook,
         service=terms.service,
@@ -139,7 +140,8 @@ def _draft(home: Home, terms: StandingTerms) -> StandingApproval:
     )
     found, _, _ = standing(home, terms.service)
     for each in found:
-        valid = tuple(sign for sign, ok in zip(each.approval.signatures, each.valid, strict=True) if ok)
+        signed = zip(each.approval.signatures, each.valid, strict=True)
+        valid = tuple(sign for sign, ok in signed if ok and listed.get(sign.key) == sign.who)
         known = each.approval
         same = made.but(made_at=known.made_at, expires_at=known.expires_at, signatures=())
         gone = cancelled(home, [known.id])[0] or now >= known.expires_at

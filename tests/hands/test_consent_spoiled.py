@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from recovery.approval import standing_key
 from recovery.errors import BadInput, Failed
 from recovery.orders import Order, Word, order_key
 from recovery.value import canonical
@@ -21,6 +22,7 @@ from tasks.ledger_dir import DirectoryLedger
 from tasks.ledger_mirrored import MirroredLedger
 from tasks.orders_of_people import give
 from tasks.pasted import approvals_in
+from tasks.signed import keep_signed
 from tests.hands.test_approving import LOSS, World, desk, kinds
 from tests.thought.failover_scene import NOW
 
@@ -177,3 +179,16 @@ def test_a_document_that_is_no_plan_is_found_whatever_its_name(tmp_path: Path, b
     ledger.put(f"plans/{hashlib.sha256(body).hexdigest()}.json", body)
     (trouble,) = verify(ledger).troubles
     assert trouble.fact.endswith("is no plan of a known schema")
+
+
+def test_who_is_not_listed_does_not_choose_the_days_of_a_standing_approval(tmp_path: Path) -> None:
+    """A stranger laid the same terms into the bucket, for days that begin in two months."""
+    world = World(tmp_path)
+    sign, later = keys.signer(world.home.folder / "keys", "mallory"), world.at + timedelta(days=60)
+    mine = approving.approve_standing(world.home, "east-is-out", who="ann")
+    approving.cancel(world.home, mine.id, who="ann")
+    draft = mine.but(made_at=later, expires_at=later + timedelta(days=90), signatures=())
+    keep_signed(world.home.ledger(), standing_key(draft), draft.but(signatures=(sign(draft.signed_bytes()),)), sign)
+    world.at += timedelta(seconds=1)
+    made = approving.approve_standing(world.home, "east-is-out", who="bob")
+    assert (made.made_at, [each.who for each in made.signatures]) == (world.at, ["bob"])
