@@ -139,14 +139,19 @@ def test_when_the_stop_fails_the_primary_writes_again(two: Pair) -> None:
     assert not demote.undo(two.stage(plan), DB)
 
 
-def test_while_it_waits_for_the_standby_it_hears_that_nobody_wants_it_and_that_the_primary_is_gone(
+def test_while_it_waits_for_the_standby_it_hears_that_nobody_wants_it_that_the_lease_and_that_the_primary_is_gone(
     two: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demote, "EQUAL_SECONDS", 3600.0)
     plan = two.plan(Mode.GRACEFUL, STEPS)
     run(two.west.dsn, "select pg_wal_replay_pause()")
-    wanted = [True]
-    scene = replace(scene_of(plan), wanted=lambda: wanted[0])
+    wanted, lease = [True], ["held"]
+
+    def may_act() -> None:
+        if lease != ["held"]:
+            raise Refused("the lease is lost", hint="act again")
+
+    scene = replace(scene_of(plan), wanted=lambda: wanted[0], may_act=may_act)
 
     def read_only() -> bool:
         with suppress(psycopg.OperationalError):  # our own session is one of those that a demotion ends
@@ -155,17 +160,21 @@ def test_while_it_waits_for_the_standby_it_hears_that_nobody_wants_it_and_that_t
 
     with ThreadPoolExecutor() as pool, ExitStack() as at_the_end:
         at_the_end.callback(wanted.__setitem__, 0, False)  # a test that fails leaves no demotion that waits an hour
-        for end in (lambda: wanted.__setitem__(0, False), lambda: (wanted.__setitem__(0, True), two.east.kill())):
+        for end in (
+            lambda: wanted.__setitem__(0, False),
+            lambda: lease.__setitem__(0, "lost"),
+            two.east.kill,
+        ):
             run(two.east.dsn, "insert into rows select coalesce(max(seq), 0) + 1 from rows")
             move = Move(step=plan.step("demote"), attempt=1)
             demoting = pool.submit(Demote(stage=two.stage(plan), send=AgentOfTest(two)).perform, move, scene)
             wait_for("read-only", read_only)
             end()
-            with pytest.raises(Failed, match=r"ordered otherwise|broke off"):
+            with pytest.raises((Failed, Refused), match=r"ordered otherwise|lease is lost|broke off"):
                 demoting.result(30)
-            if not wanted[0]:
+            if not wanted[0] or lease != ["held"]:
                 wait_for("writes", lambda: one(two.east.dsn, "show default_transaction_read_only") == ("off",))
-                wanted[0] = True
+                wanted[0], lease[0] = True, "held"
 
 
 def test_a_stop_that_was_not_clean_proves_nothing(two: Pair) -> None:

@@ -229,7 +229,8 @@ def _await_replay(primary: Connection, standby: Connection, name: str, scene: Sc
 
 
 def _refuse_unwanted(scene: Scene) -> None:
-    """Until the stop is ordered nothing has to be waited out."""
+    """Until the stop is ordered nothing has to be waited out, and another engine may have come to other ends."""
+    scene.may_act()
     if not scene.wanted():
         raise Failed("people ordered otherwise; writes go on again", hint="see the run's orders with 'dr show'")
 
