@@ -12,11 +12,14 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from recovery.catalog import Catalog
+from recovery.catalog import Catalog, Site
 from recovery.check import Check
+from recovery.errors import DrError
 from tasks import aws
 from tasks.preflight import failed, passed, unproven, warned
+from tasks.s3_store import open_store
 
+LINE_SECONDS = 3.0
 SKEW_SECONDS = 1.0
 """S3's Date header has whole seconds, so less can't be told by it."""
 
@@ -50,11 +53,14 @@ def look(catalog: Catalog, site: str) -> tuple[Check, ...]:
     place = catalog.sites[site]
     client = aws.client("s3", place.s3, region=place.region)
     found: list[Check] = []
-    for wanted in wanted_at(catalog, site):
+    needed = wanted_at(catalog, site)
+    for wanted in needed:
         checks, reached = _bucket(client, site, wanted)
         found += checks
         if not reached:
             break
+        if wanted is needed[0]:
+            found.append(_on_the_day(place, site, wanted))
     clock = f"{site} s3 clock"  # every bucket's answer tells it; once is enough, and the worst of them
     told = sorted((each for each in found if each.name == clock), key=lambda each: not each.findings)
     return (*(each for each in found if each.name != clock), *told[:1])
@@ -74,6 +80,17 @@ def _bucket(client: Any, site: str, wanted: Wanted) -> tuple[list[Check], bool]:
         checks.append(_conditional(client, name, wanted))
     checks += _clock(site, answer)
     return checks, True
+
+
+def _on_the_day(place: Site, site: str, wanted: Wanted) -> Check:
+    """The question as runs ask it: over the light line, which goes by this machine's own certificates and not by the
+    SDK's, and signs by itself."""
+    name = f"{site} s3 as runs ask it"
+    try:
+        open_store(place.s3, wanted.bucket, region=place.region, patience_seconds=LINE_SECONDS).head("keys/")
+    except DrError as trouble:
+        return failed(name, trouble.fact, trouble.hint)
+    return passed(name, "answers")
 
 
 def _asked(ask: Callable[[], Any]) -> Any:

@@ -16,8 +16,11 @@ from deployments.lab.parts import postgres_bin_dir
 from deployments.lab.scratch_cluster import cluster
 from recovery.catalog import Catalog, S3Endpoint
 from recovery.check import Check, Outcome
+from recovery.errors import Failed
 from tasks import aws, preflight, preflight_s3
 from tasks.postgres.run_as import RunAs
+
+ASKED = "east s3 as runs ask it"
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +95,7 @@ def test_a_world_that_is_whole_passes_and_each_thing_that_is_not_is_named(
         assert failed == {}
         assert exit_code in (0, 3)  # 3: a machine that cannot isolate a scratch server says so
         assert found["keys backup"]["outcome"] == "not configured"
-        kept = ("east s3 evidence object lock", "east s3 leases conditional writes")
+        kept = ("east s3 evidence object lock", "east s3 leases conditional writes", ASKED)
         for name in ("east db", "east db clock", "east db tools", *kept, "machine disk"):
             assert found[name]["outcome"] == "passed", found[name]
 
@@ -191,3 +194,18 @@ def test_an_endpoint_that_ignores_the_condition_of_a_put_cannot_keep_leases(endp
     assert (found.outcome, "If-Match" in found.fact, bool(found.findings)) == (Outcome.FAILED, True, True)
     assert preflight_s3._conditional(client, "east s3 plain", wanted).outcome is Outcome.PASSED
     assert not client.list_objects_v2(Bucket="plain").get("Contents"), "nothing is left there"
+
+
+@pytest.mark.usefixtures("buckets")
+def test_s3_is_asked_as_runs_ask_it_too(endpoint: S3Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK brings certificates of its own; a machine without any would be found out in the worst hour."""
+    world = Catalog.model_validate(catalog(endpoint, "host=nowhere"))
+    assert {each.name: each.outcome for each in preflight_s3.look(world, "east")}[ASKED] is Outcome.PASSED
+
+    class Untrusting:
+        def head(self, key: str) -> None:
+            raise Failed("its certificate is not trusted", hint="give this machine certificates")
+
+    monkeypatch.setattr(preflight_s3, "open_store", lambda *words, **more: Untrusting())
+    found = {each.name: each for each in preflight_s3.look(world, "east")}[ASKED]
+    assert (found.outcome, found.fact) == (Outcome.FAILED, "its certificate is not trusted")
