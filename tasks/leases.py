@@ -177,12 +177,13 @@ class Leases:
     def _agreed(self, told_at: datetime | None, asked_at: datetime) -> Callable[[], datetime]:
         """The clock by which the lease is judged and written: ours, or the bucket's where ours is further from it than
         a lease allows. Else who is minutes ahead would take a lease that is held, and who is behind hold one that looks
-        lapsed to all others. Whatever the answer took, a clock that agrees is left alone."""
+        lapsed to all others. Whatever the answer took, a clock that agrees is left alone; one that does not is asked no
+        more, since somebody may set it right meanwhile."""
         answered_at, half = self._clock(), self._terms.clock_bound / 2
         if told_at is None or asked_at - half - _TOLD_TO <= told_at <= answered_at + half:
             return self._clock
-        apart = told_at - (asked_at if told_at < asked_at else answered_at)
-        return lambda: self._clock() + apart
+        began, at = _ticks(), answered_at + (told_at - (asked_at if told_at < asked_at else answered_at))
+        return lambda: at + timedelta(seconds=_ticks() - began)
 
     @contextmanager
     def hold(self, service: str, run: str, *, patience_seconds: float = 0.0, least: int = 0) -> Iterator[Holding]:
@@ -222,6 +223,11 @@ class Leases:
                 if time.monotonic() + pause > deadline:
                     raise
             time.sleep(pause)
+
+
+def _ticks() -> float:
+    """Seconds by a clock that nobody sets and, where the system has one, that no sleep of the machine stops."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _keep(holding: Holding, stop: threading.Event, every_seconds: float) -> None:

@@ -122,6 +122,20 @@ def test_who_is_minutes_behind_the_bucket_holds_a_lease_that_nobody_takes(store:
         holding.check()
 
 
+@pytest.mark.parametrize("store", sorted(set(TRUE_OF) - {"directory"}), indirect=True)
+def test_a_wrong_clock_that_is_set_right_meanwhile_makes_no_lease_look_lapsed(store: Store) -> None:
+    with engine(store, "alice@a").hold("shop", "run-zero"):
+        pass
+    ahead = [timedelta(seconds=300)]
+    leases = Leases(store, TERMS, owner="alice@a", clock=lambda: wall_clock() + ahead[0])
+    with leases.hold("shop", "run-one") as holding:
+        ahead[0] = timedelta()
+        holding.renew()
+        holding.check()
+        with pytest.raises(Refused, match="driven by alice@a"):
+            engine(store, "bob@b").take("shop", "run-two")
+
+
 def assert_lost(stale: Holding) -> None:
     with pytest.raises(Refused, match="taken by bob@b in run run-two"):
         stale.renew()
