@@ -54,7 +54,10 @@ def drive(folder: Path, who: str, purpose: str, *, stops: bool = False) -> None:
     def door(move: Move, perform: object) -> Facts:
         if stops:
             (folder / "stopping").write_text(plan.run)
-            os.kill(os.getpid(), signal.SIGSTOP)
+            os.kill(
+                os.getpid(), signal.SIGSTOP
+            )  # it may be another thread that is stopped first, and this one after it
+            until((folder / "woken").exists)
         return perform()  # type: ignore[operator,no-any-return]
 
     leases = Leases(DirStore(folder / "leases"), TERMS, owner=who)
@@ -85,6 +88,7 @@ def test_an_engine_that_slept_between_its_record_and_its_effect_does_nothing_whe
     try:
         until(lambda: (tmp_path / "stopping").exists() and is_stopped(stale.pid))
         drive(tmp_path, "newer@b", "failback")
+        (tmp_path / "woken").touch()
         stale.send_signal(signal.SIGCONT)
         _, said = stale.communicate(timeout=60)
     finally:
