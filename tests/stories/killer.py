@@ -4,8 +4,9 @@
 `STEP:ended` right after the end is on record, `run:begun` behind the run's first record, `run:outcome` behind its last
 but one, `all:FILE` at the first of all such points that FILE (lines) doesn't name yet, adding it. `inside:FILE` dies in
 the midst of a step: some moments after its beginning, each of which FILE names once it was tried. `agents:FILE` kills
-the agents instead, at each of the points that FILE doesn't name, and goes on. Without a kill it prints the outcome's
-JSON. The kill is `kill -9`: no handler, no clean-up.
+the agents instead, at each of the points that FILE doesn't name, and goes on; `agents-inside:FILE` kills them in the
+midst of each step, and FILE names where. Without a kill it prints the outcome's JSON. The kill is `kill -9`: no
+handler, no clean-up.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tasks.journal import Journal
 BEFORE, AFTER = {"step.ended": "done"}, {"step.begun": "begun", "step.ended": "ended"}
 INSIDE_SECONDS = (0.01, 0.04, 0.15, 0.6, 2.4)
 """How long after its beginning a step is killed; one that ends before is not."""
+AGENTS_SECONDS = 0.1
 
 
 def main(home: Path, digest: str, point: str) -> None:
@@ -38,11 +40,14 @@ def main(home: Path, digest: str, point: str) -> None:
     def armed(self: Journal, kind: str, subject: str, **more: Any) -> Any:
         name = (more.get("facts") or {}).get("step", "run")
         points = (f"{name}:{BEFORE.get(kind, '')}", f"{name}:{AFTER.get(kind) or kind.removeprefix('run.')}")
-        if way == "inside":
+        if way in ("inside", "agents-inside"):
             if kind in ("step.ended", "step.failed") and (timer := timers.pop(name, None)) is not None:
                 timer.cancel()
             record = append(self, kind, subject, **more)
-            if kind == "step.begun" and (seconds := untried(name, Path(book))) is not None:
+            if kind == "step.begun" and way == "agents-inside":
+                timers[name] = threading.Timer(AGENTS_SECONDS, strike, (here, name, Path(book)))
+                timers[name].start()
+            elif kind == "step.begun" and (seconds := untried(name, Path(book))) is not None:
                 timers[name] = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL))
                 timers[name].daemon = True
                 timers[name].start()
@@ -70,6 +75,12 @@ def die(here: str, point: str, home: Home) -> None:
 def untried(step: str, book: Path) -> float | None:
     """The next moment in that step that was not tried yet."""
     return next((each for each in INSIDE_SECONDS if new(f"{step}:{each:g}", book)), None)
+
+
+def strike(home: Home, step: str, book: Path) -> None:
+    """Kill the agents in the midst of that step."""
+    if new(step, book):
+        kill_agents(home)
 
 
 def new(point: str, book: Path) -> bool:

@@ -1,4 +1,4 @@
-"""`kill -9` of the engine at every boundary of every step and in the midst of each, and of the agents at each boundary:
+"""`kill -9` of the engine and of the agents at every boundary of every step and in the midst of each:
 the same command from another home goes on, and the end is the same as if nothing had happened."""
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tasks.home import Home
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(900)]
 
-WAYS = ("all", "inside", "agents")
+WAYS = ("all", "inside", "agents", "agents-inside")
 
 
 def killed(world: World, home: Home, folder: Path, plan: Plan, way: str) -> Changed:
@@ -52,6 +52,9 @@ def killed(world: World, home: Home, folder: Path, plan: Plan, way: str) -> Chan
         case "agents":
             assert turns == 0, "the engine was never killed"
             assert len(points) >= 3 * len(done)
+        case "agents-inside":
+            assert turns == 0, "the engine was never killed"
+            assert len(points) >= 3, "steps that end at once have no midst"
     as_if_never_killed(home, world, plan, told)
     if timeline:
         assert primary(world) == (told.target, timeline + 1), "promoted once"
