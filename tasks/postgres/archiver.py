@@ -111,7 +111,7 @@ class Archiver:
 
     def ready(self) -> int:
         """How many files wait in pg_wal to be archived."""
-        return sum(1 for _ in self._ready())
+        return sum(1 for _ in self._status().glob("*.ready"))
 
     def close(self) -> None:
         """End the threads once what they do is done."""
@@ -158,14 +158,21 @@ class Archiver:
             self._jobs[identity] = job = self._pool.submit(self._keep, path)
             return job
 
-    def _ready(self) -> Iterator[str]:
-        status = self._data_dir / "pg_wal" / "archive_status"
-        return (each.name.removesuffix(".ready") for each in status.glob("*.ready"))
+    def _status(self) -> Path:
+        return self._data_dir / "pg_wal" / "archive_status"
 
-    def _ready_after(self, name: str) -> list[Path]:
-        later = sorted(each for each in self._ready() if each > name)[: self._ahead]
-        paths = [self._data_dir / "pg_wal" / each for each in later]
-        return [path for path in paths if path.exists()]
+    def _ready_after(self, name: str) -> Iterator[Path]:
+        """The segments that Postgres will ask for next. They are looked for by name: a folder that a long outage has
+        filled would be read anew on each request."""
+        for _ in range(self._ahead):
+            try:
+                name = following(name, self.segment_bytes())
+            except ValueError:
+                return  # no segment: what comes behind it is a matter of milliseconds
+            path = self._data_dir / "pg_wal" / name
+            if not (self._status() / f"{name}.ready").exists() or not path.exists():
+                return
+            yield path
 
     def _keep(self, path: Path) -> Kept:
         system = wal_file.system_id(self._data_dir)

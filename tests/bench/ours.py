@@ -242,8 +242,10 @@ def _archive(scene: Scene, files: list[Path], prefix: str, keep: Callable[[bytes
         socket = Path(state) / "s"
         server = listen(socket, archiver.archive)
         Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
-        for file in files:
-            subprocess.run([sys.executable, "-I", "-S", str(CLIENT), str(socket), str(file)], check=True)
+        # as Postgres's archiver does it: a small process beside the agent starts one client after the other
+        client = shlex.join([sys.executable, "-I", "-S", str(CLIENT), str(socket)])
+        each = f'for each in {shlex.join(map(str, files))}; do {client} "$each" || exit 1; done'
+        subprocess.run(["/bin/sh", "-c", each], check=True)
         server.shutdown()
         server.server_close()
         archiver.close()

@@ -73,6 +73,17 @@ def against(contenders: Sequence[Contender]) -> list[str]:
     ]
 
 
+def limits(contenders: Sequence[Contender]) -> list[str]:
+    """WAL has two limits: the bytes that are stored, put bare, and the bytes that Postgres hands over, put bare."""
+    return [
+        f"{one.name}: {ratio(one, limit):.2f} times as long as the limit '{limit.name}'"
+        for one in contenders
+        if one.who == ME and one.samples and _kind(one) == "archive"
+        for limit in contenders
+        if limit.who == LIMIT and limit.samples
+    ]
+
+
 def _kind(one: Contender) -> str:
     """What of it is comparable: the first words, without how it is done."""
     for words in ("full backup", "pg_basebackup |"):
@@ -120,7 +131,7 @@ def tell(console: Console, title: str, contenders: Sequence[Contender], cores: i
     if not any(one.samples for one in contenders):
         return
     console.print(table(title, contenders))
-    for line in against(contenders):
+    for line in [*limits(contenders), *against(contenders)]:
         console.print(f"  {line}", soft_wrap=True, highlight=False, markup=False)
     console.print("  what stands between this and the limit:", highlight=False)
     for line in between(contenders, cores):

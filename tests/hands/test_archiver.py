@@ -105,6 +105,25 @@ def test_ready_files_are_stored_ahead_in_parallel(place: Place) -> None:
     assert {place.key(each.name) for each in paths} == set(place.store.objects)
 
 
+def test_ahead_ends_at_the_first_segment_that_is_not_ready(place: Place) -> None:
+    paths = [write_segment(place.wal, n) for n in range(2, 6)]
+    (place.wal / "archive_status" / f"{paths[2].name}.ready").rename(
+        place.wal / "archive_status" / f"{paths[2].name}.done"
+    )
+    place.archiver.archive(paths[0])
+    place.archiver.archive(paths[1])
+    assert place.archiver.stored_ahead == 1
+    assert set(place.store.objects) == {place.key(each.name) for each in paths[:2]}
+
+
+def test_what_is_no_segment_is_archived_with_nothing_ahead(place: Place) -> None:
+    write_segment(place.wal, 2)
+    history = place.wal / "00000002.history"
+    history.write_text("1\t0/300000\tno recovery target specified\n")
+    place.archiver.archive(history)
+    assert place.archiver.stored_ahead == 0
+
+
 def test_the_position_moves_only_at_the_claim(place: Place) -> None:
     paths = [write_segment(place.wal, n) for n in range(2, 6)]
     place.archiver.archive(paths[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.bench.measure import Contender, Sample
-from tests.bench.told import against, between, ratio
+from tests.bench.told import against, between, limits, ratio
 
 
 def contender(name: str, who: str, walls: list[float], *, limit: str = "cp -r", cpu: float = 1.0) -> Contender:
@@ -37,3 +37,13 @@ def test_what_stands_between_is_told_by_processor_time() -> None:
     assert "processor time forces 2.00 s on 2 cores (4.00 CPU-s: 75% ours, 25% the S3 server's)" in line
     assert "others took 1.00 cores meanwhile" in line
     assert "ours has 2.00 times its work" in line
+
+
+def test_wal_is_told_against_both_limits_and_a_restore_against_its_own_alone() -> None:
+    packed = contender("raw PUTs of the packed segments", "limit", [1.0])
+    unpacked = contender("raw PUTs of the unpacked segments", "limit", [4.0])
+    ours = contender("archive 24 segments of WAL", "Standfast", [2.0])
+    assert limits([packed, unpacked, ours, contender("restore of a full", "Standfast", [2.0])]) == [
+        "archive 24 segments of WAL: 2.00 times as long as the limit 'raw PUTs of the packed segments'",
+        "archive 24 segments of WAL: 0.50 times as long as the limit 'raw PUTs of the unpacked segments'",
+    ]
