@@ -206,6 +206,31 @@ def sweep(*, service: str, resource: str, now: datetime, epoch: int = 0) -> Plan
     )
 
 
+def hold(
+    *,
+    service: str,
+    resource: str,
+    backup: str,
+    order: str,
+    why: str,
+    sites: Sequence[str],
+    now: datetime,
+    epoch: int = 0,
+) -> Plan:
+    """One backup put under hold or released (`order`: hold or release), in the buckets of `sites`."""
+    return Plan(
+        purpose=order,
+        runbook=order,
+        runbook_version=VERSION,
+        service=service,
+        epoch=epoch,
+        asked_at=now,
+        arguments={"resource": resource, "backup": backup, "why": why},
+        pinned={"sites": list(sites)},
+        steps=(_step(order, resource, patience_hours=0.1, tries=2),),
+    )
+
+
 def mark(*, service: str, resource: str, site: str, now: datetime, epoch: int = 0, member: str | None = None) -> Plan:
     """One mark, on the standby at `site` (`member`, where it is named otherwise); its replay goes on afterwards."""
     return Plan(

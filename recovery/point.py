@@ -39,8 +39,9 @@ class Backup(Value):
     objects: dict[str, str] = {}
     """Name of each object under the folder → its SHA-256, hexadecimal."""
     encrypted_with: str | None = None
-    hold: bool = False
     """The fingerprint of the key, never the key."""
+    hold: bool = False
+    """Retention leaves it alone. Not the marker's word, which is written once: an object beside it says so."""
 
 
 def lsn_text(lsn: int) -> str:

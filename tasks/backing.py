@@ -27,7 +27,7 @@ from tasks.host import host_of
 from tasks.keeping import engine_at
 from tasks.kind import Verbs
 from tasks.postgres import explain as explaining
-from tasks.postgres import looking, taking
+from tasks.postgres import looking, source, taking
 from tasks.postgres.engines import table
 from tasks.postgres.engines.port import Engine, Expires
 from tasks.retaining import Swept
@@ -69,6 +69,9 @@ def plan_backup(home: Home, name: str, which: Which) -> Plan | NothingToDo:
         return NothingToDo(why=why)
     if kind == "incremental" and resource.engine not in TAKES_INCREMENTALS:
         raise BadInput(f"{resource.engine} takes full backups only", hint="take a full one: 'dr backup --full'")
+    if resource.engine == "native":
+        with source.connected(resource.members[member]) as connection:
+            source.refuse_unfit(source.look(connection), incremental=kind == "incremental")
     fulls = [each for each in mine if each.kind == "full"]
     if kind == "incremental" and not fulls:
         kind, slot = "full", None

@@ -7,7 +7,7 @@ what another site has already lost, and a sweep that is killed anywhere leaves l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from recovery import retention
@@ -45,7 +45,7 @@ def sweep(
 
     `underway` is asked last: the backups that runs restore from now. Such a run has its plan on record before it reads.
     """
-    found = {site: looking.backups(store) for site, store in sites.items()}
+    found = _held_everywhere({site: looking.backups(store) for site, store in sites.items()})
     spared = underway()
     verdicts = retention.agreed(
         {
@@ -76,6 +76,15 @@ def sweep(
         stays = tuple(f"{each.name}: {each.why}" for each in verdicts[site] if not isinstance(each, Expired))
         made.append(Swept(site=site, removed=tuple(removed), kept=stays))
     return tuple(made)
+
+
+def _held_everywhere(found: Mapping[str, Sequence[Backup]]) -> dict[str, tuple[Backup, ...]]:
+    """A hold at one site holds the copies, too: one that is copied there later has none of its own."""
+    held = {(each.system_id, each.id) for backups in found.values() for each in backups if each.hold}
+    return {
+        site: tuple(each.but(hold=(each.system_id, each.id) in held) for each in backups)
+        for site, backups in found.items()
+    }
 
 
 def _folder(backup: Backup) -> str:

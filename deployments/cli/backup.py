@@ -1,4 +1,4 @@
-"""`dr backup`: take what is due (or asked for), take a mark, explain a backup for a person without Standfast."""
+"""`dr backup`: take what is due (or asked for), take a mark, hold a backup, explain one for a person without us."""
 
 from __future__ import annotations
 
@@ -18,20 +18,28 @@ def backup(
     explain: Annotated[
         str | None, typer.Option("--explain", metavar="BACKUP", help="Print how to restore it by hand.")
     ] = None,
+    hold: Annotated[
+        str | None, typer.Option("--hold", metavar="BACKUP", help="Retention leaves it alone; needs --why.")
+    ] = None,
+    release: Annotated[str | None, typer.Option("--release", metavar="BACKUP", help="End a hold.")] = None,
+    why: Annotated[str, typer.Option("--why", metavar="TEXT", help="Why it is held or released.")] = "",
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Take the backup that is due; with nothing due it does nothing and says why."""
     from tasks.home import open_home
 
-    if sum((full, incremental, mark, explain is not None)) > 1:
+    if sum((full, incremental, mark, *(each is not None for each in (explain, hold, release)))) > 1:
         raise BadInput(
-            "more than one thing was asked for", hint="choose one of --full, --incremental, --mark, --explain"
+            "more than one thing was asked for",
+            hint="choose one of --full, --incremental, --mark, --explain, --hold, --release",
         )
     opened = open_home(existing_home(home))
     opened.resource(resource)
     if explain is not None:
         _explain(opened, resource, explain, as_json)
+    elif hold is not None or release is not None:
+        _hold(opened, resource, hold, release, why, as_json)
     elif mark:
         _mark(opened, resource, as_json)
     else:
@@ -78,6 +86,31 @@ def _mark(home: object, resource: str, as_json: bool) -> None:
         as_json,
         {"outcome": "changed", "key": key, "timeline": timeline, "lsn": lsn_text(lsn)},
         lambda: f"mark at LSN {lsn_text(lsn)} on timeline {timeline}",
+    )
+
+
+def _hold(home: object, resource: str, hold: str | None, release: str | None, why: str, as_json: bool) -> None:
+    from typing import cast
+
+    from recovery.plan import NothingToDo
+    from tasks import holding
+    from tasks.engine import Act
+    from tasks.home import Home
+
+    opened = cast(Home, home)
+    order: holding.Order = "hold" if hold is not None else "release"
+    backup = str(hold if hold is not None else release)
+    plan = holding.plan(opened, resource, backup, order, why)
+    if isinstance(plan, NothingToDo):
+        reason = plan.why
+        emit(as_json, {"outcome": "already", "why": reason}, lambda: f"nothing to do: {reason}")
+        return
+    sites = holding.act_on(Act(home=opened), plan)
+    told = "under hold" if order == "hold" else "released"
+    emit(
+        as_json,
+        {"outcome": "changed", "backup": backup, "hold": "held" if order == "hold" else "none", "sites": list(sites)},
+        lambda: f"{backup} is {told} at {', '.join(sites)}",
     )
 
 

@@ -225,6 +225,7 @@ def _backups_drawn(backups: Sequence[Mapping[str, Any]], every: bool) -> Rendera
         branch = "  └ " if each["parent"] else "  "
         proven = each["proven"]
         said = f"[green]{ago(proven['age_seconds'])}[/]" if proven else "[yellow]never[/]"
+        said += "  held" if each["hold"] == "held" else ""
         table.add_row(
             f"{branch}{each['id']}", short(each["ended_at"]), took(each["taken_seconds"]), size(each["size_bytes"]),
             size(each["stored_bytes"]), said,

@@ -103,7 +103,7 @@ def _wanted(
     elif mutate:
         chosen = ["mark"]
     at = instant(as_of, now=home.now()) if as_of is not None else None
-    names = resources or sorted(home.catalog.resources)
+    names = list(dict.fromkeys(resources or sorted(home.catalog.resources)))  # one that is named twice is proven once
     for name in names:
         home.resource(name)
     fault = _fault(mutate, {home.resource(name).engine for name in names}) if mutate else None

@@ -19,6 +19,8 @@ VERSION = 1
 BASE, SEALED, INDEX, MANIFEST, MARKER, BEGUN = (
     "base.tar.zst", "base.tar.zst.enc", "base.idx", "backup_manifest.zst", "backup.json", "begun.json",
 )  # fmt: skip
+HOLD = "hold.json"
+"""Beside the marker, which is written once: while it is there, retention leaves the backup alone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -114,7 +114,7 @@ def refuse_unfit(server: Server, *, incremental: bool) -> None:
     if incremental and server.version < 170000:
         raise BadInput(
             f"PostgreSQL {server.version // 10000} knows no incremental backup",
-            hint="take full backups, or upgrade to PostgreSQL 17 or later",
+            hint="take full ones, by a policy without `incremental`, or upgrade to PostgreSQL 17 or later",
         )
     if incremental and server.summarize_wal != "on":
         raise BadInput(

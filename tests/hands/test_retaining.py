@@ -146,3 +146,15 @@ def test_a_copy_that_lost_a_body_to_a_sweep_gets_no_marker_and_is_copied_again(
     assert backups(there) == ()
     assert ship_backup(sites["east"], there, folder, go_on=lambda: True)
     assert len(backups(there)) == 1
+
+
+def test_a_hold_at_one_site_keeps_all_copies_and_what_they_need(sites: dict[str, DirStore]) -> None:
+    old = backups(sites["east"])[0]
+    sites["west"].put(f"base/7/{old.id}/hold.json", b"{}")
+    (east, west) = swept(sites)
+    for store, told in ((sites["east"], east), (sites["west"], west)):
+        assert old.id in {each.id for each in backups(store)}
+        assert f"{old.id}: under hold" in told.kept
+        assert f"{name_of(1, 10)}.zst" in names(store, "wal/")
+    sites["west"].delete(f"base/7/{old.id}/hold.json")
+    assert all(old.id in each.removed for each in swept(sites))

@@ -207,3 +207,29 @@ def test_people_get_tables_that_fit_80_columns(
         assert out.strip()
         assert max(len(line) for line in out.splitlines()) <= 80, command
         assert "…" not in out.replace("…/0", ""), command
+
+
+def test_a_backup_is_held_and_released_by_name_at_every_site_and_on_record(home: Path, dr: Dr) -> None:
+    name = "20261124T000000Z-full"
+
+    def holds() -> list[str]:
+        return [each["hold"] for place in dr("points")[1]["points"] for each in place["backups"]]
+
+    assert holds() == ["none", "none"]
+    assert dr("backup", "orders", "--hold", name)[0] == 2  # without a reason
+    assert dr("backup", "orders", "--hold", "nothing", "--why", "audit")[0] == 2
+    code, held = dr("backup", "orders", "--hold", name, "--why", "audit 4711")
+    assert (code, held["outcome"], sorted(held["sites"])) == (0, "changed", ["east", "west"])
+    assert holds() == ["held", "held"]
+    assert (
+        json.loads((DirStore(home / "bucket-a").get(f"base/77/{name}/hold.json") or (b"",))[0])["why"] == "audit 4711"
+    )
+    assert dr("backup", "orders", "--hold", name, "--why", "again")[1]["outcome"] == "already"
+    kept = [each for site in dr("sweep")[1]["sites"]["orders"] for each in site["kept"]]
+    assert f"{name}: under hold" in kept
+    assert dr("backup", "orders", "--release", name, "--why", "it is over")[1]["outcome"] == "changed"
+    assert holds() == ["none", "none"]
+    assert dr("backup", "orders", "--release", name)[1]["outcome"] == "already"
+    purposes = [each["purpose"] for each in dr("runs")[1]["runs"]]
+    assert sorted(purposes) == ["hold", "release"]
+    assert dr("evidence", "verify")[0] == 0

@@ -1,4 +1,4 @@
-"""A mark's plan: whatever happens to the mark, the standby's replay goes on."""
+"""A mark's plan: whatever happens to the mark, the standby's replay goes on. A hold's: its order is in its digest."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from recovery import planners
 from recovery.drive import History, Perform, Seen, Tried, Truth, next_moves
+from recovery.plan import Plan
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -17,3 +18,12 @@ def test_a_cancelled_or_killed_mark_still_resumes_the_replay() -> None:
     move = next_moves(plan, killed, absent, NOW)
     assert isinstance(move, Perform)
     assert [each.step.id for each in move.moves] == ["resume"]
+
+
+def test_holding_and_releasing_are_two_plans() -> None:
+    def plan(order: str) -> Plan:
+        sites = ("east", "west")
+        return planners.hold(service="p", resource="db", backup="b", order=order, why="audit", sites=sites, now=NOW)
+
+    assert [step.verb for step in plan("hold").steps] == ["hold"]
+    assert plan("hold").digest != plan("release").digest

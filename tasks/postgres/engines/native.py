@@ -13,6 +13,7 @@ from recovery.point import Backup
 from recovery.wal import Archive
 from tasks.host import Host, LocalHost
 from tasks.postgres import basebackup, unpack, unpack_chain, wal
+from tasks.postgres.base_index import HOLD, MARKER
 from tasks.postgres.checks import bucket
 from tasks.postgres.engines.port import Progress, Restored, Wanted
 from tasks.postgres.seal import Key
@@ -35,11 +36,15 @@ def complete(store: Store) -> tuple[Backup, ...]:
 def readable(store: Store) -> tuple[tuple[Backup, ...], tuple[str, ...]]:
     """The complete backups whose markers read, oldest first, and a fact for each marker that does not: for who restores
     or looks. One lost backup is a finding, and no reason not to use the others."""
-    markers = [each.key for each in store.list("base/") if each.key.endswith("/backup.json")]
+    keys = [each.key for each in store.list("base/")]
+    markers = [each for each in keys if each.endswith(f"/{MARKER}")]
+    held = {each.removesuffix(f"/{HOLD}") for each in keys if each.endswith(f"/{HOLD}")}
     with ThreadPoolExecutor(8, "markers") as pool:
         bodies = list(pool.map(store.get, markers))
     read = [_marker(key, body[0]) for key, body in zip(markers, bodies, strict=True) if body is not None]
-    found = [each for each in read if isinstance(each, Backup)]
+    found = [
+        each.but(hold=True) if basebackup.folder(each) in held else each for each in read if isinstance(each, Backup)
+    ]
     damaged = tuple(each for each in read if isinstance(each, str))
     return tuple(sorted(found, key=lambda each: (each.ended_at, each.id))), damaged
 
