@@ -36,7 +36,7 @@ class Target(Value):
 
 
 class Rates(Value):
-    """What a restore costs here: measured from past proofs, or these figures until there are any."""
+    """What a restore costs, to compare points with each other; the forecast that people are shown comes from proofs."""
 
     restore_bytes_per_second: float = 200e6
     combine_bytes_per_second: float = 400e6

@@ -99,8 +99,9 @@ def _window_bases(
 ) -> tuple[Backup, ...]:
     """The newest backup that ended before the window begins: from it the window's first moment is restored. Beside the
     newest of all, that of each line (system and timeline) of which anything is kept: one line's backup is none to
-    another's moments, and after a failover or a new cluster a window spans both."""
-    before = [each for each in younger if each.ended_at <= now - policy.window]
+    another's moments, and after a failover or a new cluster a window spans both. WAL that is kept for longer is of no
+    use without a backup before it."""
+    before = [each for each in younger if each.ended_at <= now - max(policy.window, policy.wal.keep)]
     living = {_line(each) for each in younger if own[each.id] is not None}
     newest = {_line(each): each for each in before if _line(each) in living}
     return (*newest.values(), *before[-1:])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recovery.point import SEGMENT_BYTES, Backup
-from recovery.policy import BackupPolicy, Kept, Schedule
+from recovery.policy import BackupPolicy, Kept, Schedule, WalPolicy
 from recovery.retention import Expired, agreed, judge_backups, judge_marks, judge_wal
 from recovery.wal import name_of
 
@@ -55,6 +55,14 @@ def test_what_the_window_begins_on_stays_whatever_its_age() -> None:
     found = judged(backup("f", 45), backup("i", 40, parent="f"), backup("g", 1))
     assert found["f"] == "kept: the window begins on it"
     assert found["i"] == "kept: the window begins on it"
+
+
+def test_wal_that_is_kept_for_longer_than_the_window_keeps_its_backup() -> None:
+    short = POLICY.but(full=Kept(schedule=DAILY, keep=timedelta(days=7)), wal=WalPolicy(keep=timedelta(days=14)))
+    found = judged(backup("a", 20), backup("b", 15), backup("c", 10), backup("d", 1), policy=short)
+    assert {name: why.partition(":")[0] for name, why in found.items()} == {
+        "a": "expired", "b": "kept", "c": "expired", "d": "kept",
+    }  # fmt: skip
 
 
 def test_holds_and_the_last_proven_point_stay() -> None:
