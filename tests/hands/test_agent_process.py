@@ -10,13 +10,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from deployments.lab.scratch_cluster import cluster
 from recovery.errors import BadInput, Failed, Refused
 from tasks.postgres import heartbeat as beats
-from tasks.postgres.agent import AgentConfig, load
+from tasks.postgres.agent import Agent, AgentConfig, build, load
 from tasks.postgres.agent_http import Door
 from tasks.postgres.agent_memory import Alerts, Memory, Position, utc_now
 from tasks.postgres.archive_socket import listen
@@ -192,3 +193,33 @@ def _stop_backends(pid: int) -> None:
 def _continue(pid: int) -> None:
     for each in (*_children(pid), pid):
         os.kill(each, signal.SIGCONT)
+
+
+def test_a_disk_that_fills_is_warned_of_long_before_and_so_is_wal_that_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = tmp_path / "data" / "pg_wal" / "archive_status"
+    status.mkdir(parents=True)
+    agent = build(load(config(tmp_path, data_dir=str(tmp_path / "data"), ready_limit=1)))
+    free = [5 * 2**30]
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(total=100 * 2**30, free=free[0]))
+    for number in (1, 2):
+        (status / f"{number:024X}.ready").touch()
+    stop = threading.Event()
+    watching = threading.Thread(target=agent.watch, args=(stop,))
+    watching.start()
+    try:
+        eventually(lambda: {"disk", "backlog"} <= subjects(agent), "both alerts")
+        assert "5.0 GiB left" in str(agent.alerts.standing())
+        free[0] = 50 * 2**30
+        (status / f"{1:024X}.ready").unlink()
+        eventually(lambda: not {"disk", "backlog"} & subjects(agent), "the end of both")
+    finally:
+        stop.set()
+        watching.join()
+        agent.archiver.close()
+        agent.door.server_close()
+
+
+def subjects(agent: Agent) -> set[object]:
+    return {each["subject"] for each in agent.alerts.standing() if isinstance(each, dict)}
