@@ -42,6 +42,15 @@ def test_what_could_not_be_begun_is_unproven_told_and_on_record(house: House, mo
     assert verify(DirectoryLedger(house.folder / "ledger"), trusted=trusted).outcome is Outcome.PASSED
 
 
+def test_a_resource_that_is_named_twice_is_proven_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proving, "plan_proof", silent)
+    told = house.dr("prove", "validation-db", "validation-db", code=1)
+    assert [(each["resource"], each["sort"]) for each in told["errors"]] == [
+        ("validation-db", "mark"),
+        ("validation-db", "latest"),
+    ]
+
+
 def test_one_that_is_refused_ends_the_line_only_where_it_is_the_only_one(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
