@@ -18,6 +18,6 @@ def instant(text: str, *, now: datetime) -> datetime:
         if text.endswith(" ago"):
             return now - duration(text.removesuffix(" ago"))
         return in_utc(datetime.fromisoformat(text))
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         fact = str(error) if "zone" in str(error) else f"{text!r} is not a moment"
         raise BadInput(fact, hint="write it like 2026-11-24T03:00:00Z, or like '15 min ago'") from None
