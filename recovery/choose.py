@@ -74,10 +74,15 @@ def latest(end: End | None) -> Target:
     return Target(kind="latest", lsn=end.record_lsn, at=end.at)
 
 
+def refuse_future(at: datetime | None, *, now: datetime) -> None:
+    """Raise BadInput for a moment that has not come yet: no archive needs to be asked."""
+    if at is not None and at > now:
+        raise BadInput(f"{rfc3339(at)} is in the future", hint=f"choose a moment before {rfc3339(now)}")
+
+
 def at_time(at: datetime, *, now: datetime, end: End | None) -> Target:
     """A chosen moment. Raises BadInput when it lies in the future, NoPoint behind the archive's last commit."""
-    if at > now:
-        raise BadInput(f"{rfc3339(at)} is in the future", hint=f"choose a moment before {rfc3339(now)}")
+    refuse_future(at, now=now)
     if end is None or end.at is None or end.at <= at:
         known = rfc3339(end.at) if end is not None and end.at is not None else "none"
         raise NoPoint(

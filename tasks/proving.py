@@ -69,6 +69,7 @@ def plan_proof(home: Home, wanted: Wanted) -> Plan:
         refuse_unplantable(resource.engine, wanted.mutate)
     site = wanted.site or home.catalog.proofs[resource.proof].site
     now = home.now()
+    choose.refuse_future(wanted.at, now=now)
     points = _points(home, wanted.resource, site, wanted.timeline)
     target, pinned = _target(points, wanted, window_of(home, resource), now)
     point = choose.choose(
@@ -144,6 +145,7 @@ def plan_restore(home: Home, resource_name: str, at: datetime | None, into: Path
     _refuse_target(resource, into)
     site = home.catalog.proofs[resource.proof].site
     now = home.now()
+    choose.refuse_future(at, now=now)
     points = _points(home, resource_name, site, timeline)
     target = choose.latest(points.end) if at is None else choose.at_time(at, now=now, end=points.end)
     point = choose.choose(

@@ -100,13 +100,13 @@ def _wanted(
         chosen = ["time"]
     elif mark or latest or random:
         chosen = ["mark" if mark else "latest" if latest else "random"]
-    elif mutate:
+    elif mutate is not None:
         chosen = ["mark"]
     at = instant(as_of, now=home.now()) if as_of is not None else None
     names = list(dict.fromkeys(resources or sorted(home.catalog.resources)))  # one that is named twice is proven once
     for name in names:
         home.resource(name)
-    fault = _fault(mutate, {home.resource(name).engine for name in names}) if mutate else None
+    fault = _fault(mutate, {home.resource(name).engine for name in names}) if mutate is not None else None
     return [
         Wanted(
             resource=name, sort=sort, at=at, share=SystemRandom().random(), mutate=fault, level=level, timeline=timeline

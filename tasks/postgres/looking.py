@@ -16,7 +16,7 @@ import psycopg
 
 from recovery.catalog import Member, PostgresResource
 from recovery.choose import End
-from recovery.errors import DrError, Failed, NoPoint
+from recovery.errors import BadInput, DrError, Failed, NoPoint
 from recovery.point import Backup
 from recovery.timeline import doubt
 from recovery.wal import Archive, Known, name_of
@@ -93,7 +93,8 @@ def look(
     The timeline is the newest on which a server stands or one of our backups was taken (an old primary that came back
     stands on an older one); with no server, or on which a mark was, or that `vouched` (asked only then) knows by a
     change of roles. Never just the newest in the archive, which a clone may have written: that is a `doubt`, which a
-    person's `timeline` settles. Raises NoPoint when nothing tells which cluster it is.
+    person's `timeline` settles. Raises NoPoint when nothing tells which cluster it is, BadInput for a `timeline` that
+    nothing tells of.
     """
     keeper = engine or Native(store=store, keys=keys or {})
     all_backups, damaged = readable(keeper.store) if isinstance(keeper, Native) else (keeper.backups(), ())
@@ -110,6 +111,7 @@ def look(
     with ThreadPoolExecutor(1, "marks") as beside:
         marked = beside.submit(marks, store, system_id=system_id)
         archive = keeper.archive(system_id)
+        _refuse_unknown(timeline, {*timelines, *archive.histories, *(each.timeline for each in archive.stretches)})
         told = timelines if standing or timeline else (*timelines, *(on for on, _ in marked.result()), *vouched())
         chosen = timeline or max(told)
         end = end_of(store, archive, chosen, bin_dir=bin_dir, keys=keys, engine=keeper) if need_end else None
@@ -133,6 +135,14 @@ def look(
         damaged=damaged,
         doubt="" if standing or timeline else doubt(archive, chosen),
     )
+
+
+def _refuse_unknown(timeline: int | None, known: set[int]) -> None:
+    if timeline is not None and timeline not in known:
+        told = ", ".join(map(str, sorted(known)))
+        raise BadInput(
+            f"no server, backup or WAL here tells of timeline {timeline}", hint=f"--timeline takes one of: {told}"
+        )
 
 
 def end_of(

@@ -233,3 +233,21 @@ def test_a_backup_is_held_and_released_by_name_at_every_site_and_on_record(home:
     purposes = [each["purpose"] for each in dr("runs")[1]["runs"]]
     assert sorted(purposes) == ["hold", "release"]
     assert dr("evidence", "verify")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "fact"),
+    [
+        (("prove", "orders", "--as-of", "2999-01-01T00:00:00Z"), "is in the future"),
+        (("restore", "orders", "--to", "new", "--as-of", "2999-01-01T00:00:00Z"), "is in the future"),
+        (("prove", "orders", "--latest", "--timeline", "77"), "tells of timeline 77"),
+        (("prove", "orders", "--mutate", ""), "there is no fault ''"),
+    ],
+)
+def test_what_cannot_be_meant_is_bad_input_whatever_the_archive_is_like(
+    home: Path, dr: Dr, asked: tuple[str, ...], fact: str, tmp_path: Path
+) -> None:
+    asked = tuple(str(tmp_path / each) if each == "new" else each for each in asked)
+    code, told = dr(*asked)
+    assert (code, fact in told["error"]["fact"], bool(told["error"]["hint"])) == (2, True, True)
+    assert dr("runs")[1]["runs"] == []
