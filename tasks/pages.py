@@ -119,7 +119,8 @@ def swept(done: Sweep) -> Told:
     for resource, sites in done.sites.items():
         for site in sites:
             place = f"{resource} at {site.site}"
-            rows += [_swept(place, each, "removed", "not kept any longer") for each in site.removed]
+            why = site.reasons
+            rows += [_swept(place, each, "removed", why.get(each, "not kept any longer")) for each in site.removed]
             rows += [_swept(place, *_named(each, "kept")) for each in site.kept]
     rows += [_swept("resource", *_named(each, "trouble")) for each in done.troubles]
     rows += [_swept("ledger", f"{n} records", "carried", f"{at} lacked them") for at, n in done.carried.items() if n]

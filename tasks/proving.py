@@ -5,7 +5,9 @@ Separate from the kind's verbs: this is the one way that `dr`, Prefect and the s
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -284,3 +286,15 @@ def _refuse_target(resource: PostgresResource, into: Path) -> None:
             )
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise BadInput(f"{into} is not an empty folder", hint="name a new or an empty folder with --to")
+    made: list[Path] = []
+    try:
+        for each in reversed([folder for folder in (into, *into.parents) if not folder.exists()]):
+            each.mkdir()
+            made.append(each)
+    except OSError as error:
+        why = os.strerror(error.errno or 0).lower()
+        raise BadInput(f"{into} cannot be made: {why}", hint="name a folder with --to that you may write to") from None
+    finally:
+        for each in reversed(made):
+            with suppress(OSError):  # somebody else uses it by now
+                each.rmdir()

@@ -25,11 +25,12 @@ Sites = Mapping[str, leftovers.Sweepable]
 
 
 class Swept(Value):
-    """What a sweep removed at one site, and what it kept and why."""
+    """What a sweep removed at one site, and what it kept and why; `reasons` are those of what was removed."""
 
     site: str
     removed: tuple[str, ...]
     kept: tuple[str, ...]
+    reasons: dict[str, str] = {}
 
 
 def sweep(
@@ -64,17 +65,17 @@ def sweep(
                 store.delete(f"{_folder(backup)}{MARKER}")
     made = []
     for site, store in sites.items():
-        removed = [each.id for each in expired[site]]
+        removed = {each.name: each.why for each in verdicts[site] if isinstance(each, Expired)}
         if really:
             for backup in expired[site]:
                 _remove(store, backup)
-        removed += _sweep_archive(store, list(kept), really=really)
+        removed |= _sweep_archive(store, list(kept), really=really)
         stale = leftovers.leftovers(store, now=now, older_than=LEFTOVER_AGE)
-        removed += [each.what for each in stale]
+        removed |= {each.what: f"begun {each.since:%Y-%m-%d %H:%M:%S}Z and never finished" for each in stale}
         if really:
             leftovers.sweep_leftovers(store, now=now, older_than=LEFTOVER_AGE)
         stays = tuple(f"{each.name}: {each.why}" for each in verdicts[site] if not isinstance(each, Expired))
-        made.append(Swept(site=site, removed=tuple(removed), kept=stays))
+        made.append(Swept(site=site, removed=tuple(removed), kept=stays, reasons=removed))
     return tuple(made)
 
 
@@ -98,9 +99,9 @@ def _remove(store: leftovers.Sweepable, backup: Backup) -> None:
         store.delete(each.key)
 
 
-def _sweep_archive(store: leftovers.Sweepable, kept: list[Backup], *, really: bool) -> list[str]:
-    """WAL and marks before everything that is kept at any site, so that all sites cut at the same place."""
-    removed = []
+def _sweep_archive(store: leftovers.Sweepable, kept: list[Backup], *, really: bool) -> dict[str, str]:
+    """WAL and marks before everything that is kept at any site, so that all sites cut at the same place; with why."""
+    removed = {}
     for system_id in sorted({each.system_id for each in kept}):
         mine = [each for each in kept if each.system_id == system_id]
         keys = {each.key.rpartition("/")[2].removesuffix(".zst"): each.key for each in store.list(f"wal/{system_id}/")}
@@ -110,7 +111,7 @@ def _sweep_archive(store: leftovers.Sweepable, kept: list[Backup], *, really: bo
         verdicts += retention.judge_marks(places, mine)
         for each in verdicts:
             if isinstance(each, Expired):
-                removed.append(each.name if "/" not in each.name else f"mark {each.name}")
+                removed[each.name if "/" not in each.name else f"mark {each.name}"] = each.why
                 if really:
                     store.delete(keys[each.name])
     return removed

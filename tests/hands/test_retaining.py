@@ -64,6 +64,9 @@ def test_all_sites_cut_at_the_same_place_and_a_second_sweep_finds_nothing(sites:
     assert len(backups(sites["east"])) == 3
     done = swept(sites)
     assert [each.removed for each in done] == [each.removed for each in told]
+    assert set(done[0].reasons) == set(done[0].removed)
+    assert "full, 40.0 days old" in done[0].reasons.values()
+    assert done[0].reasons[name_of(1, 9)].startswith("before 2026")
     for store in sites.values():
         assert [each.begin_lsn // SEGMENT_BYTES for each in backups(store)] == [20, 30]
         assert names(store, "wal/") == {f"{name_of(1, 20)}.zst", f"{name_of(1, 31)}.zst", "00000002.history.zst"}
