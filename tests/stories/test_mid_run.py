@@ -127,6 +127,30 @@ def test_a_switchover_that_is_cancelled_while_it_demotes_lets_users_write_again(
     seen(world, "east")
 
 
+def test_where_the_old_machine_is_lost_for_good_people_go_on_and_the_cancelled_run_comes_to_its_end(
+    world: World, home: Home
+) -> None:
+    """Nobody can order the old primary to start again: the run stays open until another one has changed the roles."""
+    lost(world, "app:east")
+    plan = approved(home, planned(home, "failover", "west"))
+    assert killed_at(home, plan, "fence:ended") is None
+    lost(world, "site:east")
+    assert dr(home.folder, "run", "cancel", plan.digest[:12], "--as", "ann", "--json").code == 0
+    said = dr(home.folder, "act", plan.digest)
+    assert said.code == 1, said.err
+    assert "where that machine is lost for good, go on to west with a new plan" in said.err
+    made = planned(home, "failover", "west")
+    assert "unfinished-run" in {each.klass for each in made.hazards}
+    other = acted(home, approved(home, made))
+    assert primary(world)[0] == "west"
+    told = dr(home.folder, "act", plan.digest, "--json")
+    assert (told.code, told.document["outcome"]) == (1, "cancelled"), told.err
+    assert f"have changed since (epoch {plan.epoch + 1})" in told.document["findings"][-1]
+    assert primary(world)[0] == "west"
+    report = verify(home.ledger(), runs=[plan.run, other.run])
+    assert [each.troubles for each in report.runs] == [(), ()]
+
+
 @pytest.fixture
 def bare(tmp_path: Path) -> Iterator[World]:
     """A lab without the platform and without names: databases, objects, agents, a witness."""
@@ -152,27 +176,3 @@ def test_where_no_platform_runs_a_killed_run_that_is_cancelled_from_elsewhere_gi
     assert told_by(bare, "west", "select pg_is_in_recovery()") is True
     again = dr(here.folder, "act", plan.digest, "--json")
     assert (again.code, again.document) == (said.code, said.document), "an ended run only reports"
-
-
-def test_where_the_old_machine_is_lost_for_good_people_go_on_and_the_cancelled_run_comes_to_its_end(
-    bare: World,
-) -> None:
-    """Nobody can order the old primary to start again: the run stays open until another one has changed the roles."""
-    home = home_of(bare)
-    plan = approved(home, planned(home, "failover", "west"))
-    assert killed_at(home, plan, "fence:ended") is None
-    lost(bare, "site:east")
-    assert dr(home.folder, "run", "cancel", plan.digest[:12], "--as", "ann", "--json").code == 0
-    said = dr(home.folder, "act", plan.digest)
-    assert said.code == 1, said.err
-    assert "where that machine is lost for good, go on to west with a new plan" in said.err
-    made = planned(home, "failover", "west")
-    assert "unfinished-run" in {each.klass for each in made.hazards}
-    other = acted(home, approved(home, made))
-    assert primary(bare)[0] == "west"
-    told = dr(home.folder, "act", plan.digest, "--json")
-    assert (told.code, told.document["outcome"]) == (1, "cancelled"), told.err
-    assert "have changed since (epoch 1)" in told.document["findings"][-1]
-    assert primary(bare)[0] == "west"
-    report = verify(home.ledger(), runs=[plan.run, other.run])
-    assert [each.troubles for each in report.runs] == [(), ()]
