@@ -19,6 +19,8 @@ from recovery.lease import Under
 from recovery.step import Name
 from recovery.value import Instant, Value, rfc3339
 
+EXPIRED = "the order expired"
+"""How that refusal begins: by the agent's clock, which may be another than the engine's."""
 OrderId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
 
 
@@ -86,7 +88,7 @@ def refusal(order: Order, *, site: str, resource: str, newest: int, now: datetim
     if order.site != site:
         return f"the order is for {order.site}, this agent is at {site}"
     if now >= order.expires_at:
-        return f"the order expired at {rfc3339(order.expires_at)}, here it is {rfc3339(now)}"
+        return f"{EXPIRED} at {rfc3339(order.expires_at)}, here it is {rfc3339(now)}"
     if order.generation < newest:
         return f"the order is of generation {order.generation}, generation {newest} was ordered before"
     return ""

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import urllib3
@@ -18,7 +20,7 @@ from pydantic import JsonValue
 
 from recovery.errors import BadInput, DrError, Failed, Refused
 from recovery.lease import Under
-from recovery.order import Order, SignedOrder
+from recovery.order import EXPIRED, Order, SignedOrder
 from recovery.value import canonical
 from tasks.signatures import Signer
 
@@ -27,6 +29,8 @@ SEND_SECONDS = 5.0
 """An agent says at once that it has taken an order; one that does not is sent it again, which changes nothing."""
 LOOK_SECONDS = 2.0
 """How long one question for an order's state may be held open by the agent."""
+MOST_APART = timedelta(hours=1)
+"""By how much an agent's clock may be wrong for an order to be sent once more, to expire by that."""
 Facts = dict[str, JsonValue]
 
 
@@ -121,6 +125,17 @@ class Agent:
             return Silent(why=str(silence))
 
     def _send(self, order: Order, deadline: float) -> Any:
+        """Where the agent's clock is wrong, the order expires by that: it is wanted now, and on the worst night nobody
+        mends clocks. An older engine's is told by its lease, whatever the clocks say."""
+        try:
+            return self._post(order, deadline)
+        except _Expired as late:
+            now = self.now()
+            if late.told_at is None or abs(late.told_at - now) > MOST_APART:
+                raise
+            return self._post(order.but(expires_at=late.told_at + (order.expires_at - now)), deadline)
+
+    def _post(self, order: Order, deadline: float) -> Any:
         signed = SignedOrder(
             order=order, public_key=self.sign.public_pem.decode(), signature=self.sign(canonical(order))
         )
@@ -141,7 +156,7 @@ class Agent:
         except (urllib3.exceptions.HTTPError, ValueError) as trouble:
             raise _NoAnswer(f"the agent at {self.url} does not answer ({type(trouble).__name__})") from None
         if answer.status != 200:
-            raise _told(answer.status, said, self.url)
+            raise _told(answer.status, said, self.url, answer.headers.get("Date"))
         return said
 
 
@@ -149,14 +164,25 @@ class _NoAnswer(Exception):
     """Nothing, or nothing that can be read."""
 
 
+class _Expired(Refused):
+    """The order had expired at the agent. `told_at`: its clock, in whole seconds, where it tells that."""
+
+    told_at: datetime | None = None
+
+
 def _left(deadline: float) -> float:
     return max(0.05, deadline - time.monotonic())
 
 
-def _told(status: int, said: Any, url: str) -> Exception:
+def _told(status: int, said: Any, url: str, date: str | None) -> Exception:
     fact = str(said.get("fact", f"status {status}")) if isinstance(said, dict) else f"status {status}"
     hint = str(said.get("hint", "")) if isinstance(said, dict) else ""
     match status:
+        case 409 if fact.startswith(EXPIRED):
+            late = _Expired(f"the agent at {url} refuses: {fact}", hint=hint)
+            with suppress(ValueError):  # no date that anybody could read: then there is none
+                late.told_at = parsedate_to_datetime(date or "").astimezone(UTC)
+            return late
         case 409:
             return Refused(f"the agent at {url} refuses: {fact}", hint=hint)
         case 400 | 404 | 413:

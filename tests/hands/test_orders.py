@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,31 @@ def test_an_expired_order_is_refused_unless_it_was_taken_before(scene: Scene):
     assert scene.done == []
     scene.order("a-2")
     assert scene.order("a-2", agent=late) == Done(facts={"count": 1})
+
+
+def told_to_be(scene: Scene, at: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent's machine has that time: its door tells it in every answer."""
+    scene.orders.now = lambda: at
+    told = format_datetime(at, usegmt=True)
+    monkeypatch.setattr("tasks.postgres.agent_http._Handler.date_time_string", lambda self, timestamp=None: told)
+
+
+def test_an_agent_whose_clock_is_ahead_obeys_and_by_its_own_clock_an_order_expires(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+):
+    ahead = NOW + timedelta(minutes=20)
+    told_to_be(scene, ahead, monkeypatch)
+    assert scene.order("a-1", patience_seconds=10.0) == Done(facts={"count": 1})
+    kept = OrderState.model_validate_json((scene.folder / "orders" / "a-1.json").read_bytes())
+    assert kept.order.expires_at == ahead + timedelta(seconds=10)
+    assert scene.order("a-1") == Done(facts={"count": 1})
+
+
+def test_a_clock_that_is_hours_ahead_is_told_to_people(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+    told_to_be(scene, NOW + timedelta(hours=2), monkeypatch)
+    with pytest.raises(Refused, match=r"expired at 2026-11-24T03:00:10.*, here it is 2026-11-24T05"):
+        scene.order("a-1", patience_seconds=10.0)
+    assert scene.done == []
 
 
 def test_a_stranger_s_order_and_a_changed_one_are_refused(scene: Scene):
