@@ -94,8 +94,9 @@ def lapsed(catalog: Catalog, resource: str, source: str) -> Iterator[str]:
     through, bucket = place
     seconds = ceil((database.fence.lease + database.fence.clock_bound).total_seconds())
     yield (
-        f"- Since that was written {seconds} s have passed, and this says that {source} runs under a leash, which has"
-        " stopped it by then:"
+        f"- Since that was written {seconds} s have passed (lease_seconds and clock_bound_seconds of this, where they"
+        f" are more), and this says that {source} runs under a leash, which has stopped it by then. It proves nothing"
+        f' where its "at" is more than two minutes before {source} fell silent:'
     )
     for member, _ in database.at(source):
         yield f"$ aws s3 cp {through} {bucket}/{leashed_key(resource, member)} -"

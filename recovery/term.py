@@ -7,7 +7,9 @@ no newer term (TRUTH.md, fence).
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -140,11 +142,61 @@ class Leashed(Value):
     asks: tuple[Name, ...]
     """The sites at which it confirms: the witness, and other sites by their agents."""
     at: Instant
+    generation: Annotated[int, Field(ge=0)] = 0
+    """The newest generation of roles that it knew then."""
+    system_id: str = ""
+    """The system of its data; empty while there is none."""
+
+    def binds_like(self, other: Leashed) -> bool:
+        """Whether both bind a server alike: when they were said, and what was known then, may differ."""
+        return self.but(at=other.at, generation=other.generation) == other
 
 
 def leashed_key(resource: str, member: str) -> str:
     """Where a leash's word lives in the bucket of leases."""
     return f"leash/{resource}/{member}.json"
+
+
+WORD_SECONDS = 60.0
+"""How often a leash renews its word at the witness."""
+
+
+def strictest(words: Collection[Leashed]) -> Leashed:
+    """The words of the leashes of one site as one: what holds for all of them."""
+    first = next(iter(words))
+    return first.but(
+        lease_seconds=max(each.lease_seconds for each in words),
+        clock_bound_seconds=max(each.clock_bound_seconds for each in words),
+        asks=tuple(sorted({site for each in words for site in each.asks})),
+    )
+
+
+def doubt(
+    words: Collection[Leashed], *, site: str, system_id: str = "", since: int = 0, committed_at: datetime | None = None
+) -> str:
+    """Why the lapsed leases of these words prove no end of the primary at `site`; empty: they do.
+
+    A word says what was so when it was said. `system_id` is the primary's, `since` the generation in which it became
+    that, `committed_at` its newest commit that is known: a server that went on committing long after its leash renewed
+    its word for the last time may have no leash any more.
+    """
+    for each in words:
+        name, silent = each.member, 2 * WORD_SECONDS + each.lease_seconds
+        if site in each.asks:
+            return f"the leash of {name} lets its own site confirm it: cut off, it would never end"
+        if system_id and each.system_id not in ("", system_id):
+            return f"the leash of {name} holds a server of system {each.system_id}, not of {system_id}"
+        if each.generation < since:
+            return (
+                f"the leash of {name} has not been at the witness since {site} is the primary, by generation {since}:"
+                " people may have let it run unconfirmed"
+            )
+        if committed_at is not None and (late := (committed_at - each.at).total_seconds()) > silent:
+            return (
+                f"the leash of {name} renewed its word {late:.0f} s before the last commit that is known of {site}, and"
+                f" it does so every {WORD_SECONDS:g} s: the server may run without it"
+            )
+    return ""
 
 
 def wait_seconds(leashed: Leashed, *, lease_seconds: float, clock_bound_seconds: float) -> float:

@@ -27,6 +27,7 @@ from tasks.postgres.agent_memory import Alerts, Memory
 from tasks.postgres.archive_socket import listen
 from tasks.postgres.archiver import Archiver
 from tasks.postgres.heartbeat import Heartbeat
+from tasks.postgres.leash_watch import LeashWatch
 from tasks.postgres.obeying import Obeying, obey
 from tasks.postgres.shipper import Shipper
 from tasks.prober import part as prober_part
@@ -166,7 +167,8 @@ def build(config: AgentConfig) -> Agent:
         obeying=obeying,
     )
     agent.door.add("GET", "/status", lambda _query, _body: agent.status())
-    agent.door.add("GET", "/health", lambda _query, _body: {"ok": True, "pid": os.getpid()})
+    health: JsonValue = {"ok": True, "pid": os.getpid(), "server": config.named}
+    agent.door.add("GET", "/health", lambda _query, _body: health)
     agent.obeying.open(agent.door)
     if config.probes is not None:
         agent.parts["probes"], route = prober_part(config.probes)
@@ -175,6 +177,8 @@ def build(config: AgentConfig) -> Agent:
         agent.parts[f"ship-{shipper.site}"] = shipper.run_wal
         agent.parts[f"base-{shipper.site}"] = shipper.run_base
     agent.parts |= {"heartbeat": agent.heartbeat.run, "watch": agent.watch, "obey": agent.obeying.run}
+    if config.leash is not None:
+        agent.parts["leash"] = LeashWatch(config=config, asking=obeying.asking, alerts=alerts).run
     return agent
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,7 +24,7 @@ from recovery.term import Hold, Run, Term, may_run, newest
 from tasks.postgres import leash_confirm
 from tasks.postgres.leash_child import Child, Others, Stopping, exit_code
 from tasks.postgres.leash_config import Held, LeashConfig, State, load, read_memory, write_memory, write_state
-from tasks.postgres.leash_confirm import Known, ticks
+from tasks.postgres.leash_confirm import ticks
 from tasks.postgres.leash_door import Asked, LeashDoor
 from tasks.postgres.stopping import ready
 
@@ -42,7 +41,7 @@ class Leash:
         self.door = LeashDoor(config.control)
         self._trusted_at = float("-inf")
         self.child, self.others = Child(argv), Others(config.data_dir)
-        self.known = Known(lease_seconds=config.lease_seconds, term=self.memory.term, wake=self.door.wake)
+        self.known = leash_confirm.remembered(config, self.memory, self.door.wake)
         self.known.foreign = self.others.beside(self.child)
         self.stopping: Stopping | None = None
         self._opened: int | None = None
@@ -112,12 +111,12 @@ class Leash:
     def _learn(self) -> None:
         """A newer term is remembered before anything follows from it. A confirmation ends what people signed: from then
         on a permit is needed again."""
-        best = newest(self.memory.term, self.known.term)
-        if best is not None and best != self.memory.term:
-            write_memory(self.config.state_dir, self.memory.but(term=best))
-            self.memory = self.memory.but(term=best)
+        self._remember(term=newest(self.memory.term, self.known.term))
+        if not self.known.binds_like(self.memory.worded):
+            self._remember(worded=self.known.worded)
         if self.memory.trusted is not None and ticks() - self.known.age_seconds() > self._trusted_at:
             self._remember(trusted=None)
+        self.known.trusted = self.memory.trusted is not None
 
     def _start(self) -> None:
         if self.others.beside(self.child, at_once=True):
@@ -239,6 +238,7 @@ class Leash:
             foreign=self.known.foreign,
             generation=0 if term is None else term.generation,
             held_by="" if self.memory.held is None else self.memory.held.order,
+            lease_seconds=self.config.lease_seconds,
             permit_seconds=None if permit.left_seconds is None else round(permit.left_seconds, 3),
             confirmed_by=by,
             silent=silent,
@@ -289,7 +289,7 @@ def main(argv: list[str]) -> int:
     except DrError as error:
         _say(str(error))
         return error.exit_code
-    except socket.error as error:  # noqa: UP024 -- said of the control socket
+    except OSError as error:
         _say(f"the control socket can't be made: {error}")
         return 2
 

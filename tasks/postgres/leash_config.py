@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from recovery.errors import BadInput
 from recovery.step import Name
-from recovery.term import Term
+from recovery.term import Leashed, Term
 from recovery.value import Instant, Value, canonical
 from tasks.store_place import StorePlace
 
 
 class LeashConfig(Value):
-    """What a leash is told (JSON). Paths are absolute; `state_dir` defaults to the file's folder. `witness`: the bucket
-    of leases at the witness. `other_agents`: site → URL of the agents that may confirm in the witness's place."""
+    """What a leash is told (JSON). Paths are absolute; `state_dir` defaults to the data directory's folder, where its
+    agent looks for it too, and which the server's user may write. `witness`: the bucket of leases at the witness.
+    `other_agents`: site → URL of the agents that may confirm in the witness's place."""
 
     resource: Name
     site: Name
@@ -28,6 +29,12 @@ class LeashConfig(Value):
     other_agents: dict[Name, str] = {}
     lease_seconds: Annotated[float, Field(gt=0, le=600)] = 15.0
     clock_bound_seconds: Annotated[float, Field(gt=0, le=60)] = 2.0
+
+    @model_validator(mode="after")
+    def _confirmed_from_elsewhere(self) -> Self:
+        if self.site in {self.witness.site, *self.other_agents}:
+            raise ValueError(f"{self.site} is the leash's own site: cut off from the others, it would confirm itself")
+        return self
 
     @property
     def named(self) -> str:
@@ -59,7 +66,7 @@ def load(path: Path) -> LeashConfig:
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
         raise BadInput(f"{path}: {wrong}", hint="correct these keys; see tasks/postgres/leash_config.py") from None
-    return config.but(state_dir=path.absolute().parent) if config.state_dir == Path() else config
+    return config.but(state_dir=config.data_dir.parent) if config.state_dir == Path() else config
 
 
 class Held(Value):
@@ -70,12 +77,14 @@ class Held(Value):
 
 
 class Memory(Value):
-    """What outlives the leash: an order to stay stopped, the newest term that it heard of, and the generation for which
-    people signed that it runs unconfirmed, until somebody confirms."""
+    """What outlives the leash: an order to stay stopped, the newest term that it heard of, the generation for which
+    people signed that it runs unconfirmed, until somebody confirms, and its word at the witness."""
 
     held: Held | None = None
     term: Term | None = None
     trusted: int | None = None
+    worded: Leashed | None = None
+    """The word that the witness took last: how it says that the server is bound."""
 
 
 class State(Value):
@@ -93,6 +102,8 @@ class State(Value):
     held_by: str = ""
     permit_seconds: float | None = None
     """What is left of the permit at `at`; None before the first confirmation."""
+    lease_seconds: float = 0.0
+    """How long a confirmation lasts."""
     confirmed_by: str = ""
     silent: dict[str, str] = {}
     """Who does not confirm, and why."""

@@ -16,13 +16,12 @@ from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from recovery.errors import DrError, Failed
-from recovery.term import Leashed, Permit, Term, leashed_key, newest
+from recovery.term import WORD_SECONDS, Leashed, Permit, Term, leashed_key, newest
 from recovery.value import canonical
-from tasks.postgres.leash_config import LeashConfig
+from tasks.postgres import control
+from tasks.postgres.leash_config import LeashConfig, Memory
 from tasks.postgres.terms import read_small, term_of
 
-WORD_SECONDS = 60.0
-"""How often the leash's word at the witness is renewed."""
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -42,6 +41,10 @@ class Known:
     silent: dict[str, str] = field(default_factory=dict)
     foreign: bool = False
     """A server that is not the leash's child works in the data directory: no fence may rely on the leash's word."""
+    trusted: bool = False
+    """People let it run unconfirmed: until somebody has confirmed, it may not say that it is bound."""
+    worded: Leashed | None = None
+    """The word of ours that the witness took last."""
     wake: Callable[[], None] = lambda: None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -63,6 +66,10 @@ class Known:
         with self.lock:
             self.term = newest(self.term, term)
 
+    def binds_like(self, word: Leashed | None) -> bool:
+        """Whether the witness has the server bound as that word says."""
+        return self.worded == word or (word is not None and self.worded is not None and self.worded.binds_like(word))
+
     def fell_silent(self, by: str, why: str) -> None:
         """Somebody did not answer."""
         with self.lock:
@@ -80,6 +87,17 @@ class Known:
         return Permit(left_seconds=left, trusted=trusted)
 
 
+def remembered(config: LeashConfig, memory: Memory, wake: Callable[[], None]) -> Known:
+    """What an earlier leash of this server knew."""
+    return Known(
+        lease_seconds=config.lease_seconds,
+        term=memory.term,
+        trusted=memory.trusted is not None,
+        worded=memory.worded,
+        wake=wake,
+    )
+
+
 def begin(config: LeashConfig, known: Known) -> None:
     """Start the helpers; they end with the process."""
     askers: list[Callable[[], None]] = [lambda: _ask_witness(config, known)]
@@ -93,28 +111,42 @@ def begin(config: LeashConfig, known: Known) -> None:
 
 def _ask_witness(config: LeashConfig, known: Known) -> None:
     name, small = config.witness.site, config.witness.small(config.patience_seconds)
-    worded = -WORD_SECONDS
+    worded_at = -WORD_SECONDS
     while True:
-        begun = ticks()
+        begun, word = ticks(), _word(config, known)
         try:
             if known.foreign:
                 small.delete(leashed_key(config.resource, config.named))
-                worded = begun - WORD_SECONDS
-            elif begun - worded >= WORD_SECONDS:
-                small.put(leashed_key(config.resource, config.named), canonical(_word(config)))
-                worded = begun
+                worded_at = begun - WORD_SECONDS
+            elif not known.trusted and (begun - worded_at >= WORD_SECONDS or not _told(known, word)):
+                small.put(leashed_key(config.resource, config.named), canonical(word))
+                known.worded, worded_at = word, begun
                 begun = ticks()
             known.confirm(name, begun, read_small(small, config.resource))
+            if not known.foreign and not known.trusted and not _told(known, _word(config, known)):
+                continue  # a change of roles that it did not know: at once, since a fence may go by it soon
         except DrError as trouble:
             known.fell_silent(name, trouble.fact)
+        if known.trusted:
+            worded_at = begun - WORD_SECONDS
         time.sleep(max(0.02, config.every_seconds - (ticks() - begun)))
 
 
+def _told(known: Known, word: Leashed) -> bool:
+    """Whether the witness has this word, of whatever moment."""
+    return known.worded is not None and known.worded.but(at=word.at) == word
+
+
 def _ask_agent(config: LeashConfig, known: Known, site: str, url: str) -> None:
-    """Only while nobody else has confirmed lately: two confirmations say no more than one."""
+    """Only while nobody else has confirmed lately: two confirmations say no more than one. And only behind the word: a
+    fence goes by what that says of the lease and of who is asked, so that one of an earlier configuration binds."""
     name = f"agent of {site}"
     while True:
         if known.age_seconds() < 1.3 * config.every_seconds:
+            time.sleep(config.every_seconds / 5)
+            continue
+        if not known.binds_like(_word(config, known)):
+            known.fell_silent(name, "not asked: the witness has not been told yet how this leash binds its server")
             time.sleep(config.every_seconds / 5)
             continue
         begun = ticks()
@@ -145,7 +177,13 @@ def _of_agent(config: LeashConfig, url: str) -> Term | None:
         line.close()
 
 
-def _word(config: LeashConfig) -> Leashed:
+def _word(config: LeashConfig, known: Known) -> Leashed:
+    try:
+        system = control.read(config.data_dir).system_id
+    except Failed:  # no data yet, or just being made anew
+        system = ""
+    with known.lock:
+        generation = 0 if known.term is None else known.term.generation
     return Leashed(
         resource=config.resource,
         site=config.site,
@@ -154,4 +192,6 @@ def _word(config: LeashConfig) -> Leashed:
         clock_bound_seconds=config.clock_bound_seconds,
         asks=(config.witness.site, *config.other_agents),
         at=datetime.now(UTC),
+        generation=generation,
+        system_id=system,
     )

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import JsonValue
@@ -21,7 +20,7 @@ from tasks.postgres.agent_http import Door
 from tasks.postgres.agent_memory import Alerts
 from tasks.postgres.leash_control import LeashControl, gone
 from tasks.postgres.orders import Orders
-from tasks.postgres.stopping import Home, control_state, servers_in
+from tasks.postgres.stopping import Home, control_state, servers_in, under_a_leash
 from tasks.postgres.terms import Asking, OwnTerm, WitnessTerms, read_small
 
 WITNESS_SECONDS = 0.4
@@ -67,7 +66,7 @@ class Obeying:
         config = self.config
         opened = control_state(config.data_dir) == "in production"  # then a signal file is for its next start
         standby = not opened and (config.data_dir / "standby.signal").exists()
-        if config.leash is None or standby or not self._beside(config.leash) or not servers_in(config.data_dir):
+        if standby or not self._beside() or not servers_in(config.data_dir):
             return None
         kept = "its word at the witness was taken back"
         if config.witness is not None:
@@ -78,9 +77,21 @@ class Obeying:
         hint = "start it by its leash (python -m tasks.postgres.leash); until then no lapsed lease fences it"
         return f"Postgres of {config.site} runs without its leash; {kept}", hint
 
-    def _beside(self, leash: Path) -> bool:
-        """Whether no leash is there, or its own word is that what runs is not its child."""
+    def _beside(self) -> bool:
+        """Whether no leash is there (any more), or its own word is that what runs is not its child."""
+        leash = self.config.leash
+        if leash is None:
+            return not under_a_leash(self.config.data_dir) and self._worded()
         return gone(leash) or (self._leash() or {}).get("foreign") is True
+
+    def _worded(self) -> bool:
+        """Whether the witness has the word of a leash that this agent was never told of, or that was uninstalled."""
+        place = self.config.witness
+        try:
+            key = leashed_key(self.config.resource, self.config.named)
+            return place is not None and place.small(WORD_SECONDS).get(key) is not None
+        except DrError:
+            return False  # asked again soon
 
     def _carry(self) -> tuple[str, str] | None:
         """A term that this agent was told of while the witness was silent is written there as soon as that answers."""

@@ -263,6 +263,15 @@ def is_leash(pid: int, said_at: datetime) -> bool:
         return False
 
 
+def under_a_leash(data_dir: Path) -> bool:
+    """Whether the server that runs here is the child of a leash, wherever that listens."""
+    try:
+        parent = psutil.Process(postmaster_pid(data_dir) or 0).parent()
+        return parent is not None and "tasks.postgres.leash" in parent.cmdline()
+    except psutil.Error:
+        return False
+
+
 def stop_unleashed(config: AgentConfig, *, fast_seconds: float) -> None:
     """Without a leash: pg_ctl, fast and then immediate. Nothing keeps it stopped but the agent's guard."""
     for mode, seconds in (("fast", fast_seconds), ("immediate", 10.0)):

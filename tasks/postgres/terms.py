@@ -116,6 +116,20 @@ class Asking:
 
     def answer(self) -> JsonValue:
         """`term` is the newest known, None when there is none; `witness` says when it was asked, or why not."""
+        mine, best, told = self._ask()
+        return {
+            "resource": self.resource,
+            "term": None if best is None else best.model_dump(mode="json"),
+            "own": None if mine is None else mine.model_dump(mode="json"),
+            "witness": told,
+        }
+
+    def ask(self) -> tuple[Term | None, bool]:
+        """The newest term that is known, and whether the witness answered just now."""
+        _, best, told = self._ask()
+        return best, told["answered"] is True
+
+    def _ask(self) -> tuple[Term | None, Term | None, dict[str, JsonValue]]:
         mine = self.own.read()
         told: dict[str, JsonValue] = {"answered": False, "why": "not configured"}
         theirs: Term | None = None
@@ -126,13 +140,7 @@ class Asking:
                 told = {"answered": True, "at": rfc3339(at), "seconds": round(time.monotonic() - begun, 3)}
             except DrError as trouble:
                 told = {"answered": False, "why": trouble.fact}
-        best = newest(mine, theirs)
-        return {
-            "resource": self.resource,
-            "term": None if best is None else best.model_dump(mode="json"),
-            "own": None if mine is None else mine.model_dump(mode="json"),
-            "witness": told,
-        }
+        return mine, newest(mine, theirs), told
 
 
 def read_small(witness: SmallObjects, resource: str) -> Term | None:

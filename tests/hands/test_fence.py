@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import SimpleQueue
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import boto3
 import pytest
@@ -21,9 +20,8 @@ from moto import mock_aws
 from recovery.errors import Failed, Refused
 from recovery.lease import Under
 from recovery.order import Order, OrderState, SignedOrder
-from recovery.policy import FencePolicy
 from recovery.step import Mode
-from recovery.term import Leashed, Term, leashed_key, term_key
+from recovery.term import Term, leashed_key, term_key
 from recovery.value import canonical
 from tasks import keys
 from tasks.dir_store import DirStore
@@ -34,9 +32,9 @@ from tasks.postgres.obeying import Obeying, obey
 from tasks.postgres.order_client import Agent
 from tasks.postgres.orders import Orders, Work
 from tasks.postgres.reading import Deadline
-from tasks.postgres.roles import cloud, witness
+from tasks.postgres.roles import cloud
 from tasks.postgres.roles.fence import _first
-from tasks.postgres.roles.fence_ways import Ground, Proof, agent_patience_seconds, by_lease
+from tasks.postgres.roles.fence_ways import Proof, agent_patience_seconds
 from tasks.postgres.roles.posting import Post, Posted
 from tasks.postgres.stopping import is_leash
 from tasks.postgres.terms import Asking, OwnTerm, WitnessTerms
@@ -300,6 +298,22 @@ def test_a_primary_without_its_leash_takes_the_leash_s_word_back(
     assert alerts_of(agent) == {"leash"}
 
 
+@pytest.mark.parametrize(("child", "kept"), [(True, True), (False, False)])
+def test_the_word_of_a_leash_that_was_uninstalled_is_taken_back(
+    obeying: tuple[Obeying, Faults], monkeypatch: pytest.MonkeyPatch, child: bool, kept: bool
+):
+    """Its agent was told so and knows of none any more; one that was never told of a leash keeps quiet."""
+    agent, faults = obeying
+    agent.config = agent.config.but(leash=None)
+    key = f"/leases/{leashed_key('orders-db', 'west')}"
+    faults.objects[key] = b"{}"
+    looks: list[Path] = []
+    monkeypatch.setattr("tasks.postgres.obeying.servers_in", lambda folder: (1,))
+    monkeypatch.setattr("tasks.postgres.obeying.under_a_leash", lambda folder: looks.append(folder) or child)
+    watched(agent, lambda: len(looks) > 2)
+    assert (key in faults.objects) is kept
+
+
 @pytest.mark.parametrize(("state", "kept"), [("in archive recovery", True), ("in production", False)])
 def test_a_signal_file_makes_no_standby_of_a_server_that_takes_writes(
     obeying: tuple[Obeying, Faults], monkeypatch: pytest.MonkeyPatch, state: str, kept: bool
@@ -314,29 +328,6 @@ def test_a_signal_file_makes_no_standby_of_a_server_that_takes_writes(
     monkeypatch.setattr("tasks.postgres.obeying.control_state", lambda folder: looks.append(folder) or state)
     watched(agent, lambda: len(looks) > 2)
     assert (key in faults.objects) is kept
-
-
-@pytest.mark.parametrize(("afterwards", "proved"), [(True, True), (False, False)])
-def test_a_lapsed_lease_is_a_fence_only_while_the_leash_s_word_stands(
-    monkeypatch: pytest.MonkeyPatch, afterwards: bool, proved: bool
-):
-    """The word is read before the wait, and what was started beside the leash meanwhile has it taken back."""
-    word = Leashed(
-        resource="orders-db", site="east", member="east", lease_seconds=0.1, clock_bound_seconds=0.05,
-        asks=("witness",), at=datetime.now(UTC),
-    )  # fmt: skip
-    said = iter((word, word if afterwards else None))
-    monkeypatch.setattr(witness, "witness_site", lambda home: "witness")
-    monkeypatch.setattr(witness, "leashed", lambda *asked, **more: next(said))
-    resource = SimpleNamespace(fence=FencePolicy(lease=timedelta(seconds=0.1), clock_bound=timedelta(seconds=0.05)))
-    ground = SimpleNamespace(
-        name="orders-db", suspects=(), over=threading.Event(), scene=SimpleNamespace(say=lambda *_: None),
-        stage=SimpleNamespace(home=None, source="east", resource=lambda _: resource),
-    )  # fmt: skip
-    posted = SimpleNamespace(at_mono=time.monotonic(), lacking=lambda asks, site: {})
-    proof = by_lease(cast(Ground, ground), cast(Posted, posted))
-    assert (proof.why_not == "") is proved
-    assert proved or "taken back" in proof.why_not
 
 
 @pytest.fixture

@@ -18,9 +18,11 @@ from recovery.order import Order
 from recovery.step import Mode
 from tasks.kind import Facts
 from tasks.postgres.agent_config import AgentConfig
+from tasks.postgres.agent_http import Door
 from tasks.postgres.order_client import Done
 from tasks.postgres.orders import Work
 from tasks.postgres.reading import Deadline
+from tasks.postgres.roles import look
 from tasks.postgres.roles.fence_ways import Ground, by_agent
 from tasks.postgres.stopping import Home
 from tasks.postgres.terms import OwnTerm
@@ -95,7 +97,7 @@ def fenced_by(facts: Facts, orders: list[dict[str, Any]]) -> Any:
         order=lambda *words, **more: (orders.append(more), Done(facts={"stopped": stopped, **facts}))[1]
     )
     pinned = {"databases": {"orders-db": {"system_id": "7", "timeline": 3}}}
-    east = Member(dsn="x", data_dir="/d", bin_dir="/b", agent="http://a")
+    east = Member(dsn="host=x", data_dir="/d", bin_dir="/b", agent="http://a")
     ground = SimpleNamespace(
         name="orders-db", order_id="a-1", suspects=(("east", east),), signed=False,
         agent=lambda url: agent, over=threading.Event(), deadline=Deadline(5),
@@ -121,3 +123,22 @@ def test_an_agent_s_word_about_another_server_or_another_system_is_no_fence(fact
     assert why_not in proof.why_not
     assert bool(proof.why_not) == bool(why_not)
     assert (orders[0]["arguments"]["server"], orders[0]["arguments"]["system_id"]) == ("east", "7")
+
+
+@pytest.mark.parametrize(
+    ("said", "able"),
+    [({"ok": True, "server": "east"}, True), ({"ok": True, "server": "east2"}, False), ({}, True), ([], False)],
+)
+def test_a_plan_does_not_count_on_an_agent_that_bears_another_server_s_name(said: Any, able: bool):
+    """Told before the event: at the fence it would refuse."""
+    door = Door("127.0.0.1", 0)
+    door.add("GET", "/health", lambda _query, _body: said)
+    thread = threading.Thread(target=door.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        east = Member(dsn="host=x", data_dir="/d", bin_dir="/b", agent=f"http://127.0.0.1:{door.server_port}")
+        assert look._agents((("east", east),)) is able
+    finally:
+        door.shutdown()
+        thread.join()
+        door.server_close()

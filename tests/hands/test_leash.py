@@ -28,11 +28,17 @@ from deployments.lab.postgres import server
 from recovery.errors import Failed
 from recovery.term import Leashed, Term, leashed_key, term_key
 from recovery.value import canonical
+from tasks.postgres import control
+from tasks.postgres.agent_config import AgentConfig
 from tasks.postgres.agent_http import Door
+from tasks.postgres.agent_memory import Alerts
 from tasks.postgres.leash_config import read_state
 from tasks.postgres.leash_control import LeashControl
+from tasks.postgres.leash_watch import LeashWatch, switches
 from tasks.postgres.run_as import give
-from tasks.postgres.stopping import control_state, servers_in
+from tasks.postgres.stopping import control_state, servers_in, under_a_leash
+from tasks.postgres.terms import Asking, OwnTerm
+from tasks.store_place import StorePlace
 from tests.hands.faulty_s3 import Faults, faulty_s3
 
 LEASE_SECONDS = 1.0
@@ -159,6 +165,7 @@ def test_a_primary_runs_while_the_witness_confirms_and_ends_cleanly_when_asked(s
     process = site.begin()
     said = site.is_in("running")
     assert site.answers()
+    assert under_a_leash(site.data)
     assert said["pid"] == int((site.data / "postmaster.pid").read_text().split()[0])
     assert said["confirmed_by"] == "witness"
     word = Leashed.model_validate_json(site.witness.objects[f"/leases/{leashed_key('orders-db', 'east')}"])
@@ -363,6 +370,83 @@ def test_another_site_s_agent_confirms_while_the_witness_is_silent(site: Site):
         door.server_close()
 
 
+def word_of(site: Site) -> Leashed | None:
+    body = site.witness.objects.get(f"/leases/{leashed_key('orders-db', 'east')}")
+    return None if body is None else Leashed.model_validate_json(body)
+
+
+@contextmanager
+def agent_of_west() -> Iterator[str]:
+    """Another site's agent that knows no term; its URL."""
+    door = Door("127.0.0.1", 0)
+    door.add("GET", "/term", lambda _query, _body: {"resource": "orders-db", "term": None})
+    thread = threading.Thread(target=door.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{door.server_port}"
+    finally:
+        door.shutdown()
+        thread.join()
+        door.server_close()
+
+
+def test_an_agent_confirms_nothing_before_the_witness_knows_how_the_server_is_bound(site: Site):
+    """A fence waits as long as the word at the witness says, and tells those whom that names: a word of an earlier
+    configuration would have it wait too short, or forget one who goes on confirming."""
+    process = site.begin()
+    site.is_in("running")
+    assert eventually(lambda: word_of(site), "the word").asks == ("witness",)
+    process.terminate()
+    process.wait()
+    site.witness.always = "503 ServiceUnavailable"
+    with agent_of_west() as url:
+        process = site.begin(other_agents={"west": url})
+        said = site.is_in("asking")
+        eventually(lambda: "not asked" in site.control.status()["silent"].get("agent of west", ""), "its reason")
+        assert not servers_in(site.data), said
+        site.witness.always = ""
+        site.is_in("running")
+        eventually(lambda: (word_of(site) or pytest.fail("no word")).asks == ("witness", "west"), "the new word")
+        process.terminate()
+        process.wait()
+        site.witness.always = "503 ServiceUnavailable"
+        site.begin(other_agents={"west": url})
+        assert site.is_in("running")["confirmed_by"] == "agent of west", "the witness knows this one"
+
+
+def test_the_word_says_which_data_it_is_about_and_which_change_of_roles_was_known(site: Site):
+    site.begin()
+    site.is_in("running")
+    found = eventually(lambda: word_of(site), "the word")
+    assert (found.generation, found.system_id) == (0, control.read(site.data).system_id)
+    site.term("east", 5)
+    eventually(lambda: (word_of(site) or found).generation == 5, "the word of the newer generation")
+
+
+def test_a_server_that_may_run_unconfirmed_has_no_word_until_somebody_has_confirmed(site: Site):
+    """What would be put into its place by a leash that only half reaches the witness is no promise that it keeps."""
+    site.term("east", generation=2)
+    site.begin()
+    site.is_in("running")
+    site.witness.always = "503 ServiceUnavailable"
+    site.is_in("asking")
+    site.control.trust("order-1", 2)
+    site.is_in("running")
+    key = f"/leases/{leashed_key('orders-db', 'east')}"
+    del site.witness.objects[key]
+    site.witness.seen.clear()
+    site.witness.always = ""
+    eventually(lambda: site.control.status()["why"] == "confirmed in generation 2", "a confirmation")
+    eventually(lambda: key in site.witness.objects, "the word")
+    assert site.witness.seen[0].startswith("GET"), "it asked before it promised"
+
+
+def test_a_leash_that_would_be_confirmed_at_its_own_site_does_not_begin(site: Site):
+    process = site.begin(other_agents={"east": "http://127.0.0.1:1"})
+    assert process.wait(10) == 2
+    assert "it would confirm itself" in (site.folder / "log").read_text()
+
+
 def test_a_second_leash_on_the_same_socket_and_a_foreign_server_are_refused(site: Site):
     site.begin()
     pid = site.is_in("running")["pid"]
@@ -380,6 +464,7 @@ def test_a_server_beside_the_leash_takes_its_word_back_until_that_has_ended(site
     site.control.stop("order-1", "held", fast_seconds=5, patience_seconds=10)
     foreign = server.start(postgres_bin_dir(), site.data, log=site.folder / "foreign.log")
     eventually(lambda: key not in site.witness.objects, "its word's end")
+    assert not under_a_leash(site.data)
     assert site.control.status()["foreign"] is True
     assert "not ours" in site.is_in("held")["why"]
     process.kill()
@@ -391,6 +476,100 @@ def test_a_server_beside_the_leash_takes_its_word_back_until_that_has_ended(site
     server.stop(foreign)
     eventually(lambda: site.control.status()["why"] == "held", "the order's hold")
     eventually(lambda: key in site.witness.objects, "its word")
+
+
+@pytest.fixture
+def watch(site: Site) -> Iterator[LeashWatch]:
+    """The agent's watch over the site's leash, at work."""
+    place = StorePlace(site="witness", bucket="leases", endpoint_url=site.endpoint, credentials="env:FAULTY")
+    config = AgentConfig(
+        site="east", resource="orders-db", dsn=site.dsn, data_dir=site.data, bin_dir=site.folder,
+        socket=site.folder / "s", local=place, witness=place, state_dir=site.folder / "agent",
+        leash=site.runtime / "leash", leash_dir=site.folder, lease_seconds=LEASE_SECONDS,
+        clock_bound_seconds=BOUND_SECONDS,
+    )  # fmt: skip
+    own = OwnTerm(path=site.folder / "term.json")
+    asking = Asking(own=own, resource="orders-db", witness=place.small(LEASE_SECONDS / 8))
+    made, stop = LeashWatch(config=config, asking=asking, alerts=Alerts(site.folder / "agent")), threading.Event()
+    thread = threading.Thread(target=made.run, args=(stop,))
+    thread.start()
+    yield made
+    stop.set()
+    thread.join()
+
+
+def stands_still(watch: LeashWatch) -> str:
+    told = [each for each in watch.alerts.standing() if isinstance(each, dict) and each["subject"] == "leash-still"]
+    return str(told[0]["fact"]) if told else ""
+
+
+def test_a_leash_that_is_stopped_alone_ends_its_server_by_its_agent_when_nobody_confirms(site: Site, watch: LeashWatch):
+    process = site.begin()
+    site.is_in("running")
+    process.send_signal(signal.SIGSTOP)
+    site.witness.always = "503 ServiceUnavailable"
+    eventually(lambda: not servers_in(site.data), "the server's end")
+    assert process.wait(10) == -signal.SIGKILL
+    eventually(lambda: "ended: nobody confirms any more" in stands_still(watch), "the alert")
+    site.witness.always = ""
+    site.begin()  # as its service does
+    site.is_in("running")
+    eventually(lambda: not stands_still(watch), "the alert's end")
+
+
+def test_a_leash_that_is_stopped_alone_keeps_its_server_while_its_agent_is_confirmed(site: Site, watch: LeashWatch):
+    process = site.begin()
+    pid = site.is_in("running")["pid"]
+    process.send_signal(signal.SIGSTOP)
+    eventually(lambda: "asks in its place" in stands_still(watch), "the alert")
+    time.sleep(2 * LEASE_SECONDS)
+    assert site.answers()
+    process.send_signal(signal.SIGCONT)  # its own permit is over: it begins anew
+    eventually(lambda: site.is_in("running")["pid"] != pid, "another server")
+    eventually(lambda: not stands_still(watch), "the alert's end")
+    process.send_signal(signal.SIGSTOP)
+    site.term("west")
+    eventually(lambda: not servers_in(site.data), "the server's end")
+    eventually(lambda: "west is the primary" in stands_still(watch), "the alert")
+
+
+def test_a_standby_that_is_opened_while_its_leash_stands_still_has_no_permit(site: Site, watch: LeashWatch):
+    (site.data / "standby.signal").touch()
+    process = site.begin()
+    site.is_in("running")
+    time.sleep(1.5)  # its state's file says so
+    process.send_signal(signal.SIGSTOP)
+    site.witness.always = "503 ServiceUnavailable"
+    time.sleep(1.5 * LEASE_SECONDS)
+    assert servers_in(site.data), "a standby needs none"
+    with psycopg.connect(site.dsn, autocommit=True) as sql:
+        sql.execute("select pg_promote(false)")
+    eventually(lambda: not servers_in(site.data), "the server's end")
+
+
+def test_a_server_that_people_let_run_unconfirmed_is_left_so_by_the_agent_too(site: Site, watch: LeashWatch):
+    site.witness.always = "503 ServiceUnavailable"
+    process = site.begin()
+    site.is_in("asking")
+    site.control.trust("order-1", 1)
+    site.is_in("running")
+    time.sleep(1.5)  # its state's file says so
+    process.send_signal(signal.SIGSTOP)
+    eventually(lambda: "asks in its place" in stands_still(watch), "the alert")
+    time.sleep(1.5 * LEASE_SECONDS)
+    assert site.answers()
+
+
+def test_a_process_that_waits_for_a_processor_is_not_called_still():
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        eventually(lambda: switches(busy.pid) == -1, "its running")
+        busy.send_signal(signal.SIGSTOP)
+        eventually(lambda: switches(busy.pid) >= 0, "its stop")
+    finally:
+        busy.kill()
+        busy.wait()
+    assert switches(busy.pid) == -1
 
 
 def test_nonsense_on_the_control_socket_harms_nothing(site: Site):

@@ -46,6 +46,13 @@ BY: list[Any] = ["agent", "cloud", "lease"]
 def world(troubled: tuple[World, Home]) -> Iterator[World]:
     """East is the primary before and after, in an ever newer generation."""
     raised, home = troubled
+    east = (("east", home.resource(DB).members["east"]),)
+
+    def worded() -> bool:
+        said = witness.leashed(home, DB, east, timeout_seconds=2)
+        return said is not None and said.generation >= epoch(raised)
+
+    eventually(worded, "the word of east's leash since it is the primary")
     yield raised
     breaking.end(raised)
     for member in ("east", "west"):
@@ -241,6 +248,7 @@ def test_without_witness_and_agent_it_is_refused_until_people_sign(world: World)
     assert facts["by"] == "hazard"
     assert facts["posted"]["west"] == "accepted"  # type: ignore[index,call-overload]
     assert run.truth() is Truth.HOLDS
+    is_in(world, "east", "held")  # west's agent carries the term to the witness, which only the engine did not reach
 
 
 def test_a_restarted_agent_goes_on_with_an_order(world: World):

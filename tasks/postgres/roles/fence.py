@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
@@ -83,13 +84,15 @@ class Fence:
                 )
             if proof is None or posted.witness:
                 # Proved by a positive fact, or signed: the new primary's leash may run though the witness is silent.
+                if not posted.witness:
+                    self._unbind(ground)
                 posted = self._post(ground, unconfirmed=True)
         finally:
             ground.over.set()
         return {
             "by": "hazard" if proof is None else proof.way,
             "proof": {} if proof is None else dict(proof.facts),
-            "leashed": self._leashed(ground),
+            "leashed": self._leashed(ground) and _by_leashes(proof),
             "term": posted.term.model_dump(mode="json"),
             "posted": {
                 "witness": posted.witness or "written",
@@ -139,6 +142,13 @@ class Fence:
         )
         return post(wanted, unconfirmed=unconfirmed, through_witness=not unconfirmed)
 
+    def _unbind(self, ground: Ground) -> None:
+        """A server that may run unconfirmed is not fenced by a lapse: its leash's word waits until that is there again.
+        At a witness that is silent the word says by its generation that it is an old one."""
+        there = self.stage.members(ground.name, self.stage.target)
+        with suppress(Failed):
+            witness.take_back(self.stage.home, ground.name, there, timeout_seconds=LOOK_SECONDS)
+
     def _leashed(self, ground: Ground) -> bool:
         """Whether a leash keeps the old primary stopped from now on."""
         try:
@@ -159,6 +169,13 @@ class Fence:
                     told = said.get("term")
                     return None if told is None else Term.model_validate(told)
             raise silent from None
+
+
+def _by_leashes(proof: Proof | None) -> bool:
+    """Whether an agent that stopped the server says that a leash keeps it so; the other ways say nothing of that."""
+    if proof is None or proof.way != "agent":
+        return True
+    return all(isinstance(each, dict) and each.get("leashed") is True for each in proof.facts.values())
 
 
 def _begin(answers: SimpleQueue[Proof], way: str, do: Callable[[Ground], Proof], ground: Ground) -> None:

@@ -13,11 +13,11 @@ from recovery.catalog import Member
 from recovery.drive import Move
 from recovery.policy import FencePolicy
 from recovery.step import Mode
-from recovery.term import wait_seconds
+from recovery.term import Leashed, doubt, strictest, wait_seconds
 from tasks.kind import Facts, Scene
 from tasks.postgres.order_client import Agent, Done, Silent
 from tasks.postgres.reading import Deadline
-from tasks.postgres.roles import cloud, witness
+from tasks.postgres.roles import cloud, servers, witness
 from tasks.postgres.roles.choosing import Pinned, not_meant, pinned_of, whom
 from tasks.postgres.roles.posting import Posted
 from tasks.postgres.stopping import Stopped
@@ -131,11 +131,11 @@ def by_lease(ground: Ground, posted: Posted) -> Proof:
     site = witness.witness_site(home)
     if site is None:
         return Proof(way="lease", why_not="the catalog has no witness")
-    found = witness.leashed(home, ground.name, ground.suspects, timeout_seconds=LOOK_SECONDS)
-    if found is None:
-        return Proof(way="lease", why_not=f"{ground.stage.source} is not known to run under a leash")
-    asks = tuple(each for each in found.asks if each != ground.stage.source)
-    if lacking := posted.lacking(asks, site):
+    words = witness.words(home, ground.name, ground.suspects, timeout_seconds=LOOK_SECONDS)
+    if why := _doubt(ground, words):
+        return Proof(way="lease", why_not=why)
+    found = strictest(words)
+    if lacking := posted.lacking(found.asks, site):
         return Proof(
             way="lease", why_not="; ".join(f"{each} may still confirm: {why}" for each, why in lacking.items())
         )
@@ -150,10 +150,25 @@ def by_lease(ground: Ground, posted: Posted) -> Proof:
         ground.scene.say(f"the old primary's lease ends in {left:.1f} s", 1 - left / seconds)
         if ground.over.wait(min(left, 0.5)):
             return Proof(way="lease", why_not="another way was faster")
-    if witness.leashed(home, ground.name, ground.suspects, timeout_seconds=LOOK_SECONDS) is None:
+    if not witness.words(home, ground.name, ground.suspects, timeout_seconds=LOOK_SECONDS):
         why = "its leash's word was taken back meanwhile: a server runs there that no leash ends"
         return Proof(way="lease", why_not=why)
     return Proof(
         way="lease",
-        facts={"waited_seconds": round(seconds, 3), "leashed": found.model_dump(mode="json"), "asks": list(asks)},
+        facts={"waited_seconds": round(seconds, 3), "leashed": found.model_dump(mode="json"), "asks": list(found.asks)},
+    )
+
+
+def _doubt(ground: Ground, words: tuple[Leashed, ...]) -> str:
+    """Why the words are not believed. The other site's servers tell until when the old primary has surely worked."""
+    stage, plan = ground.stage, ground.scene.plan
+    if not words:
+        return f"{stage.source} is not known to run under a leash"
+    there = servers.ask_all(stage.members(ground.name, stage.target))
+    return doubt(
+        words,
+        site=stage.source,
+        system_id=pinned_of(ground.scene, ground.name).system_id,
+        since=witness.since(stage.home, plan, ground.name),
+        committed_at=servers.committed_at(there),
     )

@@ -209,8 +209,7 @@ class GiveBack:
         bound = witness.leashed(self.stage.home, self.resource, members, timeout_seconds=LOOK_SECONDS)
         if bound is None:
             raise Failed(f"the leash of {', '.join(silent)} is not known any more", hint="act on the run again")
-        asks = tuple(each for each in bound.asks if each != self.stage.target)
-        if lacking := posted.lacking(asks, witness.witness_site(self.stage.home)):
+        if lacking := posted.lacking(bound.asks, witness.witness_site(self.stage.home)):
             raise Failed(
                 "; ".join(f"{each} does not know the term: {why}" for each, why in lacking.items()),
                 hint="see whether they answer, then act on the run again",

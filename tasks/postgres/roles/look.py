@@ -14,6 +14,7 @@ from recovery.catalog import Member
 from recovery.errors import DrError
 from recovery.measure import exposure
 from recovery.observation import FenceSeen, MemberSeen
+from recovery.term import doubt, strictest
 from tasks.home import Home
 from tasks.postgres import archived
 from tasks.postgres.roles import cloud, servers, witness
@@ -130,20 +131,22 @@ def fence(home: Home, name: str, source: str, target: str) -> FenceSeen:
 
 
 def _agents(members: tuple[tuple[str, Member], ...]) -> bool:
-    """Whether the agents of all these members answer, and may be ordered to stop their servers."""
-    return bool(members) and all(each.agent is not None and _answers(each.agent) for _, each in members)
+    """Whether the agents of all these members answer, and may be ordered to stop their servers: one that bears another
+    name refuses, and proves nothing."""
+    return bool(members) and all(each.agent is not None and _answers(each.agent, name) for name, each in members)
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, name: str) -> bool:
     import urllib3
 
     try:
         answer = urllib3.request(
             "GET", f"{url.rstrip('/')}/health", timeout=urllib3.Timeout(total=AGENT_SECONDS), retries=False
         )
-    except urllib3.exceptions.HTTPError:
+        said = answer.json()
+    except (urllib3.exceptions.HTTPError, ValueError):
         return False
-    return answer.status == 200
+    return answer.status == 200 and isinstance(said, dict) and said.get("server", name) == name
 
 
 def _cloud(home: Home, site: str, members: tuple[tuple[str, Member], ...]) -> bool:
@@ -155,17 +158,19 @@ def _cloud(home: Home, site: str, members: tuple[tuple[str, Member], ...]) -> bo
 def _lease(
     home: Home, name: str, members: tuple[tuple[str, Member], ...], source: str, target: str
 ) -> Literal["kept", "absent", "unknown"]:
-    """`kept`: the leashes of that site are known, and everybody who could confirm them can be told of a newer term."""
+    """`kept`: the leashes of that site are known and believed, and everybody who could confirm them can be told of a
+    newer term."""
     resource = home.resource(name)
     if resource.fence is None or witness.witness_site(home) is None:
         return "absent"
     try:
-        found = witness.leashed(home, name, members, timeout_seconds=AGENT_SECONDS)
+        words = witness.words(home, name, members, timeout_seconds=AGENT_SECONDS)
     except DrError:
         return "unknown"
-    if found is None:
+    there = servers.ask_all(resource.at(target), patience_seconds=ASK_SECONDS) if words else {}
+    if not words or doubt(words, site=source, committed_at=servers.committed_at(there)):
         return "absent"
-    others = [site for site in found.asks if site not in {source, witness.witness_site(home)}]
+    others = [site for site in strictest(words).asks if site not in {source, witness.witness_site(home)}]
     told = all(_agents(resource.at(site)) for site in {*others, target})
     return "kept" if told else "unknown"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from threading import Thread
 
 import psycopg
@@ -126,6 +127,12 @@ def primaries(said: Mapping[str, Server | Silent]) -> tuple[Server, ...]:
 def standbys(said: Mapping[str, Server | Silent]) -> tuple[Server, ...]:
     """Those that follow."""
     return tuple(each for each in said.values() if isinstance(each, Server) and not each.primary)
+
+
+def committed_at(said: Mapping[str, Server | Silent]) -> datetime | None:
+    """The instant, by its primary's clock, of the newest commit that any standby has replayed."""
+    known = (each.place.committed_at for each in standbys(said))
+    return max((each for each in known if each is not None), default=None)
 
 
 def whys(said: Mapping[str, Server | Silent]) -> str:

@@ -5,9 +5,13 @@ Separate because fence, unfence and looking all ask it, each with a patience of 
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
 from recovery.catalog import Member
-from recovery.errors import Failed
-from recovery.term import Leashed, Term, leashed_key
+from recovery.epoch import Change, change_key
+from recovery.errors import DrError, Failed
+from recovery.plan import Plan
+from recovery.term import Leashed, Term, leashed_key, strictest
 from tasks.home import Home
 from tasks.postgres.terms import WitnessTerms, leashed_of, read_small
 from tasks.s3_small import SmallObjects
@@ -49,24 +53,47 @@ def term_now(home: Home, resource: str, *, timeout_seconds: float) -> Term | Non
     return read_small(place, resource)
 
 
-def leashed(
+def words(
     home: Home, resource: str, members: tuple[tuple[str, Member], ...], *, timeout_seconds: float
-) -> Leashed | None:
-    """The word of the leashes of all these members, as the strictest of them; None when one of them never had a leash.
+) -> tuple[Leashed, ...]:
+    """The words of the leashes of all these members; none when one of them never had a leash, or took its word back.
     Raises Failed when the witness does not answer."""
     place = small(home, timeout_seconds=timeout_seconds)
     if place is None:
-        return None
-    words: list[Leashed] = []
+        return ()
+    found: list[Leashed] = []
     for name, _ in members:
         body = place.get(leashed_key(resource, name))
         if body is None:
-            return None
-        words.append(leashed_of(body))
-    if not words:
-        return None
-    asks = tuple(sorted({site for each in words for site in each.asks}))
-    longest = max(each.lease_seconds for each in words)
-    return words[0].but(
-        lease_seconds=longest, clock_bound_seconds=max(each.clock_bound_seconds for each in words), asks=asks
-    )
+            return ()
+        found.append(leashed_of(body))
+    return tuple(found)
+
+
+def leashed(
+    home: Home, resource: str, members: tuple[tuple[str, Member], ...], *, timeout_seconds: float
+) -> Leashed | None:
+    """The words of all these members as the strictest of them; None as for `words`. Raises Failed."""
+    found = words(home, resource, members, timeout_seconds=timeout_seconds)
+    return strictest(found) if found else None
+
+
+def take_back(home: Home, resource: str, members: tuple[tuple[str, Member], ...], *, timeout_seconds: float) -> None:
+    """No lapsed lease of these members fences any more, until their leashes are at the witness again. Raises Failed."""
+    place = small(home, timeout_seconds=timeout_seconds)
+    if place is not None:
+        for name, _ in members:
+            place.delete(leashed_key(resource, name))
+
+
+def since(home: Home, plan: Plan, resource: str) -> int:
+    """The generation in which the site that the plan leaves became the primary of a database; 0 where it always was.
+    What can't be read counts as a change of this very epoch: nothing older is believed."""
+    if plan.epoch == 0:
+        return 0
+    try:
+        body = home.ledger().get(change_key(plan.service, plan.epoch))
+        change = Change.model_validate_json(body or b"")
+    except (DrError, ValidationError):
+        return plan.epoch
+    return plan.epoch if resource in change.databases else 0
