@@ -106,6 +106,7 @@ def make(asked: Asked, runbook: Runbook, catalog: Catalog, seen: Observation) ->
     changes_roles = any(step.verb == "promote" and step.live for step in runbook.steps)
     if changes_roles:
         if seen.primary == by.target:
+            _refuse_hearsay(catalog, seen, by)
             return NothingToDo(why=f"{by.target} is the primary of {by.service} already")
         by = Ends(service=by.service, source=seen.primary, target=by.target)
     limit = max_loss_seconds(asked, catalog, by.service)
@@ -136,6 +137,20 @@ def make(asked: Asked, runbook: Runbook, catalog: Catalog, seen: Observation) ->
         pinned=pinned,
         mode=runbook.mode,
         steps=steps,
+    )
+
+
+def _refuse_hearsay(catalog: Catalog, seen: Observation, by: Ends) -> None:
+    """A change of roles is in the ledger's home, or in a mirror while that was silent. Where both kinds are silent and
+    no server says that it is the primary there, the copies that are left may not know of it. Raises Unproven."""
+    silent = [each for each in catalog.ledger.mirrors if each not in seen.ledger.mirrors]
+    said = [each.role for members in seen.members.values() for each in members if each.site == by.target]
+    if seen.ledger.home == "answers" or not silent or "primary" in said:
+        return
+    raise Unproven(
+        f"{by.target} is the primary of {by.service} by the copies of the ledger that answer; its home and"
+        f" {', '.join(silent)} are silent, and no server there says so: a newer change of roles may stand there alone",
+        hint="see the servers with 'dr status'; plan again once the ledger's home or every mirror answers",
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from recovery.admission import Consents, Report, Resume, RunState, admit
 from recovery.errors import BadInput, Refused, Unproven
 from recovery.failover import Asked, Proposal, asked_of, lease_of, make, propose
-from recovery.observation import MemberSeen, ProbeSeen
+from recovery.observation import LedgerSeen, MemberSeen, Observation, ProbeSeen
 from recovery.plan import NothingToDo, Plan
 from recovery.rules import RULES
 from tests.thought import failover_scene as scene
@@ -61,6 +61,22 @@ def test_every_step_carries_both_variants_and_a_manual_with_real_names() -> None
 def test_a_site_that_is_primary_already_is_nothing_to_do() -> None:
     made = propose(asked(), scene.runbook("failover"), scene.catalog(), scene.seen(primary="west"))
     assert made == NothingToDo(why="west is the primary of core already")
+
+
+def test_a_primary_by_hearsay_is_unproven_while_those_who_may_know_better_are_silent() -> None:
+    """The change of roles went to the ledger's home and one mirror; the other, which was lost then, never got it."""
+    stale = scene.seen(primary="west", ledger=LedgerSeen(home="silent", mirrors=("west",)))
+
+    def made(seen: Observation) -> Plan | NothingToDo:
+        return make(asked(), scene.runbook("failover"), scene.catalog(), seen)
+
+    with pytest.raises(Unproven, match="its home and east are silent") as caught:
+        made(stale)
+    assert "dr status" in caught.value.hint
+    for ledger in (LedgerSeen(), LedgerSeen(home="silent", mirrors=("west", "east"))):
+        assert isinstance(made(stale.but(ledger=ledger)), NothingToDo)
+    serves = [each.but(role="primary") if each.site == "west" else each for each in stale.members["validation-db"]]
+    assert isinstance(made(stale.but(members={"validation-db": tuple(serves)})), NothingToDo)
 
 
 def test_a_proposal_shows_groups_hazards_forecast_and_digest_as_one_document() -> None:
