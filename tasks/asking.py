@@ -16,7 +16,7 @@ from recovery.catalog import PostgresResource
 from recovery.errors import BadInput
 from recovery.moment import instant
 from tasks.home import Home, open_home
-from tasks.keeping import plantable
+from tasks.keeping import plantable, refuse_unplantable
 from tasks.proving import Sort, Wanted
 
 NO_FAULT = "none"
@@ -88,7 +88,8 @@ def proofs(
     made: list[Wanted] = []
     for name in named(home, resources):
         resource = home.resource(name)
-        fault = _fault(mutate, resource.engine) if mutate and mutate != NO_FAULT else None
+        where = _SORTS.get(asked, "mark")
+        fault = _fault(mutate, resource.engine, where) if mutate and mutate != NO_FAULT else None
         for sort, planted in _sorts(home, resource, asked, fault, mutate == NO_FAULT):
             share = SystemRandom().random()
             made.append(Wanted(resource=name, sort=sort, at=at, share=share, mutate=planted, level=level.value))
@@ -103,16 +104,19 @@ def _sorts(
             return [("mark", fault)]
         case Asked.DAILY:
             daily = home.catalog.proofs[resource.proof].planted_fault == "daily" and not spared
-            planted: list[tuple[Sort, str | None]] = [("mark", _fault("random", resource.engine))] if daily else []
+            planted: list[tuple[Sort, str | None]] = (
+                [("mark", _fault("random", resource.engine, "mark"))] if daily else []
+            )
             return [("mark", None), ("latest", None), *planted]
         case Asked.MARK | Asked.LATEST | Asked.RANDOM | Asked.TIME:
             return [(_SORTS[asked], fault)]
 
 
-def _fault(name: str, engine: str) -> str:
-    known = sorted(plantable(engine))
+def _fault(name: str, engine: str, sort: Sort) -> str:
+    known = sorted(plantable(engine, sort))
     if name == "random":
         return SystemRandom().choice(known)
+    refuse_unplantable(engine, name, sort)
     if name not in known:
         raise BadInput(f"there is no fault {name!r}", hint=f"one of: random, {', '.join(known)}")
     return name

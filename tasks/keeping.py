@@ -30,19 +30,25 @@ def engine_at(home: Home, name: str, site: str, store: Store | None = None) -> E
     return table.engine_of(name, home.resource(name), place)
 
 
-def plantable(engine: str) -> tuple[str, ...]:
-    """The faults that can be planted in what an engine keeps: a copy of the backup's objects can only be ours."""
-    found = catalogue.names()
-    return tuple(each for each in found if engine == "native" or catalogue.of(each).stage is not Stage.BACKUP_COPY)
+def plantable(engine: str, sort: str = "mark") -> tuple[str, ...]:
+    """The faults that can be planted in what an engine keeps, and that a proof of that sort surely finds: a copy of the
+    backup's objects can only be ours, and what was changed in the data itself shows against a mark alone."""
+    stages = {name: catalogue.of(name).stage for name in catalogue.names()}
+    ours = (name for name, stage in stages.items() if engine == "native" or stage is not Stage.BACKUP_COPY)
+    return tuple(name for name in ours if sort == "mark" or stages[name] is not Stage.SQL)
 
 
-def refuse_unplantable(engine: str, fault: str) -> None:
-    """Raise BadInput for a fault that means nothing with that engine."""
-    if fault in catalogue.names() and fault not in plantable(engine):
-        raise BadInput(
-            f"{fault} breaks a copy of the backup's objects, and those are {engine}'s own",
-            hint=f"one of: random, {', '.join(sorted(plantable(engine)))}",
-        )
+def refuse_unplantable(engine: str, fault: str, sort: str = "mark") -> None:
+    """Raise BadInput for a fault that means nothing with that engine, or that a proof of that sort may not find."""
+    if fault not in catalogue.names() or fault in (known := plantable(engine, sort)):
+        return
+    hint = f"one of: random, {', '.join(sorted(known))}"
+    if fault not in plantable(engine):
+        raise BadInput(f"{fault} breaks a copy of the backup's objects, and those are {engine}'s own", hint=hint)
+    raise BadInput(
+        f"{fault} changes the data, which is compared with a mark alone: a proof to another place may not find it",
+        hint=f"leave the moment out, so that it is planted in a proof to the newest mark; else {hint}",
+    )
 
 
 def vouched(home: Home, name: str) -> tuple[int, ...]:

@@ -68,7 +68,7 @@ def plan_proof(home: Home, wanted: Wanted) -> Plan:
     """Look and choose; changes nothing. Raises NoPoint or BadInput with the reason."""
     resource = home.resource(wanted.resource)
     if wanted.mutate:
-        refuse_unplantable(resource.engine, wanted.mutate)
+        refuse_unplantable(resource.engine, wanted.mutate, wanted.sort)
     site = wanted.site or home.catalog.proofs[resource.proof].site
     now = home.now()
     choose.refuse_future(wanted.at, now=now)

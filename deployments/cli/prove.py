@@ -106,7 +106,8 @@ def _wanted(
     names = list(dict.fromkeys(resources or sorted(home.catalog.resources)))  # one that is named twice is proven once
     for name in names:
         home.resource(name)
-    fault = _fault(mutate, {home.resource(name).engine for name in names}) if mutate is not None else None
+    engines: set[str] = {home.resource(name).engine for name in names}
+    fault = _fault(mutate, engines, chosen[0]) if mutate is not None else None
     return [
         Wanted(
             resource=name, sort=sort, at=at, share=SystemRandom().random(), mutate=fault, level=level, timeline=timeline
@@ -116,14 +117,16 @@ def _wanted(
     ]
 
 
-def _fault(name: str, engines: set[str]) -> str:
+def _fault(name: str, engines: set[str], sort: str) -> str:
     from secrets import SystemRandom
 
-    from tasks.keeping import plantable
+    from tasks.keeping import plantable, refuse_unplantable
 
-    known = set.intersection(*(set(plantable(engine)) for engine in engines))
+    known = set.intersection(*(set(plantable(engine, sort)) for engine in engines))
     if name == "random":
         return SystemRandom().choice(sorted(known))
+    for engine in sorted(engines):
+        refuse_unplantable(engine, name, sort)
     if name not in known:
         raise BadInput(f"there is no fault {name!r}", hint=f"one of: random, {', '.join(sorted(known))}")
     return name

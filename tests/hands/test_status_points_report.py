@@ -243,6 +243,7 @@ def test_a_backup_is_held_and_released_by_name_at_every_site_and_on_record(home:
         (("restore", "orders", "--to", "/proc/new/folder"), "cannot be made"),
         (("prove", "orders", "--latest", "--timeline", "77"), "tells of timeline 77"),
         (("prove", "orders", "--mutate", ""), "there is no fault ''"),
+        (("prove", "orders", "--latest", "--mutate", "rows-missing"), "compared with a mark alone"),
     ],
 )
 def test_what_cannot_be_meant_is_bad_input_whatever_the_archive_is_like(

@@ -13,6 +13,7 @@ from tasks import asking
 from tasks.asking import Asked
 from tasks.home import Home
 from tasks.postgres.faults import catalogue
+from tasks.postgres.faults.fault import Stage
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -48,6 +49,12 @@ def test_a_named_fault_is_planted_in_one_restore(here: Home) -> None:
     assert (made.sort, made.mutate) == ("mark", name)
 
 
+def test_away_from_the_mark_only_faults_are_planted_that_are_found_there(here: Home) -> None:
+    for _ in range(50):
+        (made,) = asking.proofs(here, (), asked=Asked.LATEST, mutate="random")
+        assert catalogue.of(str(made.mutate)).stage is not Stage.SQL
+
+
 def test_a_moment_is_resolved_once(here: Home) -> None:
     (made,) = asking.proofs(here, (), asked=Asked.TIME, as_of="15 min ago")
     assert made.at == NOW - timedelta(minutes=15)
@@ -60,6 +67,7 @@ def test_a_moment_is_resolved_once(here: Home) -> None:
         (Asked.DAILY, "15 min ago", None, (), "do not go together"),
         (Asked.MARK, None, "gremlins", (), "there is no fault 'gremlins'"),
         (Asked.MARK, None, None, ("nope",), "no resource 'nope'"),
+        (Asked.LATEST, None, "rows-missing", (), "compared with a mark alone"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_touched(
