@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -114,6 +115,21 @@ def seen(world: World, site: str, count: int = 8) -> None:
         return len(last) == count and set(last) == {site}
 
     wait_until(enough, what=f"{count} acknowledged writes at {site}", patience_seconds=40, hint="see the observer")
+
+
+def agents_awake(home: Home) -> None:
+    """Every agent answers: those that a story before killed are started again."""
+    urls = {each.agent for each in home.resource(DB).members.values() if each.agent}
+
+    def all_there() -> bool:
+        try:
+            for url in urls:
+                urllib.request.urlopen(f"{url}/health", timeout=2).close()
+        except OSError:
+            return False
+        return True
+
+    wait_until(all_there, what="the agents", patience_seconds=60, hint="see the agents' logs")
 
 
 def answering(world: World, site: str) -> None:

@@ -18,6 +18,7 @@ import pytest
 from moved import (
     ROOT,
     acted,
+    agents_awake,
     another_home,
     answering,
     approved,
@@ -59,6 +60,7 @@ def raised(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def world(raised: World) -> Iterator[World]:
     """Before: served by the east. After: nothing is broken, all went home, and no writer was ever beside another."""
     seen(raised, "east")
+    agents_awake(home_of(raised))
     yield raised
     breaking.end(raised)
     if primary(raised)[0] == "west":

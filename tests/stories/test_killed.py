@@ -3,6 +3,7 @@ the same command from another home goes on, and the end is the same as if nothin
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from test_changes import world as world  # noqa: PLC0414
 
 from deployments.lab import breaking, observer
 from deployments.lab.world import World
+from recovery.binding import groups
 from recovery.outcome import Changed
 from recovery.plan import Plan
 from tasks.home import Home
@@ -45,7 +47,13 @@ def killed(world: World, home: Home, folder: Path, plan: Plan, way: str) -> Chan
     points = book.read_text().splitlines()
     match way:
         case "all":
-            assert turns >= 3 * len(done), "at each of the three boundaries of each step"
+            named = Counter(each.partition(":")[0] for each in points)
+            alone = {step.id for step in done if (step.id,) in groups(plan.steps)}
+            assert {step for step in alone if named[step] < 3} == set(), "at each of the three boundaries of each step"
+            beside = len(done) - len(alone)  # of two that reach theirs at once one death may be for both
+            assert {step.id for step in done if not named[step.id]} == set()
+            assert sum(named[step.id] for step in done) >= 3 * len(done) - beside
+            assert turns >= 3 * len(alone)
         case "inside":
             assert turns >= len(done) // 2, "steps that end at once can't be killed in their midst"
             assert {each.partition(":")[0] for each in points} >= {step.id for step in done}
