@@ -7,7 +7,7 @@ and the limits within which it may be done; what is seen now, like a lag, is lef
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from math import ceil
 
@@ -53,6 +53,8 @@ class Proposal:
     live: frozenset[str]
     forecast: Forecast
     seen: Observation | None = None
+    unwell: Mapping[str, float] = field(default_factory=dict)
+    """Probe of the site that takes over → seconds for which it has failed: no user is sent there before it passes."""
 
     def document(self) -> dict[str, JsonValue]:
         """As `dr plan --json` shows it."""
@@ -65,6 +67,10 @@ class Proposal:
             ],
             "groups": [list(group) for group in self.groups],
             "hazards": [{**hazard.model_dump(mode="json"), "words": hazard.words} for hazard in self.hazards],
+            "unwell": [
+                {"probe": name, "site": self.plan.pinned["to"], "failing_seconds": seconds}
+                for name, seconds in self.unwell.items()
+            ],
             "forecast": {**self.forecast.model_dump(mode="json"), "words": self.forecast.words},
         }
 
@@ -92,7 +98,16 @@ def propose(
         groups=groups(plan.steps),
         live=live_ids(runbook, catalog, by),
         forecast=forecast(plan.steps, past, until=served[-1] if served else None, mode=plan.mode),
+        unwell=_unwell(plan, catalog, seen),
     )
+
+
+def _unwell(plan: Plan, catalog: Catalog, seen: Observation) -> dict[str, float]:
+    """The failing probes of the site to which a live plan sends users. No hazard: many a platform answers only once its
+    database is the primary, and rule 3 keeps users away meanwhile; yet people should know before they promote."""
+    there = (name for name, probe in catalog.services[plan.service].probes.items() if probe.site == plan.pinned["to"])
+    failing = seen.failing() if plan.live else {}
+    return {name: failing[name] for name in there if name in failing}
 
 
 def make(asked: Asked, runbook: Runbook, catalog: Catalog, seen: Observation) -> Plan | NothingToDo:

@@ -85,7 +85,7 @@ def test_a_proposal_shows_groups_hazards_forecast_and_digest_as_one_document() -
     assert isinstance(made, Proposal)
     shown = made.document()
     assert json.loads(json.dumps(shown)) == shown
-    assert list(shown) == ["digest", "epoch", "steps", "groups", "hazards", "forecast"]
+    assert list(shown) == ["digest", "epoch", "steps", "groups", "hazards", "unwell", "forecast"]
     assert shown["digest"] == made.plan.digest
     assert shown["groups"][:3] == [["declare"], ["approve"], ["fence", "quarantine", "scale"]]  # type: ignore[index]
     assert [each["words"] for each in shown["hazards"]] == ["data-loss 4.2 s"]  # type: ignore[union-attr,call-overload,index]
@@ -234,6 +234,20 @@ def test_how_long_each_probe_has_failed_is_what_standing_approvals_ask() -> None
     seen = scene.seen(failing_seconds=12)
     assert seen.failing() == {"app-east": 12}
     assert seen.but(probes={"x": ProbeSeen(outcome="unproven", failing_seconds=99)}).failing() == {}
+
+
+def test_people_are_told_of_a_site_that_takes_over_and_fails_its_probes_without_a_hazard_of_it() -> None:
+    sick = {"app-west": ProbeSeen(outcome="failed", failing_seconds=7), "app-east": ProbeSeen(outcome="failed")}
+    for name, told in (("failover", {"app-west": 7.0}), ("drill", {})):
+        seen = scene.seen().but(probes=sick)
+        made = propose(asked(), scene.runbook(name), scene.catalog(), seen)
+        well = propose(asked(), scene.runbook(name), scene.catalog(), scene.seen())
+        assert isinstance(made, Proposal)
+        assert isinstance(well, Proposal)
+        assert (made.unwell, well.unwell) == (told, {})
+        assert made.hazards == well.hazards
+        shown = [{"probe": "app-west", "site": "west", "failing_seconds": 7.0}] if told else []
+        assert made.document()["unwell"] == shown
 
 
 def test_a_failback_is_planned_from_the_primary_that_it_rebuilds_from_and_not_without_seeing_it() -> None:
