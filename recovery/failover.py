@@ -67,12 +67,14 @@ class Proposal:
             ],
             "groups": [list(group) for group in self.groups],
             "hazards": [{**hazard.model_dump(mode="json"), "words": hazard.words} for hazard in self.hazards],
-            "unwell": [
-                {"probe": name, "site": self.plan.pinned["to"], "failing_seconds": seconds}
-                for name, seconds in self.unwell.items()
-            ],
+            "unwell": [self._told(name, seconds) for name, seconds in self.unwell.items()],
             "forecast": {**self.forecast.model_dump(mode="json"), "words": self.forecast.words},
         }
+
+    def _told(self, probe: str, seconds: float) -> dict[str, JsonValue]:
+        site = self.plan.pinned["to"]
+        words = f"{probe} fails at {site}, for {seconds:.0f} s: no user is sent there before it passes"
+        return {"probe": probe, "site": site, "failing_seconds": seconds, "words": words}
 
 
 def propose(

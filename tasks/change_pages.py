@@ -50,6 +50,7 @@ def planned(
         "Rules that it keeps: " + "; ".join(f"{each.number} {each.name}" for each in rules_of(plan)) + ".",
         "### Hazards",
         _hazards(shown.get("hazards", ())),
+        *(f"**Now** {plain(each['words'])}." for each in shown.get("unwell", ())),
         "### Steps",
         "Steps on one line go side by side. Bold: changes what users live on.",
         _groups(plan, shown.get("groups") or [[each.id] for each in plan.steps], live),

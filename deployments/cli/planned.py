@@ -55,7 +55,7 @@ def drawn(shown: Mapping[str, Any]) -> RenderableType:
     title = f"[bold]{shown['runbook']}[/] of {escape(shown['service'])}, {shown['from']} → {shown['to']}"
     about = f"{shown['mode']}, epoch {shown['epoch']}, changes {shown['changes']}"
     parts: list[RenderableType] = [f"{title}  [dim]{about}[/]", "", _steps(shown), "", *_hazards(shown["hazards"])]
-    parts += [Text(_unwell(each), "yellow") for each in shown.get("unwell", ())]
+    parts += [Text(f"probes    {each['words']}", "yellow") for each in shown.get("unwell", ())]
     parts += [Text(f"limit     {each['klass']} {each['limit_seconds']:g} s") for each in shown["limits"]]
     if "forecast" in shown:
         parts.append(Text(f"forecast  {shown['forecast']['words']}"))
@@ -97,12 +97,6 @@ def _hazards(hazards: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
     for index, each in enumerate(hazards):
         table.add_row("hazards" if index == 0 else "", Text(f" {each['words']}", style="bold red"), Text(each["text"]))
     return [table]
-
-
-def _unwell(probe: Mapping[str, Any]) -> str:
-    """Told beside the hazards: consent has nothing to do with it."""
-    fails = f"{probe['probe']} fails at {probe['site']}, for {probe['failing_seconds']:.0f} s"
-    return f"probes    {fails}: no user is sent there before it passes"
 
 
 def _next(shown: Mapping[str, Any]) -> list[RenderableType]:

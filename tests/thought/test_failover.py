@@ -246,8 +246,12 @@ def test_people_are_told_of_a_site_that_takes_over_and_fails_its_probes_without_
         assert isinstance(well, Proposal)
         assert (made.unwell, well.unwell) == (told, {})
         assert made.hazards == well.hazards
-        shown = [{"probe": "app-west", "site": "west", "failing_seconds": 7.0}] if told else []
-        assert made.document()["unwell"] == shown
+        shown = made.document()["unwell"]
+        assert isinstance(shown, list)
+        assert [(each["probe"], each["site"], each["failing_seconds"]) for each in shown] == (  # type: ignore[index,call-overload]
+            [("app-west", "west", 7.0)] if told else []
+        )
+        assert all("fails at west, for 7 s" in str(each["words"]) for each in shown)  # type: ignore[index,call-overload]
 
 
 def test_a_failback_is_planned_from_the_primary_that_it_rebuilds_from_and_not_without_seeing_it() -> None:
