@@ -110,25 +110,34 @@ def begin(config: LeashConfig, known: Known) -> None:
 
 
 def _ask_witness(config: LeashConfig, known: Known) -> None:
+    """The word comes before a confirmation only where it would bind the server in another way than the one that stands
+    there: a witness that can be read and not written (a full disk) stops nobody."""
     name, small = config.witness.site, config.witness.small(config.patience_seconds)
     worded_at = -WORD_SECONDS
+
+    def put(word: Leashed) -> float:
+        small.put(leashed_key(config.resource, config.named), canonical(word))
+        known.worded = word
+        return ticks()
+
     while True:
-        begun, word = ticks(), _word(config, known)
+        begun, word, trusted = ticks(), _word(config, known), known.trusted
         try:
             if known.foreign:
                 small.delete(leashed_key(config.resource, config.named))
                 worded_at = begun - WORD_SECONDS
-            elif not known.trusted and (begun - worded_at >= WORD_SECONDS or not _told(known, word)):
-                small.put(leashed_key(config.resource, config.named), canonical(word))
-                known.worded, worded_at = word, begun
-                begun = ticks()
+            elif not known.binds_like(word):
+                if trusted:
+                    read_small(small, config.resource)  # it asks before it promises
+                worded_at = begun = put(word)
             known.confirm(name, begun, read_small(small, config.resource))
-            if not known.foreign and not known.trusted and not _told(known, _word(config, known)):
-                continue  # a change of roles that it did not know: at once, since a fence may go by it soon
+            fresh = _word(config, known)  # a change of roles is told at once: a fence may go by it soon
+            if trusted:
+                worded_at = begun - WORD_SECONDS
+            elif not known.foreign and (begun - worded_at >= WORD_SECONDS or not _told(known, fresh)):
+                worded_at = put(fresh)
         except DrError as trouble:
             known.fell_silent(name, trouble.fact)
-        if known.trusted:
-            worded_at = begun - WORD_SECONDS
         time.sleep(max(0.02, config.every_seconds - (ticks() - begun)))
 
 

@@ -21,6 +21,8 @@ class Faults:
 
     script: list[str] = field(default_factory=list)
     always: str = ""
+    unwritable: bool = False
+    """A full disk: what is put meets 503, what is asked for is served."""
     seen: list[str] = field(default_factory=list)
     objects: dict[str, bytes] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -41,6 +43,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self._fault("PUT"):
+            return
+        if self.faults.unwritable:
+            self._answer(503, _error("ServiceUnavailable"))
             return
         if self.headers.get("If-None-Match") == "*" and self.path in self.faults.objects:
             self._answer(412, _error("PreconditionFailed"))

@@ -28,7 +28,7 @@ from deployments.lab.postgres import server
 from recovery.errors import Failed
 from recovery.term import Leashed, Term, leashed_key, term_key
 from recovery.value import canonical
-from tasks.postgres import control
+from tasks.postgres import control, leash_config
 from tasks.postgres.agent_config import AgentConfig
 from tasks.postgres.agent_http import Door
 from tasks.postgres.agent_memory import Alerts
@@ -439,6 +439,37 @@ def test_a_server_that_may_run_unconfirmed_has_no_word_until_somebody_has_confir
     eventually(lambda: site.control.status()["why"] == "confirmed in generation 2", "a confirmation")
     eventually(lambda: key in site.witness.objects, "the word")
     assert site.witness.seen[0].startswith("GET"), "it asked before it promised"
+
+
+def test_a_witness_that_can_only_be_read_stops_no_server_whose_binding_it_knows(site: Site):
+    process = site.begin()
+    site.is_in("running")
+    eventually(lambda: word_of(site), "the word")
+    process.terminate()
+    process.wait()
+    site.witness.unwritable = True
+    site.begin()
+    pid = site.is_in("running")["pid"]
+    site.term("east", 3)
+    eventually(lambda: site.control.status()["generation"] == 3, "the term")
+    time.sleep(2 * LEASE_SECONDS)
+    assert site.is_in("running")["pid"] == pid
+    site.witness.unwritable = False
+    eventually(lambda: (word_of(site) or pytest.fail("no word")).generation == 3, "the word of the newer generation")
+
+
+def test_a_new_server_is_not_stopped_because_its_first_word_is_late(site: Site):
+    """People, or whoever made it, let it run unconfirmed; the witness answers questions before it takes anything in."""
+    site.witness.unwritable = True
+    leash_config.write_memory(site.folder, leash_config.Memory(trusted=0))
+    give(site.folder)
+    site.begin()
+    pid = site.is_in("running")["pid"]
+    time.sleep(2 * LEASE_SECONDS)
+    assert site.is_in("running")["pid"] == pid
+    site.witness.unwritable = False
+    eventually(lambda: site.control.status()["why"] == "confirmed", "a confirmation")
+    assert word_of(site) is not None
 
 
 def test_a_leash_that_would_be_confirmed_at_its_own_site_does_not_begin(site: Site):
