@@ -74,6 +74,7 @@ EXPECTED = [
     (23, "`db` has two owners: x by service `a` and y by service `b`", "give both services one owner"),
     (23, "there is no resource `nodb`", "name one of db"),
     (33, "`bin_dir` is missing", "add `bin_dir`"),
+    (33, "`dsn` is no connection string of Postgres", "it is no row of name=value"),
     (36, "`Frontend` is no name", "use a-z"),
     (37, "`memory`: '2 XB' is not a size", "like '2 GB'"),
 ]
