@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +32,15 @@ _TOLD_TO_CLIENTS = ("the database system is", "terminating connection", "sorry, 
 APPEARS_WITHIN_SECONDS = 10.0
 GONE_AFTER_SECONDS = 0.3
 """A server that is absent for so long has ended."""
+
+
+_KEPT = frozenset({"HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "TZ", "TZDIR", "USER"})
+"""What a server needs of its starter's environment. Code in a backup can read its own, which must hold no secret."""
+
+
+def bare(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment with nothing in it but what any program needs; locales are kept, options of Postgres are not."""
+    return {name: value for name, value in environment.items() if name in _KEPT or name.startswith("LC_")}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,7 +140,13 @@ def start(scratch: Scratch, *, as_it_is: bool = False) -> bool:
     note.touch()
     with scratch.log.open("ab") as sink:
         process = subprocess.Popen(
-            wrapped, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True, cwd=scratch.folder
+            wrapped,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,
+            cwd=scratch.folder,
+            env=bare(os.environ),
         )
     fresh = scratch.folder / "started.new"
     fresh.write_text(str(process.pid))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from recovery import choose
 from recovery.point import Backup
 from recovery.value import canonical
@@ -86,9 +88,16 @@ def restored(two: Pair, tmp_path: Path, point: choose.Point) -> None:
     wal.fetch(two.archive, point.system_id, [*point.segments, "00000002.history"], copy.spool)
     scratch_conf.configure(copy, point.target, point.timeline, durable=False)
     give(copy.folder)
-    scratch.start(copy)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLANTED_SECRET_ACCESS_KEY", "for nobody's eyes")
+        patch.setenv("PGOPTIONS", "-c work_mem=1MB")
+        scratch.start(copy)
     try:
         scratch.await_target(copy, patience_seconds=30, say=lambda text, share: None)
+        given = Path(f"/proc/{copy.pid()}/environ").read_text()
+        assert "PATH=" in given
+        assert "PLANTED" not in given
+        assert "PGOPTIONS" not in given
         assert one(copy.dsn(), "select array_agg(seq order by seq) from rows where seq > 100") == (
             [101, 102, 201, 202],
         )
