@@ -76,7 +76,7 @@ def _fetched(key: str | None, name: str, door: str, place: str) -> Iterator[str]
 
 
 def _recovered(member: Member) -> Iterator[str]:
-    yield f"# {member.bin_dir}/pg_verifybackup --no-parse-wal --exit-on-error data"
+    yield f"# {_tool(member, 'pg_verifybackup')} --no-parse-wal --exit-on-error data"
     yield "MOMENT is written like 2026-11-24 03:00:00+00. Up to the latest moment, leave the line with it out:"
     yield f"# sed -i -E '/^({_KEPT})/d' data/postgresql.auto.conf"
     for each in _SETTINGS:
@@ -86,16 +86,21 @@ def _recovered(member: Member) -> Iterator[str]:
     yield "# test -f data/postgresql.conf || touch data/postgresql.conf"
     yield "# test -f data/pg_hba.conf || echo local all all trust > data/pg_hba.conf"
     yield "It runs on no network, with archiving, preloaded libraries, jobs and subscriptions off:"
-    yield f'# {member.bin_dir}/pg_ctl -D data -l recovery.log -w -o "-c {" -c ".join(_OPTIONS)}" start'
+    yield f'# {_tool(member, "pg_ctl")} -D data -l recovery.log -w -o "-c {" -c ".join(_OPTIONS)}" start'
     yield (
         "It recovers after that. Look into recovery.log until it says that it is ready to accept connections; before,"
         " it must say recovery stopping, and where (up to the latest moment: archive recovery complete)."
     )
 
 
+def _tool(member: Member, program: str) -> str:
+    """A tool of Postgres, for a shell."""
+    return quote(f"{member.bin_dir}/{program}")
+
+
 def copy_asked(member: Member) -> str:
     """psql on the copy, in the folder that it was restored into."""
-    return f'{member.bin_dir}/psql -h "$PWD" -p {PORT}'
+    return f'{_tool(member, "psql")} -h "$PWD" -p {PORT}'
 
 
 def asserted(database: PostgresResource, psql: Callable[[str], str]) -> Iterator[str]:

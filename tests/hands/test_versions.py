@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -62,7 +63,8 @@ def running(bin_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
         def archiving(data_dir: Path, sockets: Path) -> dict[str, str]:
             door.update(data_dir=data_dir, sockets=sockets)
-            return {"archive_command": f"python3 -I -S {CLIENT} {sockets}/agent %p"}
+            words = ["python3", "-I", "-S", str(CLIENT), f"{sockets}/agent"]
+            return {"archive_command": f"{shlex.join(words)} %p"}
 
         def ready() -> None:
             stack.callback(_ended, _agent(folder, bin_dir, endpoint.model_dump(), **door))
