@@ -46,7 +46,7 @@ BOUND_SECONDS = 0.2
 PORT = 5432
 
 
-def eventually(holds: Callable[[], Any], what: str, patience_seconds: float = 15.0) -> Any:
+def eventually(holds: Callable[[], Any], what: str, patience_seconds: float = 60.0) -> Any:
     deadline = time.monotonic() + patience_seconds
     while True:
         if found := holds():
@@ -97,7 +97,7 @@ class Site:
         self.processes.append(process)
         return process
 
-    def is_in(self, word: str, patience_seconds: float = 15.0) -> dict[str, Any]:
+    def is_in(self, word: str, patience_seconds: float = 60.0) -> dict[str, Any]:
         def there() -> dict[str, Any] | None:
             try:
                 said = self.control.status()
