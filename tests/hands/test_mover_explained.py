@@ -155,7 +155,7 @@ def test_the_printed_page_of_the_restore_does_the_same(tmp_path: Path, key: seal
 def asked(source: Cluster, work: Path, start: str, queries: str) -> list[tuple[object, ...]]:
     """Start the copy with the options of that line, by our own hand (pg_ctl refuses to be root's), and ask it once it
     has been promoted."""
-    assert start.startswith(f"{source.bin_dir}/pg_ctl -D data -l recovery.log -w ")
+    assert start.startswith(f"{shlex.quote(f'{source.bin_dir}/pg_ctl')} -D data -l recovery.log -w ")
     options = {name: value.strip("'") for name, value in re.findall(r"-c (\w+)=([^\s\"]*)", start)}
     assert options.pop("unix_socket_directories") == "$PWD"
     data, log, place = work / "data", work / "recovery.log", source.socket_dir
