@@ -46,7 +46,7 @@ BOUND_SECONDS = 0.2
 PORT = 5432
 
 
-def eventually(holds: Callable[[], Any], what: str, patience_seconds: float = 60.0) -> Any:
+def eventually(holds: Callable[[], Any], what: str, patience_seconds: float = 15.0) -> Any:
     deadline = time.monotonic() + patience_seconds
     while True:
         if found := holds():
@@ -97,7 +97,7 @@ class Site:
         self.processes.append(process)
         return process
 
-    def is_in(self, word: str, patience_seconds: float = 60.0) -> dict[str, Any]:
+    def is_in(self, word: str, patience_seconds: float = 15.0) -> dict[str, Any]:
         def there() -> dict[str, Any] | None:
             try:
                 said = self.control.status()
@@ -284,11 +284,15 @@ def test_a_signal_file_in_a_running_primary_is_for_its_next_start_and_frees_it_o
     site.is_in("running")
     with psycopg.connect(site.dsn, autocommit=True) as sql:
         sql.execute(f"copy (select where false) to '{site.data}/standby.signal'")
-    assert site.control.status()["standby"] is False
+    told = site.control.status()
+    assert told["standby"] is False
     site.witness.always = "503 ServiceUnavailable"
-    eventually(lambda: not servers_in(site.data), "its end")
-    assert site.control.status()["standby"], "started again it is a standby, which needs no permit"
-    site.is_in("running")
+    eventually(lambda: told["pid"] not in servers_in(site.data), "its end")
+    again = site.is_in("running")  # at once: nobody sees the folder without a server
+    assert again["standby"], "started again it is a standby, which needs no permit"
+    assert again["pid"] != told["pid"]
+    with psycopg.connect(site.dsn, autocommit=True) as sql:
+        assert sql.execute("select pg_is_in_recovery()").fetchone() == (True,)
 
 
 def test_a_standby_told_of_the_newer_term_is_promoted_without_being_stopped_for_the_older(site: Site):
