@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
 
-from recovery.approval import Admitted, Asked, ConsentPolicy, Given, GivenStanding, Missing, admitted
+from recovery.approval import FORM, Admitted, Asked, ConsentPolicy, Given, GivenStanding, Missing, admitted
 from recovery.errors import Refused
 from recovery.failover import lease_of, refuse_beyond_limits
-from recovery.hazard import Hazard
+from recovery.hazard import Acceptance, Hazard, agreed
 from recovery.observation import Observation
 from recovery.plan import NothingToDo, Plan
 from recovery.rules import RULES, one_run
@@ -126,20 +126,43 @@ def _changes(stored: Plan, derived: Plan) -> str:
     return f" ({', '.join(named)} changed)" if named else ""
 
 
+def accepted(start: Start, consents: Consents) -> list[Acceptance]:
+    """What those who admitted the run accepted, as many of them as have to consent."""
+    wanted = max(1, consents.policy.n_of_m)
+    mine = [each.approval for each in consents.given if each.approval.id in start.spends]
+    given = agreed([each.accepted for each in mine if each.who != FORM or wanted == 1], wanted)
+    standing = [each.approval.accepted for each in consents.standing if each.approval.id == start.standing]
+    return list(dict.fromkeys(one for each in (given, *standing) for one in each))
+
+
+def accepts(plan: Plan, consents: Consents, klass: str, now: datetime) -> bool:
+    """Whether those whose consent could start the plan accept that class, whatever else is not seen yet: its other
+    hazards, and a standing approval's conditions."""
+    waited = {probe for each in consents.standing for probe in each.approval.conditions}
+    failing = dict.fromkeys(waited, float("inf"))
+    return isinstance(_asked(plan, (Hazard(id=klass, klass=klass),), failing, consents, now), Admitted)
+
+
 def _consent(
     stored: Plan, seen: Observation, found: tuple[Hazard, ...], consents: Consents, now: datetime
 ) -> Admitted | Missing:
     """Making and ending our own scratch is admitted by policy; live things need people (HOUSE, law 6)."""
     if not stored.live:
         return Admitted(by=("policy",), spends=())
+    return _asked(stored, found, seen.failing(), consents, now)
+
+
+def _asked(
+    plan: Plan, found: tuple[Hazard, ...], failing_seconds: Mapping[str, float], consents: Consents, now: datetime
+) -> Admitted | Missing:
     asked = Asked(
-        digest=stored.digest,
-        epoch=stored.epoch,
-        runbook=stored.runbook,
-        service=stored.service,
-        mode=stored.mode,
+        digest=plan.digest,
+        epoch=plan.epoch,
+        runbook=plan.runbook,
+        service=plan.service,
+        mode=plan.mode,
         hazards=found,
-        failing_seconds=seen.failing(),
+        failing_seconds=failing_seconds,
     )
     return admitted(
         asked,

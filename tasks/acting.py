@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pydantic import JsonValue
 
 from recovery import outage
-from recovery.admission import Consents, Report, Resume, RunState, Start, admit
+from recovery.admission import Consents, Report, Resume, RunState, Start, accepted, accepts, admit
 from recovery.drive import Finish, Halt
 from recovery.errors import DrError, Refused
 from recovery.evidence import Record
@@ -38,7 +38,7 @@ from tasks.loop import Loop
 from tasks.observing import changes, observe
 from tasks.orders_of_people import Now, taking
 from tasks.role_change import keep_change
-from tasks.run_consent import accepted, accepts, consented
+from tasks.run_consent import consented
 from tasks.stage import Stage
 
 FRESH = timedelta(seconds=2)

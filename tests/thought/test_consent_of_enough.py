@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recovery.admission import Consents, Start
+from recovery.admission import Consents, Start, accepted, accepts
 from recovery.approval import FORM, ConsentPolicy
 from recovery.contradictions_of_doors import of_doors
 from recovery.doors import Approver, StandingTerms
 from recovery.hazard import Acceptance, Hazard, agreed, uncovered
 from recovery.orders import Taken, Waiting, Word
 from recovery.step import Mode
-from tasks.run_consent import accepted, accepts, consented
+from tasks.run_consent import consented
 from tests.thought import test_approval as scene
 from tests.thought.failover_scene import catalog
 from tests.thought.test_approval import advance, consent

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from recovery.admission import accepts
 from recovery.check import Outcome
 from recovery.observation import FenceSeen
 from recovery.orders import Word
@@ -15,7 +16,6 @@ from tasks import approving, changing, keys
 from tasks.evidence import verify
 from tasks.home import open_home
 from tasks.ledger_dir import DirectoryLedger
-from tasks.run_consent import accepts
 from tests.words.consent_home import House
 
 ROOT = Path(__file__).resolve().parents[2]
