@@ -1,7 +1,8 @@
 """How a SeaweedFS server is run: its ports, its arguments, its credentials, its files. No process is started here.
 
 Separate because its defaults are unfit for a lab: telemetry is on, every role also binds 127.0.0.1, and its gRPC
-sockets are files in /tmp named by port. So the ports of each server are its own here, and its sockets are removed.
+sockets are files in /tmp named by port. So the ports of each server are its own here, on the whole machine: two servers
+of one number, on whatever addresses, would speak to each other's parts. Its sockets are removed.
 """
 
 from __future__ import annotations
@@ -60,11 +61,7 @@ class Weed:
     @property
     def sockets(self) -> list[Path]:
         """The files outside its folder that it makes and leaves."""
-        grpc = [role for role in ROLES if role.endswith(".grpc")]
-        return [
-            Path("/tmp") / f"seaweedfs-{role.removesuffix('.grpc')}-grpc-{self.base_port + ROLES.index(role)}.sock"  # noqa: S108 -- the server's own choice
-            for role in grpc
-        ]
+        return sockets_of(self.base_port)
 
 
 def prepare(folder: Path, *, address: str, base_port: int | None = None, open_buckets: tuple[str, ...] = ()) -> Weed:
@@ -111,15 +108,45 @@ def argv(server: Weed, runtime: Path) -> list[str]:
     return [str(weed()), f"-logdir={server.folder / 'log'}", "server", *sets]
 
 
+def sockets_of(base_port: int) -> list[Path]:
+    """The sockets of a server with these ports: the server's own choice, whatever its address."""
+    named = {role.removesuffix(".grpc"): base_port + at for at, role in enumerate(ROLES) if role.endswith(".grpc")}
+    return [Path("/tmp") / f"seaweedfs-{role}-grpc-{port}.sock" for role, port in named.items()]  # noqa: S108
+
+
+_CLAIMED: dict[int, tuple[str, socket.socket]] = {}
+"""First port → for which seed this process claims it, and by what."""
+
+
 def free_base_port(address: str, seed: str, wanted: int | None = None) -> int:
-    """The first of eight free consecutive ports, on `address` and on 127.0.0.1. Bounded; raises Failed."""
+    """The first of eight free consecutive ports, on `address` and on 127.0.0.1, that no other server on this machine
+    has. They are this seed's until the process ends, by when the server's own sockets say so. `wanted` were the seed's
+    before: the sockets of those are its own. Bounded; raises Failed."""
     span = (LAST_PORT - FIRST_PORT) // len(ROLES)
     begin = zlib.crc32(seed.encode())
     candidates = [FIRST_PORT + (begin + step) % span * len(ROLES) for step in range(200)]
     for base in [*([wanted] if wanted else []), *candidates]:
-        if all(_free(place, base + role) for role in range(len(ROLES)) for place in (address, "127.0.0.1")):
+        if base != wanted and any(each.exists() for each in sockets_of(base)):
+            continue
+        if all(_free(place, base + role) for role in range(len(ROLES)) for place in (address, "127.0.0.1")) and _claim(
+            base, seed
+        ):
             return base
     raise Failed("no eight free ports in a row for the S3 server", hint="stop other labs: dr lab down --home …")
+
+
+def _claim(base: int, seed: str) -> bool:
+    """Whether these ports are the seed's now: an abstract socket is seen by everybody, and ends with its process."""
+    if base in _CLAIMED:
+        return _CLAIMED[base][0] == seed
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0standfast-lab-s3-{base}")
+    except OSError:
+        claim.close()
+        return False
+    _CLAIMED[base] = (seed, claim)
+    return True
 
 
 def _free(address: str, port: int) -> bool:
