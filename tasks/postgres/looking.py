@@ -116,25 +116,23 @@ def look(
         chosen = timeline or max(told)
         end = end_of(store, archive, chosen, bin_dir=bin_dir, keys=keys, engine=keeper) if need_end else None
         all_marks = marked.result()
-    known = sorted(
-        (
-            Known(lsn=lsn, at=at)
-            for each in mine
-            for lsn, at in ((each.begin_lsn, each.begun_at), (each.end_lsn, each.ended_at))
-        ),
-        key=lambda each: each.lsn,
-    )
     return Points(
         system_id=system_id,
         timeline=chosen,
         backups=mine,
         archive=archive,
         marks=all_marks,
-        known=tuple(known),
+        known=_known(mine),
         end=end,
         damaged=damaged,
         doubt="" if standing or timeline else doubt(archive, chosen),
     )
+
+
+def _known(backups: tuple[Backup, ...]) -> tuple[Known, ...]:
+    """The moments of which a backup tells where they lie in the log."""
+    ends = (end for each in backups for end in ((each.begin_lsn, each.begun_at), (each.end_lsn, each.ended_at)))
+    return tuple(sorted((Known(lsn=lsn, at=at) for lsn, at in ends), key=lambda each: each.lsn))
 
 
 def _refuse_unknown(timeline: int | None, known: set[int]) -> None:

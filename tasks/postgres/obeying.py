@@ -25,7 +25,7 @@ from tasks.postgres.terms import Asking, OwnTerm, WitnessTerms, read_small
 
 WITNESS_SECONDS = 0.4
 """How long an answer about the term waits for the witness, at most: a leash that asks waits a quarter of its lease."""
-LEASH_SECONDS, WORD_SECONDS = 0.5, 3.0
+LEASH_SECONDS, AT_WITNESS_SECONDS = 0.5, 3.0
 BARRED_SECONDS = 1.0
 
 
@@ -71,7 +71,7 @@ class Obeying:
         kept = "its word at the witness was taken back"
         if config.witness is not None:
             try:
-                config.witness.small(WORD_SECONDS).delete(leashed_key(config.resource, config.named))
+                config.witness.small(AT_WITNESS_SECONDS).delete(leashed_key(config.resource, config.named))
             except DrError as trouble:
                 kept = trouble.fact
         hint = "start it by its leash (python -m tasks.postgres.leash); until then no lapsed lease fences it"
@@ -89,7 +89,7 @@ class Obeying:
         place = self.config.witness
         try:
             key = leashed_key(self.config.resource, self.config.named)
-            return place is not None and place.small(WORD_SECONDS).get(key) is not None
+            return place is not None and place.small(AT_WITNESS_SECONDS).get(key) is not None
         except DrError:
             return False  # asked again soon
 
@@ -99,9 +99,9 @@ class Obeying:
         if mine is None or place is None:
             return None
         try:
-            theirs = read_small(place.small(WORD_SECONDS), self.config.resource)
+            theirs = read_small(place.small(AT_WITNESS_SECONDS), self.config.resource)
             if theirs is None or theirs.order < mine.order:
-                WitnessTerms(store=place.open(WORD_SECONDS)).carry(mine)
+                WitnessTerms(store=place.open(AT_WITNESS_SECONDS)).carry(mine)
         except DrError as trouble:
             return trouble.fact, trouble.hint
         return None

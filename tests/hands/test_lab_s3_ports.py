@@ -32,9 +32,7 @@ def same_slot(seed: str, base: int) -> str:
 def test_two_servers_of_one_lab_never_have_the_same_ports_whatever_their_folders_are_called(tmp_path: Path) -> None:
     east = weed.free_base_port(EAST, f"{tmp_path}/east")
     west = weed.free_base_port(WEST, same_slot(f"{tmp_path}/west", east))
-    assert abs(east - west) >= len(weed.ROLES), (
-        "their sockets are named by port: they would speak to each other"
-    )
+    assert abs(east - west) >= len(weed.ROLES), "their sockets are named by port: they would speak to each other"
     assert weed.free_base_port(EAST, f"{tmp_path}/east", east) == east, "the same server again has its own"
 
 

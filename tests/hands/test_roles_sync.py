@@ -20,6 +20,7 @@ from recovery.catalog import Member
 from recovery.drive import Move, Truth
 from recovery.errors import Refused
 from recovery.order import Order
+from recovery.plan import Plan
 from recovery.step import Step
 from tasks.kind import Facts, Scene
 from tasks.postgres.agent_config import AgentConfig
@@ -31,6 +32,7 @@ from tasks.postgres.roles.losses import Losses
 from tasks.postgres.roles.promote import Promote
 from tasks.postgres.roles.sync import Sync
 from tasks.postgres.stopping import Stopped, stopped
+from tasks.stage import Stage
 from tasks.store_place import StorePlace
 from tests.hands.memory_store import MemoryStore
 from tests.hands.role_scene import DB, STEPS, Pair, caught_up, one, pair, perform, run, scene_of, wait_for
@@ -189,14 +191,20 @@ def test_a_rebuild_goes_on_after_a_kill_and_keeps_the_old_data_until_the_new_str
     assert verb.observe(plan.step("rebuild"), scene_of(plan, {"rebuild": facts})).truth is Truth.HOLDS
 
 
-def test_a_rebuild_that_was_killed_between_its_two_renames_goes_on_with_the_second(
-    two: Pair, east: HomeOfTest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """There is no data directory at that moment, so that nothing can be asked of it."""
+def diverged_and_listed(two: Pair, east: HomeOfTest) -> tuple[Plan, Stage]:
+    """West was promoted, east has commits of its own, and those are in the loss list."""
     plan = two.plan(steps=STEPS_HERE)
     stage = stage_of(two, east, plan)
     diverge(two, stage, plan)
     perform(Losses(stage=stage, send=east), plan, "losses")
+    return plan, stage
+
+
+def test_a_rebuild_that_was_killed_between_its_two_renames_goes_on_with_the_second(
+    two: Pair, east: HomeOfTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no data directory at that moment, so that nothing can be asked of it."""
+    plan, stage = diverged_and_listed(two, east)
     really = Path.rename
 
     def rename(path: Path, target: Path) -> Path:
@@ -217,10 +225,7 @@ def test_a_rebuild_that_was_killed_between_its_two_renames_goes_on_with_the_seco
 def test_a_machine_that_was_made_anew_and_holds_no_data_becomes_a_standby_and_never_a_primary(
     two: Pair, east: HomeOfTest
 ) -> None:
-    plan = two.plan(steps=STEPS_HERE)
-    stage = stage_of(two, east, plan)
-    diverge(two, stage, plan)
-    perform(Losses(stage=stage, send=east), plan, "losses")
+    plan, stage = diverged_and_listed(two, east)
     own = {each.name: each.read_bytes() for each in two.east.data_dir.glob("*.conf") if "auto" not in each.name}
     shutil.rmtree(two.east.data_dir)
     verb = Sync(stage=stage, send=east)
@@ -238,10 +243,7 @@ def test_a_rebuild_after_a_rewind_that_was_killed_keeps_its_own_configuration_an
     two: Pair, east: HomeOfTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rewind brings the other server's postgresql.conf before ours is put back."""
-    plan = two.plan(steps=STEPS_HERE)
-    stage = stage_of(two, east, plan)
-    diverge(two, stage, plan)
-    perform(Losses(stage=stage, send=east), plan, "losses")
+    plan, stage = diverged_and_listed(two, east)
     mine = (two.east.data_dir / "postgresql.conf").read_text()
     really = remaking.keep_configuration
 
@@ -268,10 +270,7 @@ def test_what_a_power_cut_must_not_take_away_is_on_the_disk_before_anything_reli
 ) -> None:
     """The mark that a rewind has begun and the configuration that it overwrites, before it begins; that the server is a
     standby and of whom, before it is started."""
-    plan = two.plan(steps=STEPS_HERE)
-    stage = stage_of(two, east, plan)
-    diverge(two, stage, plan)
-    perform(Losses(stage=stage, send=east), plan, "losses")
+    plan, stage = diverged_and_listed(two, east)
     durable: set[str] = set()
     really = os.fsync
 
