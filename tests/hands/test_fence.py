@@ -175,7 +175,7 @@ def test_the_first_proof_counts_and_without_one_every_reason_is_told():
 def obeying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Obeying, Faults]]:
     monkeypatch.setenv("FAULTY_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("FAULTY_SECRET_ACCESS_KEY", "b")
-    monkeypatch.setattr("tasks.postgres.obeying.WORD_SECONDS", 0.3)
+    monkeypatch.setattr("tasks.postgres.obeying.AT_WITNESS_SECONDS", 0.3)
     with faulty_s3() as (endpoint, faults):
         there = StorePlace(
             site="witness", bucket="leases", endpoint_url=endpoint.endpoint_url, credentials="env:FAULTY"
