@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -15,6 +17,7 @@ from tests.time.asking import ask
 from tests.time.small_run import WRONG
 
 ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_SECONDS = 60.0
 
 
 def run(home: Path, api_url: str) -> tuple[Flown, Flown, Flown]:
@@ -39,6 +42,25 @@ def left_behind(home: Path) -> list[int]:
         except (psutil.Error, OSError):
             continue
     return found
+
+
+def runs_made(api_url: str) -> list[datetime]:
+    """When the runs begin that the server makes by itself for a schedule, one at 03:00 UTC each day."""
+    flow = ask(f"{api_url}/flows/", {"name": "scheduled"})["id"]
+    slot = {"schedule": {"cron": "0 3 * * *", "timezone": "UTC"}, "active": True}
+    made = ask(f"{api_url}/deployments/", {"name": "nightly", "flow_id": flow, "schedules": [slot]})["id"]
+    wanted = {"deployments": {"id": {"any_": [made]}}, "sort": "EXPECTED_START_TIME_ASC"}
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (found := ask(f"{api_url}/flow_runs/filter", wanted)) and time.monotonic() < deadline:
+        time.sleep(0.3)
+    return [datetime.fromisoformat(each["expected_start_time"]) for each in found]
+
+
+def test_a_server_makes_the_runs_of_its_schedules_by_itself(tmp_path: Path) -> None:
+    with server(tmp_path) as ready:
+        made = runs_made(ready())
+    assert made, "schedules are dead: their log is HOME/prefect/log/server.log"
+    assert {each.astimezone(UTC).strftime("%H:%M") for each in made} == {"03:00"}
 
 
 def test_each_move_is_a_task_run_named_after_its_step_and_a_failure_says_fact_and_hint(tmp_path: Path) -> None:
