@@ -71,8 +71,8 @@ def run_prove_flow(
     *,
     resources: Sequence[str] = (),
     sort: str = "daily",
-    as_of: str | None = None,
-    mutate: str | None = "none",
+    as_of: str = "",
+    mutate: str = "none",
     level: str = "daily",
     say: Callable[[str], None] = lambda text: None,  # noqa: ARG005 -- nobody listens
 ) -> list[Proof]:

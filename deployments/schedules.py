@@ -49,11 +49,11 @@ def derive(catalog: Catalog) -> dict[str, Any]:
         "deployments": [
             _deployment(
                 catalog, "backup", "Take what the schedules still wait for; late runs find nothing to do.",
-                "flows.backup.backup", {"which": "due"}, _backups(catalog),
+                "flows.backup.backup", {"which": "due", **_only(catalog)}, _backups(catalog),
             ),
             _deployment(
                 catalog, "marks", "Fingerprint the standby, for proofs of content.",
-                "flows.backup.backup", {"which": "mark-due"}, _marks(catalog), tag="backup",
+                "flows.backup.backup", {"which": "mark-due", **_only(catalog)}, _marks(catalog), tag="backup",
             ),
             _deployment(
                 catalog, "prove",
@@ -164,8 +164,23 @@ def _first_ends(catalog: Catalog) -> dict[str, Any]:
 
 def choices(catalog: Catalog) -> dict[str, list[str]]:
     """Parameter → what a form offers for it, where the catalog knows; the empty word is the catalog's default."""
+    from tasks.asking import NO_FAULT
+    from tasks.keeping import plantable
+
     sites = [name for name, site in catalog.sites.items() if site.role != "witness"]
-    return {"service": ["", *catalog.services], "to": ["", *sites], "resource": sorted(catalog.resources)}
+    faults = {fault for each in catalog.resources.values() for fault in plantable(each.engine)}
+    return {
+        "service": ["", *catalog.services],
+        "to": ["", *sites],
+        "resource": sorted(catalog.resources),
+        "resources": sorted(catalog.resources),
+        "mutate": ["", NO_FAULT, "random", *sorted(faults)],
+    }
+
+
+def _only(catalog: Catalog) -> dict[str, str]:
+    """The resource that a form shows before anybody has chosen: the catalog's only one."""
+    return {"resource": next(iter(catalog.resources))} if len(catalog.resources) == 1 else {}
 
 
 def _slot(schedule: Schedule, slug: str, **parameters: Any) -> dict[str, Any]:

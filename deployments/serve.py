@@ -121,7 +121,7 @@ def _offer(api_url: str, offered: dict[str, list[str]]) -> None:
         schema = each["parameter_openapi_schema"]
         known = {name: field for name, field in schema["properties"].items() if name in offered}
         for name, field in known.items():
-            field["enum"] = offered[name]
+            field.get("items", field)["enum"] = offered[name]
         if known:
             _ask(api_url, "PATCH", f"deployments/{each['id']}", {"parameter_openapi_schema": schema})
 

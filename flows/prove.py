@@ -28,18 +28,18 @@ async def prove(wanted: Wanted, home: str = "") -> State[Told]:
 async def prove_daily(
     resources: tuple[str, ...] = (),
     sort: Asked = Asked.DAILY,
-    as_of: str | None = None,
-    mutate: str | None = None,
+    as_of: str = "",
+    mutate: str = "",
     level: Level = Level.DAILY,
     home: str = "",
 ) -> State[Told]:
     """Prove that resources can be restored. Each proof is a real restore, checked, measured and thrown away.
 
     Args:
-        resources: Names from the catalog; none means all of them.
+        resources: Names from the catalog; an empty list means all of them.
         sort: daily is the newest mark, the latest moment and one planted fault (as the policy says); or one of them.
         as_of: A moment with its zone, like 2026-11-24T03:00:00Z or "15 min ago"; for sort time only.
-        mutate: Plant one fault, which must be detected: its name, or random; none plants nothing.
+        mutate: A fault to plant and to detect; random picks one. Empty leaves it to the policy, none forbids it.
         level: How deep the checks go.
         home: The home folder on the worker's machine; empty takes the worker's own (DR_HOME).
     """

@@ -74,17 +74,20 @@ def proofs(
     resources: Sequence[str],
     *,
     asked: Asked,
-    as_of: str | None = None,
-    mutate: str | None = None,
+    as_of: str = "",
+    mutate: str = "",
     level: Level = Level.DAILY,
 ) -> tuple[Wanted, ...]:
-    """The proofs that are meant, in the order in which they are made. Raises BadInput, before anything is touched."""
-    if (as_of is not None) != (asked is Asked.TIME):
+    """The proofs that are meant, in the order in which they are made. Empty words were left out of a form. Raises
+    BadInput, before anything is touched."""
+    if bool(as_of.strip()) != (asked is Asked.TIME):
         raise BadInput(
-            f"{asked.value!r} and a moment do not go together" if as_of else "a proof of a moment needs the moment",
+            "a proof of a moment needs the moment"
+            if asked is Asked.TIME
+            else f"a moment was given, and a proof of sort {asked.value} takes none",
             hint="set sort to time and as_of to a moment like 2026-11-24T03:00:00Z, or leave as_of empty",
         )
-    at = instant(as_of, now=home.now()) if as_of is not None else None
+    at = instant(as_of, now=home.now()) if asked is Asked.TIME else None
     made: list[Wanted] = []
     for name in named(home, resources):
         resource = home.resource(name)

@@ -215,7 +215,7 @@ def _is_cancelled(run: UUID) -> bool:
 
 def _stopped(trouble: DrError) -> State[Told]:
     get_run_logger().error("%s (hint: %s)", trouble.fact, trouble.hint)
-    return Failed(message=str(trouble), data=Told(held=False, text=trouble.fact))
+    return Failed(message=str(trouble), data=Told(held=False, text=str(trouble)))
 
 
 async def ended(told: Told) -> State[Told]:

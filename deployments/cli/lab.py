@@ -143,7 +143,7 @@ def load(
     else:
         told = {"outcome": "started", "pid": workload.begin(world, rate=rate, seed=seed)}
     told |= workload.counts(world)
-    emit(as_json, told, lambda: _line(f"workload {told['outcome']}; last acknowledged: {told['last']}"))
+    emit(as_json, told, lambda: _line(worked(told)))
 
 
 @app.command()
@@ -192,6 +192,18 @@ def _observed(told: dict[str, Any]) -> Any:
     if more := len(told["outages"]) - len(worst):
         table.add_row(f"and {more} shorter", "", "")
     return Group(*lines, table)
+
+
+def worked(told: dict[str, Any]) -> str:
+    """What became of the workload, in a line."""
+    said = [f"workload {told['outcome']}"]
+    if "acknowledged" in told:
+        said.append(f"{told['acknowledged']} rows acknowledged, {told['failed']} tries failed")
+    last = told["last"]
+    said.append(
+        f"the last is row {last['seq']} at {last['acknowledged_at']}, LSN {last['lsn']}" if last else "no row yet"
+    )
+    return "; ".join(said)
 
 
 def _line(text: str) -> Any:

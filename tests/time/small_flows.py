@@ -1,4 +1,4 @@
-"""A program: two small runs as flow runs and one of both, against the named server. Prints the id of the last."""
+"""A program: small runs as flow runs and one of all of them, against the named server. Prints the id of the last."""
 
 from __future__ import annotations
 
@@ -18,19 +18,23 @@ def main(folder: Path, api_url: str) -> str:
         from prefect import flow
 
         from tasks import verbs
-        from tests.time.small_run import fail, small_home, small_run
+        from tests.time.small_run import fail, refuse, small_home, small_run
 
         here = small_home(folder)
 
         @flow(name="small", flow_run_name="small-{word}", persist_result=False)
         async def small(word: str) -> Any:
             check = fail if word == "missed" else lambda: {"checks": [1, 2]}
-            return await verbs.carried_out(lambda act: small_run(act, check), home=lambda: here)
+            place = refuse if word == "refused" else lambda: here
+            return await verbs.carried_out(lambda act: small_run(act, check), home=place)
 
         @flow(name="both", persist_result=False)
         async def both() -> Any:
             return await verbs.one_by_one(
-                lambda: ("missed", "met"), lambda word: small(word, return_state=True), key="both", title="both"
+                lambda: ("missed", "met", "refused"),
+                lambda word: small(word, return_state=True),
+                key="both",
+                title="both",
             )
 
         state: Any = asyncio.run(both(return_state=True))  # type: ignore[arg-type,call-overload,unused-ignore]

@@ -10,7 +10,7 @@ from pathlib import Path
 from deployments.schedules import lab_catalog
 from recovery.catalog import LedgerPlace
 from recovery.drive import Halt, Move, Seen, Truth
-from recovery.errors import Failed
+from recovery.errors import BadInput, Failed
 from recovery.evidence import Record
 from recovery.plan import Plan
 from recovery.step import Step
@@ -21,6 +21,14 @@ from tasks.kind import Facts, Scene
 from tasks.pages import Page, Told
 
 WRONG = Failed("the index pg_class_oid_index does not match its table", hint="rebuild it with reindex")
+
+
+NO_HOME = BadInput("there is no such home", hint="name one that is there")
+
+
+def refuse() -> Home:
+    """A place in which a run cannot even begin."""
+    raise NO_HOME
 
 
 def fail() -> Facts:

@@ -63,15 +63,15 @@ def test_a_moment_is_resolved_once(here: Home) -> None:
 @pytest.mark.parametrize(
     ("asked", "as_of", "mutate", "resources", "fact"),
     [
-        (Asked.TIME, None, None, (), "needs the moment"),
-        (Asked.DAILY, "15 min ago", None, (), "do not go together"),
-        (Asked.MARK, None, "gremlins", (), "there is no fault 'gremlins'"),
-        (Asked.MARK, None, None, ("nope",), "no resource 'nope'"),
-        (Asked.LATEST, None, "rows-missing", (), "compared with a mark alone"),
+        (Asked.TIME, " ", "", (), "needs the moment"),
+        (Asked.DAILY, "15 min ago", "", (), "a proof of sort daily takes none"),
+        (Asked.MARK, "", "gremlins", (), "there is no fault 'gremlins'"),
+        (Asked.MARK, "", "", ("nope",), "no resource 'nope'"),
+        (Asked.LATEST, "", "rows-missing", (), "compared with a mark alone"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_touched(
-    here: Home, asked: Asked, as_of: str | None, mutate: str | None, resources: tuple[str, ...], fact: str
+    here: Home, asked: Asked, as_of: str, mutate: str, resources: tuple[str, ...], fact: str
 ) -> None:
     with pytest.raises(BadInput, match=fact):
         asking.proofs(here, resources, asked=asked, as_of=as_of, mutate=mutate)

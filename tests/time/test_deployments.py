@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from prefect.flows import load_flow_from_entrypoint
 
-from deployments.schedules import derive, lab_catalog, render
+from deployments.schedules import choices, derive, lab_catalog, render
 from flows.backup import backup
 from flows.prove import prove_daily
 from recovery.cron import parse
+from tasks.keeping import plantable
 
 YAML = Path(__file__).resolve().parents[2] / "deployments" / "prefect.yaml"
 DEPLOYMENTS: list[dict[str, Any]] = derive(lab_catalog())["deployments"]
@@ -64,6 +65,23 @@ def test_the_forms_offer_their_choices() -> None:
     assert definitions["Asked"]["enum"] == ["daily", "mark", "latest", "random", "time"]
     assert definitions["Level"]["enum"] == ["daily", "deep"]
     assert definitions["Which"]["enum"] == ["due", "full", "incremental", "mark", "mark-due"]
+
+
+def test_what_a_catalog_names_is_chosen_from_a_list_and_its_only_resource_is_chosen_already() -> None:
+    offered = choices(lab_catalog())
+    assert offered["resource"] == offered["resources"] == ["orders-db"]
+    assert offered["mutate"][:3] == ["", "none", "random"]
+    assert set(offered["mutate"][3:]) == set(plantable("native"))
+    assert [each["parameters"]["resource"] for each in DEPLOYMENTS if each["name"] in ("lab-backup", "lab-marks")] == [
+        "orders-db",
+        "orders-db",
+    ]
+
+
+def test_no_field_of_a_form_has_a_type_to_choose() -> None:
+    for entrypoint in sorted({each["entrypoint"] for each in DEPLOYMENTS}):
+        flow: Any = load_flow_from_entrypoint(entrypoint)
+        assert [name for name, field in flow.parameters.properties.items() if "anyOf" in field] == [], entrypoint
 
 
 def test_every_slots_parameters_are_ones_that_the_flow_takes() -> None:

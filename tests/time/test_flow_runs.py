@@ -14,21 +14,21 @@ from deployments.flown import Flown, flown, prefect_home
 from deployments.lab.process import HOME_MARK
 from deployments.serve import server
 from tests.time.asking import ask
-from tests.time.small_run import WRONG
+from tests.time.small_run import NO_HOME, WRONG
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 60.0
 
 
 def run(home: Path, api_url: str) -> tuple[Flown, Flown, Flown]:
-    """A run that holds, one whose check fails, and a run of both; made by a process of its own, told by the server."""
+    """A run that holds, one whose check fails, and a run of these and a refused one; as the server tells them."""
     script = Path(__file__).with_name("small_flows.py")
     argv = [sys.executable, str(script), str(home), api_url]
     ran = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert ran.returncode == 0, ran.stderr
     parent = ran.stdout.strip().splitlines()[-1]
     wanted = {"flow_runs": {"parent_flow_run_id": {"any_": [parent]}}, "sort": "START_TIME_ASC"}
-    missed, met = (flown(api_url, each["id"]) for each in ask(f"{api_url}/flow_runs/filter", wanted))
+    missed, met = (flown(api_url, each["id"]) for each in ask(f"{api_url}/flow_runs/filter", wanted)[:2])
     return met, missed, flown(api_url, parent)
 
 
@@ -77,6 +77,7 @@ def test_each_move_is_a_task_run_named_after_its_step_and_a_failure_says_fact_an
     assert WRONG.fact in missed.message
     assert both.state == "Failed"
     assert WRONG.fact in both.message
+    assert str(NO_HOME) in both.message, "with the hint of what never began"
     assert str(WRONG) in {each["state"]["message"] for each in checks}
     assert {"proof-small", "proof-small-checks", "both"} <= set(artifacts)
     assert artifacts["proof-small"]["type"] == "markdown"

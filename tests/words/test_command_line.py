@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 from deployments.cli import main as dr
+from deployments.cli.lab import worked
 from deployments.cli.output import JsonOption
 from recovery.errors import BadInput, Failed, Refused, Unproven
 
@@ -137,3 +139,22 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     process.stderr.close()
     assert "Traceback" not in said
     assert "BrokenPipe" not in said
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"outcome": "started", "last": None}, "workload started; no row yet"),
+        (
+            {
+                "outcome": "done",
+                "acknowledged": 9,
+                "failed": 1,
+                "last": {"seq": 75, "acknowledged_at": "2026-11-24T03:00:00Z", "lsn": "0/120"},
+            },
+            "workload done; 9 rows acknowledged, 1 tries failed; the last is row 75 at 2026-11-24T03:00:00Z, LSN 0/120",
+        ),
+    ],
+)
+def test_the_workload_is_told_in_words(told: dict[str, Any], said: str) -> None:
+    assert worked(told) == said
