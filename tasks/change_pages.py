@@ -49,7 +49,7 @@ def planned(
         table(("plan", f"`{plan.digest[:SHORT]}`"), list(facts.items())),
         "Rules that it keeps: " + "; ".join(f"{each.number} {each.name}" for each in rules_of(plan)) + ".",
         "### Hazards",
-        _hazards(shown.get("hazards", ())),
+        *_hazards(shown.get("hazards", ())),
         *(f"**Now** {plain(each['words'])}." for each in shown.get("unwell", ())),
         "### Steps",
         "Steps on one line go side by side. Bold: changes what users live on.",
@@ -126,10 +126,9 @@ def _going_on(stopped: Stopped, run: str, *, again: bool, code: str = "") -> str
     return f"mend the cause, then retry this flow run, or: {commands}" if enough else f"go on with: {commands}"
 
 
-def _hazards(found: Sequence[Mapping[str, Any]]) -> str:
-    if not found:
-        return "None."
-    return table(("hazard", "what it means"), [(f"**{plain(each['words'])}**", plain(each["text"])) for each in found])
+def _hazards(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A list, as of the timeline: what is accepted must be read whole."""
+    return [f"- **{plain(each['words'])}**: {plain(each['text'])}" for each in found] or ["None."]
 
 
 def _groups(plan: Plan, groups: Sequence[Sequence[str]], live: set[str]) -> str:

@@ -24,7 +24,7 @@ from recovery.failover import refuse_beyond_limits, rpo_seconds
 from recovery.hazard import Hazard
 from recovery.hazards import hazards
 from recovery.journal import outcome
-from recovery.moment import instant
+from recovery.moment import past
 from recovery.orders import Word
 from recovery.outcome import Changed
 from recovery.plan import NothingToDo, Plan
@@ -222,7 +222,8 @@ def opened(home: Home, wanted: Wanted) -> Case | Told:
     """Make the plan that is asked for, find it by its digest, or take up its unfinished run; nothing live is touched.
     A word when there is nothing to do. Raises BadInput, Refused (a rule, a limit), Unproven."""
     refuse_senseless(home, wanted)
-    since = instant(wanted.outage_since, now=home.now()) if wanted.outage_since.strip() else None
+    began = wanted.outage_since.strip()
+    since = past(began, now=home.now(), what="the beginning of an outage") if began else None
     shown: Mapping[str, JsonValue] | None = None
     noted = ""
     if wanted.digest.strip():

@@ -137,7 +137,7 @@ def tell_of(
 def carry_out(home: Home, plan: Plan, outage_since: str | None, *, as_json: bool, glass: bool) -> None:
     """Act on the plan with live progress, show the outcome, and leave with its exit code."""
     from deployments.cli.acted import drawn
-    from deployments.cli.instants import instant
+    from deployments.cli.instants import past
     from deployments.cli.progress import watching
     from tasks import changing
     from tasks.engine import Act
@@ -146,7 +146,7 @@ def carry_out(home: Home, plan: Plan, outage_since: str | None, *, as_json: bool
         from tasks.glass import forbid
 
         forbid()
-    since = instant(outage_since, now=home.now()) if outage_since is not None else None
+    since = past(outage_since, now=home.now(), what="the beginning of an outage") if outage_since is not None else None
     title = f"{plan.runbook} {plan.service} · {plan.pinned.get('from')} → {plan.pinned.get('to')} · {plan.digest[:12]}"
     usual: dict[str, float] = {}
     with watching(title + (" · break glass" if glass else ""), expected=usual) as show:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from recovery.moment import instant
+from recovery.moment import instant, past
 
-__all__ = ["instant"]
+__all__ = ["instant", "past"]

@@ -55,10 +55,10 @@ def plan(
 
 def _since(text: str | None, home: Home) -> str | None:
     """The instant in words that `dr act` takes again. Raises BadInput."""
-    from deployments.cli.instants import instant
+    from deployments.cli.instants import past
     from recovery.value import rfc3339
 
-    return None if text is None else rfc3339(instant(text, now=home.now()))
+    return None if text is None else rfc3339(past(text, now=home.now(), what="the beginning of an outage"))
 
 
 def proposal_of(home: Home, made: Proposal) -> dict[str, Any]:

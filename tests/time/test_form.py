@@ -45,6 +45,19 @@ def case(folder: Path, *, n_of_m: int = 1, listed: bool = True, persons: int = 0
     return made
 
 
+def test_an_outage_that_begins_in_the_future_is_refused_before_anybody_is_asked(tmp_path: Path) -> None:
+    wanted = Wanted(runbook="failover", service="core", to="west", outage_since="2999-01-01T00:00:00Z")
+    with pytest.raises(BadInput, match="cannot lie in the future"):
+        form.opened(changing_home(tmp_path, n_of_m=1, form=True), wanted)
+
+
+def test_a_plans_hazards_are_a_list_because_a_tables_cells_are_cut_off_on_that_screen(tmp_path: Path) -> None:
+    made = case(tmp_path)
+    hazards = made.page().markdown.partition("### Hazards")[2].partition("### Steps")[0]
+    assert "- **data-loss" in hazards
+    assert "|" not in hazards
+
+
 def signed(made: Case, who: str, *, digest: str = "") -> str:
     """What `dr approve --json` writes, made without a ledger."""
     sign, now = keys.signer(made.home.folder / "keys", who), made.home.now()

@@ -19,7 +19,7 @@ from tasks.summary import summary
         ({"lsn": 989855968, "from_lsn": 1}, "LSN 0/3B0000E0, from LSN 0/1"),
         ({"at": "2026-11-28T05:22:47.430949Z"}, "at 2026-11-28 05:22:47Z"),
         ({"key": f"losses/{'ab' * 32}/db.json"}, "key losses/abababababab/db.json"),
-        ({"timeline": 2, "behind": 2.125}, "timeline 2, behind 2.12"),
+        ({"timeline": 2, "behind_seconds": 2.125}, "timeline 2, behind 2.12 s"),
     ],
 )
 def test_facts_are_said_in_a_line(facts: dict[str, JsonValue], line: str) -> None:

@@ -59,6 +59,7 @@ def test_planning_again_is_another_plan(house: House) -> None:
         (["plan", "failover", "--max-loss", "1 s"], 4, "above the plan's limit of 1 s"),
         (["plan", "restore", "--target", "tomorrow"], 2, "is no moment"),
         (["plan", "failover", "--outage-since", "noon"], 2, "is not a moment"),
+        (["plan", "failover", "--outage-since", "2999-01-01T00:00:00Z"], 2, "cannot lie in the future"),
         (["approve"], 2, "DIGEST, --standing NAME, --cancel ID"),
         (["approve", "abcdefab"], 2, "say who consents: --as NAME"),
         (["approve", "abcdefab", "--as", "ann"], 2, "no plan begins with abcdefab"),

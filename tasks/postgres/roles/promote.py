@@ -98,7 +98,7 @@ class Promote:
             ) from None
         if (at := _quiet_at(move.step, scene)) is not None:
             facts["recovered_until"] = at
-        facts["behind"] = _behind(facts.get("recovered_until"), begun_at)
+        facts["behind_seconds"] = _behind(facts.get("recovered_until"), begun_at)
         return {**facts, "already": found is not None, "seconds": round(time.monotonic() - clock, 3)}
 
     def _promote(self, connection: Connection, chosen: Server, move: Move, scene: Scene, deadline: Deadline) -> Facts:
