@@ -40,6 +40,15 @@ class Slot(Value):
     done_at: Instant | None = None
 
 
+class Duty(Value):
+    """Work with a schedule, and the begins of what was done. `since`: from when on slots are looked at."""
+
+    what: str
+    schedule: Schedule
+    done: tuple[Instant, ...]
+    since: Instant | None
+
+
 CLOCK_BOUND = timedelta(minutes=1)
 """How far another engine's clock may be ahead of ours before its work counts as dated in the future."""
 

@@ -16,7 +16,7 @@ from recovery.journal import RUN_ENDED
 from recovery.proof import Proof
 from recovery.value import Instant, Value
 
-SAYS = frozenset({"proof", "backup", "restore", "mark", "sweep", "run.outcome", "run.halted"})
+SAYS = frozenset({"proof", "backup", "restore", "mark", "sweep", "slots", "run.outcome", "run.halted"})
 """Kinds of records in which a run says what came of it."""
 
 

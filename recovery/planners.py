@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from recovery.choose import Point
 from recovery.plan import Plan
+from recovery.slipped import KIND, Slipped, asked_at, counted
 from recovery.step import Step
 from recovery.value import Value
 
@@ -228,6 +229,22 @@ def hold(
         arguments={"resource": resource, "backup": backup, "why": why},
         pinned={"sites": list(sites)},
         steps=(_step(order, resource, patience_hours=0.1, tries=2),),
+    )
+
+
+def slots(*, service: str, resource: str, found: Slipped, epoch: int = 0) -> Plan:
+    """Slots that slipped, put on record; people are told of them first. The plan is asked for at the newest instant
+    that it tells of, not now: whoever finds the same makes the same plan, and its only run is begun once."""
+    return Plan(
+        purpose=KIND,
+        runbook=KIND,
+        runbook_version=VERSION,
+        service=service,
+        epoch=epoch,
+        asked_at=asked_at(found),
+        arguments={"resource": resource, "kind": counted(found.slots) or "schedules"},
+        pinned={"slots": found.model_dump(mode="json")},
+        steps=(_step("tell", resource, patience_hours=0.05, tries=2, manual="tell the service's owner yourself"),),
     )
 
 

@@ -20,6 +20,7 @@ from recovery.objective import Objective
 from recovery.past import Past, marked_at, proof_of
 from recovery.proof import Proof
 from recovery.readiness import Ticked, readiness
+from recovery.slipped import Noted, on_record
 from recovery.standing import ProofState, Reason
 from recovery.value import Instant, Value
 
@@ -102,6 +103,8 @@ class ResourceScore(Value):
     rto: tuple[Series, ...]
     forecast: Forecast
     punctuality: tuple[Punctuality, ...]
+    slipped: tuple[Noted, ...]
+    """The newest slots on record as late or missed, oldest first, whatever the catalog says now."""
     backups: tuple[BackupScore, ...]
 
 
@@ -205,7 +208,7 @@ def _resource(
     name: str, resource: PostgresResource, catalog: Catalog, runs: Sequence[Past], now: datetime
 ) -> ResourceScore:
     objective = catalog.objectives[resource.objective]
-    backups = _backups(runs)
+    backups = backups_of(runs)
     made = proofs_of(runs)
     plain = [each for each in made if each.planted is None]
     checked = [each for each in plain if any(phase.name == "check" for phase in each.phases)]
@@ -234,6 +237,7 @@ def _resource(
         ),
         forecast=_forecast(checked),
         punctuality=tuple(_punctuality(each, now) for each in duties),
+        slipped=on_record(runs).slots[-SHOWN_SLOTS:],
         backups=backups,
     )
 
@@ -247,7 +251,7 @@ def _forecast(checked: Sequence[Proof]) -> Forecast:
     return Forecast(p50_seconds=percentile(values, 0.5), p95_seconds=percentile(values, 0.95), proofs=len(values))
 
 
-def _punctuality(duty: standing.Duty, now: datetime) -> Punctuality:
+def _punctuality(duty: due.Duty, now: datetime) -> Punctuality:
     found = () if duty.since is None else due.kept(duty.schedule, duty.done, since=duty.since, now=now)
     scores = [
         SlotScore(slot=each.slot, state=each.kind if isinstance(each, Slip) else each.state) for each in found
@@ -256,7 +260,8 @@ def _punctuality(duty: standing.Duty, now: datetime) -> Punctuality:
     return Punctuality(what=duty.what, slots=tuple(scores[-SHOWN_SLOTS:]), **counted)
 
 
-def _backups(runs: Sequence[Past]) -> tuple[BackupScore, ...]:
+def backups_of(runs: Sequence[Past]) -> tuple[BackupScore, ...]:
+    """The backups among the runs that ended well, in their order."""
     found: list[BackupScore] = []
     for each in runs:
         said = each.said

@@ -11,15 +11,16 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from recovery.check import Verdict
-from recovery.due import Due, Slip, decide, next_at, slips
+from recovery.due import Due, Duty, Slip, decide, next_at, slips
 from recovery.measure import exposure
 from recovery.objective import Objective, duration_text
 from recovery.past import Past, proof_of
-from recovery.policy import BackupPolicy, ProofPolicy, Schedule
+from recovery.policy import BackupPolicy, ProofPolicy
 from recovery.proof import Proof
+from recovery.slipped import LOOK_BACK, on_record
+from recovery.slipped import since as in_force
 from recovery.value import Instant, Value, rfc3339
 
-LOOK_BACK = timedelta(days=7)
 SORTS = ("mark", "latest")
 
 
@@ -67,15 +68,6 @@ class CopyExposure(Value):
     lsn: int | None = None
     why: str
     judged: Literal["decides", "shown"] = "shown"
-
-
-class Duty(Value):
-    """Work with a schedule, and the begins of what was done. `since`: from when on slots are looked at."""
-
-    what: str
-    schedule: Schedule
-    done: tuple[Instant, ...]
-    since: Instant | None
 
 
 class DutyState(Value):
@@ -152,11 +144,12 @@ def duties(
     runs: Sequence[Past],
     *,
     now: datetime,
+    back: timedelta = LOOK_BACK,
 ) -> tuple[Duty, ...]:
     """What a resource's policies ask for, with what was done. `backups` are (kind, begun at). Slots count from
-    the first of them, at most for seven days."""
+    the first of them, at most for seven days (`back`), and not before their schedule was in force by the record."""
     first = min((at for _, at in backups), default=None)
-    since = max(first, now - LOOK_BACK) if first is not None else None
+    since = max(first, now - back) if first is not None else None
     fulls = tuple(at for kind, at in backups if kind == "full")
     every = tuple(at for _, at in backups)
     marks_since = max(since, min(marked_at)) if since is not None and marked_at else since
@@ -175,7 +168,8 @@ def duties(
     if proofs.planted_fault == "daily":
         planted = tuple(each.begun_at for each, proof in made if proof.planted is not None)
         found.append(Duty(what="planted fault", schedule=proofs.schedule, done=planted, since=since))
-    return tuple(found)
+    record = on_record(runs)
+    return tuple(each.but(since=in_force(each.what, each.schedule, each.since, record, now=now)) for each in found)
 
 
 def state_of(duty: Duty, *, now: datetime) -> DutyState:

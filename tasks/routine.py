@@ -11,7 +11,7 @@ from recovery.past import proof_of
 from recovery.plan import NothingToDo
 from recovery.point import lsn_text
 from recovery.scorecard import scorecard
-from tasks import backing, pages, scoring, sweeping
+from tasks import backing, pages, scoring, slipping, sweeping
 from tasks.asking import Which
 from tasks.engine import Act
 from tasks.home import Home
@@ -20,7 +20,16 @@ from tasks.postgres import looking, mark
 
 
 def back_up(act: Act, resource: str, which: Which) -> Told:
-    """Take what is meant, or nothing when its slot was kept. Raises what stopped it."""
+    """Take what is meant, or nothing when its slot was kept; what slipped is put on record behind it, whatever came of
+    it. Raises what stopped it."""
+    try:
+        return _taken(act, resource, which)
+    finally:
+        if which in (Which.DUE, Which.MARK_DUE):
+            slipping.noted(act, resource)
+
+
+def _taken(act: Act, resource: str, which: Which) -> Told:
     match which:
         case Which.MARK:
             return _mark(act, resource)
@@ -55,8 +64,10 @@ def sweep(act: Act, *, really: bool) -> Told:
 
 
 def score(act: Act) -> Told:
-    """The scorecard of everything that the ledger holds, now."""
+    """The scorecard of everything that the ledger holds, now; what slipped is put on record first."""
     home = act.home
+    for name in home.catalog.resources:
+        slipping.noted(act, name)
     return pages.score(scorecard(scoring.pasts(home.ledger()).runs, home.catalog, now=home.now()))
 
 

@@ -6,7 +6,7 @@ of each. A damaged chain is the verification's to find; here its run is told as 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
@@ -37,10 +37,13 @@ class Pasts(Value):
     """Copies of the ledger that did not answer, and why; what is told here is what the others hold."""
 
 
-def pasts(ledger: Ledger) -> Pasts:
-    """Every run. One listing, then at most three small documents a run. Raises Failed when the ledger is silent."""
+def pasts(ledger: Ledger, known: Mapping[str, Past] | None = None) -> Pasts:
+    """Every run. One listing, then at most three small documents a run. Raises Failed when the ledger is silent.
+
+    `known`: what was read of them before; a run that is signed changes no more, and is not read again."""
+    ended = {run: each for run, each in (known or {}).items() if each.sealed == "signed"}
     with ThreadPoolExecutor(max_workers=READERS) as pool:
-        found = list(pool.map(lambda each: _past(ledger, *each), list(_runs(ledger))))
+        found = list(pool.map(lambda each: ended.get(each[0]) or _past(ledger, *each), list(_runs(ledger))))
     runs = [each for each in found if isinstance(each, Past)]
     return Pasts(
         place=ledger.place,

@@ -18,6 +18,8 @@ from recovery.drilled import DrillState, drills
 from recovery.errors import DrError, NoPoint
 from recovery.past import Past, marked_at, proof_of
 from recovery.point import Backup
+from recovery.scorecard import backups_of
+from recovery.slipped import Noted, on_record
 from recovery.standing import CopyExposure, DutyState, ProofState, Reason, ServerFacts, StoredFacts
 from recovery.timeline import moments
 from recovery.value import Instant, Value
@@ -39,6 +41,8 @@ class Standing(Value):
     exposure: tuple[CopyExposure, ...]
     backups: tuple[Backup, ...]
     duties: tuple[DutyState, ...]
+    slipped: tuple[Noted, ...]
+    """Slots on record as late or missed, oldest first. Looking puts none there."""
     proofs: tuple[ProofState, ...]
 
 
@@ -92,7 +96,8 @@ def _standing(home: Home, watched: Watched, past: Pasts, silent: str) -> Standin
     backups = _backups(watched.buckets)
     servers = tuple(_server(each) for each in watched.servers)
     marked = sorted({*marked_at(mine), *(at for each in watched.buckets for at in each.marked_at)})
-    taken = [(each.kind, each.begun_at) for each in backups]
+    # those on record, too: one that was swept since has kept its slot all the same
+    taken = [*((each.kind, each.begun_at) for each in backups), *((b.kind, b.begun_at) for b in backups_of(mine))]
     duties = standing.duties(policy, home.catalog.proofs[resource.proof], taken, marked, mine, now=now)
     if silent:
         duties = tuple(each for each in duties if not each.what.startswith(("proof", "planted")))
@@ -125,6 +130,7 @@ def _standing(home: Home, watched: Watched, past: Pasts, silent: str) -> Standin
         exposure=exposure,
         backups=backups,
         duties=states,
+        slipped=on_record(mine).slots,
         proofs=proofs,
     )
 

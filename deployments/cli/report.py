@@ -98,6 +98,7 @@ def _drawn(document: Document) -> RenderableType:
     from rich.padding import Padding
 
     from deployments.cli.words import moment
+    from recovery.slipped import lines
 
     card, checked = document.scorecard, document.verification
     parts: list[RenderableType] = [f"{word(card.verdict.value)} [dim]at {moment(card.at)}, from {card.runs} runs[/]"]
@@ -105,6 +106,7 @@ def _drawn(document: Document) -> RenderableType:
         parts += [f"\n[bold]{score.service}[/] · [bold]{score.resource}[/] · {word(score.verdict.value)}"]
         parts += [Padding(part, (0, 0, 1, 2)) for part in (_trends(score), _punctuality(score))]
         parts += [f"  {word(reason.outcome)}  {reason.subject}: {reason.fact}" for reason in score.reasons]
+        parts += [f"  on record    {line}" for line in lines([each.found for each in score.slipped])]
     if document.changes:
         parts += ["\n[bold]changes of roles[/]", Padding(_changes(document.changes), (0, 0, 0, 2))]
     if card.drills:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tasks.home import Home
     from tasks.ledger import Ledger
 
-SAID = ("proof", "backup", "restore", "run.outcome", "run.halted", "refusal")
+SAID = ("proof", "backup", "restore", "slots", "run.outcome", "run.halted", "refusal")
 """Kinds of records in which a run says what came of it; a refusal is a run of its own."""
 SIGNS = {
     "held": "[green]✓[/]",
@@ -219,24 +219,35 @@ def _said(said: Mapping[str, Any] | None) -> list[RenderableType]:
 
     if said is None:
         return []
-    if said["kind"] == "proof":
-        from deployments.cli.proven import drawn
-        from recovery.proof import Proof
-
-        try:
-            return [drawn(Proof.model_validate(said["facts"]))]
-        except ValueError:
-            return [Text("the proof's document is of another version; see --json", style="yellow")]
-    if said["kind"] in ("run.outcome", "run.halted"):
-        from deployments.cli.acted import drawn as changed
-        from recovery.outcome import Changed
-
-        try:
-            return [changed(Changed.model_validate(said["facts"]))]
-        except ValueError:
-            return [Text("the outcome's document is of another version; see --json", style="yellow")]
+    try:
+        found = _drawn(said["kind"], said["facts"])
+    except ValueError:
+        return [Text(f"what it says of itself ({said['kind']}) is of another version; see --json", style="yellow")]
+    if found is not None:
+        return [found]
     why = said["facts"].get("why")
     if said["kind"] == "refusal":
         about = str(said["facts"].get("plan", ""))[:12]
         why = f"plan {about}: {'; '.join(map(str, why)) if isinstance(why, list) else why}"
     return [Text(f"  {said['kind']}: {why}", style="bold red")] if why else []
+
+
+def _drawn(kind: str, facts: Mapping[str, Any]) -> RenderableType | None:
+    """What a run came to, of the kinds that have a picture of their own. Raises ValueError for another version's."""
+    from rich.text import Text
+
+    if kind == "proof":
+        from deployments.cli.proven import drawn
+        from recovery.proof import Proof
+
+        return drawn(Proof.model_validate(facts))
+    if kind in ("run.outcome", "run.halted"):
+        from deployments.cli.acted import drawn as changed
+        from recovery.outcome import Changed
+
+        return changed(Changed.model_validate(facts))
+    if kind == "slots":
+        from recovery.slipped import Slipped, lines
+
+        return Text("\n".join(f"  {line}" for line in lines(Slipped.model_validate(facts).slots)))
+    return None

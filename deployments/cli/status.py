@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tasks.home import Home
     from tasks.standing import Overview, Standing
 
+SHOWN_SLOTS = 96
 CODES = {"met": 0, "missed": 1, "unproven": 3}
 
 
@@ -105,6 +106,7 @@ def _resource(home: Home, each: Standing, found: Overview) -> dict[str, Any]:
             for kind, b in newest.items()
         ],
         "duties": [duty.model_dump(mode="json") for duty in each.duties],
+        "slots_on_record": [noted.model_dump(mode="json") for noted in each.slipped[-SHOWN_SLOTS:]],
         "proofs": [proof.model_dump(mode="json") for proof in each.proofs],
         "agents": [agent.model_dump(mode="json") for agent in each.agents],
     }  # fmt: skip
@@ -187,13 +189,18 @@ def _proofs(each: Standing) -> RenderableType:
 def _duties(each: Standing, found: Overview) -> RenderableType:
     from deployments.cli.words import ago, short
 
-    rows = _table("duty", "now", "last", "next, UTC", "slipped")
+    kept = {(noted.found.what, noted.found.slot): noted.found.state for noted in each.slipped}
+    rows = _table("duty", "now", "last", "next, UTC", "slipped", "on record")
     for duty in each.duties:
         last = "never" if duty.last_at is None else ago((found.at - duty.last_at).total_seconds())
         counted = {kind: sum(s.kind == kind for s in duty.slips) for kind in ("missed", "late")}
         slipped = ", ".join(f"{n} {kind}" for kind, n in counted.items() if n)
         state = "[yellow]due[/]" if duty.state == "due" else "[green]kept[/]"
-        rows.add_row(duty.what, state, last, short(duty.next_at), f"[bold red]{slipped}[/]" if slipped else "")
+        recorded = sum(kept.get((duty.what, s.slot), "kept") != "kept" for s in duty.slips)
+        rows.add_row(
+            duty.what, state, last, short(duty.next_at), f"[bold red]{slipped}[/]" if slipped else "",
+            f"{recorded} of {len(duty.slips)}" if duty.slips else "",
+        )  # fmt: skip
     return rows
 
 

@@ -26,7 +26,8 @@ def watch(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Watch until stopped, telling what changes. With --json it ends with the first act, whose document it prints."""
+    """Watch until stopped, telling what changes; what backups and proofs are late or missed is told to people and put
+    on record. With --json it ends with the first act, whose document it prints."""
     from tasks.home import open_home
 
     pause = _pause(every)
@@ -44,6 +45,7 @@ def _on(watched: Watch, pause: float, *, act: bool, as_json: bool) -> None:
     from deployments.cli.act import code_of
 
     told: tuple[str, ...] = ()
+    _dead_man(watched)
     if act:
         watched.warm()
     while True:
@@ -58,6 +60,18 @@ def _on(watched: Watch, pause: float, *, act: bool, as_json: bool) -> None:
             if as_json:
                 raise typer.Exit(code_of(ended))
         time.sleep(max(0.0, pause - (time.monotonic() - begun)))
+
+
+def _dead_man(watched: Watch) -> None:
+    """Beside the watch, and never in its way: the slots of the service's resources."""
+    import threading
+
+    from tasks.engine import Act
+    from tasks.slipping import DeadMan
+
+    resources = watched.home.catalog.services[watched.service].resources
+    switch = DeadMan(act=Act(home=watched.home), resources=resources, tell=_tell)
+    threading.Thread(target=switch.go_on, args=(threading.Event(),), name="dead-man", daemon=True).start()
 
 
 def _once(watched: Watch, *, act: bool, as_json: bool) -> None:

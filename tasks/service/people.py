@@ -6,22 +6,17 @@ was handed over.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from functools import partial
 
 from pydantic import JsonValue
 
 from recovery.drive import Move, Seen, Truth
-from recovery.errors import BadInput, Failed
+from recovery.errors import Failed
 from recovery.step import Step
-from tasks.home import Home
+from tasks.channels import tell
 from tasks.kind import Facts, Scene
-from tasks.probing import at_once
 from tasks.service.said import NOT_CONFIGURED, absent, done, holds
 from tasks.stage import Stage
-
-CHANNEL_SECONDS = 20.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,18 +61,17 @@ class Notify:
         channels = self.stage.service.notify
         whom = scene.arguments(move.step).get("whom") or list(channels)
         wanted = [str(each) for each in (whom if isinstance(whom, list) else [whom])]
-        urls = {name: url for name in wanted if (url := _url(self.stage.home, channels.get(name))) is not None}
-        told: dict[str, JsonValue] = {name: "not configured" for name in wanted if name not in urls}
-        if not urls:
-            why = "the service has no channel to tell people by: add `notify` to it in the catalog"
-            return {**NOT_CONFIGURED, "channels": told, "why": why}
         title, text = self._message()
-        sent = at_once({name: partial(_sent, url, title, text) for name, url in urls.items()}, CHANNEL_SECONDS)
-        told |= {name: "told" if sent.get(name) else "failed" for name in urls}
-        if not any(sent.values()):
-            hint = "see whether the channels' URLs are right and reachable from here; tell them yourself meanwhile"
-            raise Failed(f"nobody could be told: {', '.join(urls)}", hint=hint)
-        return {"channels": told}
+        told = tell(self.stage.home, channels, wanted, title=title, text=text)
+        words: dict[str, JsonValue] = dict(told)
+        failed = [name for name, became in told.items() if became == "failed"]
+        if "told" in told.values():
+            return {"channels": words}
+        if not failed:
+            why = "the service has no channel to tell people by: add `notify` to it in the catalog"
+            return {**NOT_CONFIGURED, "channels": words, "why": why}
+        hint = "see whether the channels' URLs are right and reachable from here; tell them yourself meanwhile"
+        raise Failed(f"nobody could be told: {', '.join(failed)}", hint=hint)
 
     def _message(self) -> tuple[str, str]:
         plan, service = self.stage.plan, self.stage.plan.service
@@ -85,29 +79,3 @@ class Notify:
         if not self.stage.live:
             title = f"Drill, nothing live was changed. {title}"
         return title, f"{title}. Plan {plan.digest[:8]}, owner {self.stage.service.owner}; 'dr runs' has its course."
-
-
-def _url(home: Home, reference: str | None) -> str | None:
-    """The URL behind a reference; None where there is none. Raises BadInput for a file that can't be read."""
-    scheme, _, rest = (reference or "").partition(":")
-    if scheme == "env":
-        return os.environ.get(rest) or None
-    if scheme != "file":
-        return None
-    try:
-        return (home.folder / rest).read_text().strip() or None
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise BadInput(f"{rest} can't be read: {error.strerror}", hint="see the channel's file and its mode") from None
-
-
-def _sent(url: str, title: str, text: str) -> bool:
-    """Hand the message over. What the library logs may hold the URL: it is not let out."""
-    import logging
-
-    import apprise
-
-    logging.getLogger("apprise").disabled = True
-    channel = apprise.Apprise()
-    return bool(channel.add(url)) and bool(channel.notify(title=title, body=text))

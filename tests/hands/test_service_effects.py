@@ -17,8 +17,9 @@ from site_scene import Site, closed_port, plain, site
 
 from recovery.drive import Truth
 from recovery.errors import BadInput, Failed, Unproven
+from tasks import channels as channels_
 from tasks.probing import Answer
-from tasks.service import people, watching
+from tasks.service import watching
 from tasks.service.running import shown
 
 
@@ -142,7 +143,7 @@ def test_a_drill_says_that_it_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("CHANNEL", "x://")
     Act(tmp_path, catalog({"notify": {"team": "env:CHANNEL"}}), "notify", live=False).perform()
     assert channels.sent[0][0].startswith("Drill, nothing live was changed.")
-    assert people.CHANNEL_SECONDS > 0
+    assert channels_.CHANNEL_SECONDS > 0
 
 
 def test_a_person_is_asked_once_and_awaited_until_the_word_is_signed(tmp_path: Path) -> None:
