@@ -41,6 +41,8 @@ class Rates(Value):
     restore_bytes_per_second: float = 200e6
     combine_bytes_per_second: float = 400e6
     wal_segments_per_second: float = 12.0
+    why: str = "from usual rates"
+    """Where they come from, in words; see recovery/rates.py."""
 
 
 class Point(Value):
@@ -53,6 +55,7 @@ class Point(Value):
     segments: tuple[str, ...]
     histories: tuple[int, ...] = ()
     forecast_seconds: float
+    forecast_from: str = ""
     begun_at: Instant | None = None
     """When the last of the backups began: up to then every commit is in it, whatever WAL follows. None in old plans."""
 
@@ -185,5 +188,6 @@ def _point(
         segments=segments,
         histories=tuple(leg.timeline for leg in path[1:]),
         forecast_seconds=data + combine + len(segments) / rates.wal_segments_per_second,
+        forecast_from=rates.why,
         begun_at=backup.begun_at,
     )

@@ -15,6 +15,7 @@ from recovery.evidence import Record
 from recovery.journal import RUN_ENDED
 from recovery.proof import Proof
 from recovery.value import Instant, Value
+from recovery.verification import AFTER
 
 SAYS = frozenset({"proof", "backup", "restore", "mark", "sweep", "slots", "run.outcome", "run.halted"})
 """Kinds of records in which a run says what came of it."""
@@ -38,6 +39,8 @@ class Past(Value):
     records: int
     sealed: str
     who: str
+    before: str = ""
+    """The run before it under its lease, as its first record names it."""
     said: Record | None = None
 
     @property
@@ -63,6 +66,7 @@ def past(run: str, *, first: Record, said: Record | None, last: Record, records:
         records=records,
         sealed="signed" if signed else "open",
         who=first.who,
+        before=str(behind.get("run", "")) if isinstance(behind := first.facts.get(AFTER), dict) else "",
         said=said if said is not None and said.kind in SAYS else None,
     )
 

@@ -19,6 +19,7 @@ from recovery.measure import Phase, Span, partition, rpo_seconds
 from recovery.objective import Objective
 from recovery.plan import Plan
 from recovery.planted import Planted, judged
+from recovery.rates import speed
 from recovery.value import Instant, Value, in_utc, rfc3339
 
 COUNTED = ("fetch", "verify", "recover", "plant", "check")
@@ -43,6 +44,8 @@ class Proof(Value):
     findings: tuple[Finding, ...]
     leftovers: tuple[str, ...]
     planted: Planted | None = None
+    speed: dict[str, JsonValue] | None = None
+    """What the next choice of a point is forecast by: recovery/rates.py reads it. None in old proofs."""
 
 
 def proof(plan: Plan, kind: str, records: Sequence[Record], objective: Objective, halt: Halt | None) -> Proof:
@@ -88,6 +91,7 @@ def proof(plan: Plan, kind: str, records: Sequence[Record], objective: Objective
         findings=findings,
         leftovers=leftovers,
         planted=_planted(plan, _result(ended, "plant"), findings),
+        speed=speed(str(plan.pinned.get("site", "")), records),
     )
 
 

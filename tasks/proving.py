@@ -25,6 +25,8 @@ from recovery.evidence import Record
 from recovery.mark import Mark
 from recovery.plan import Plan
 from recovery.proof import Proof, proof
+from recovery.rates import speed
+from tasks import rated
 from tasks.engine import Act, Said
 from tasks.home import Home
 from tasks.host import host_of
@@ -74,9 +76,7 @@ def plan_proof(home: Home, wanted: Wanted) -> Plan:
     choose.refuse_future(wanted.at, now=now)
     points = _points(home, wanted.resource, site, wanted.timeline)
     target, pinned = _target(points, wanted, window_of(home, resource), now)
-    point = choose.choose(
-        target, backups=points.backups, archive=points.archive, timeline=points.timeline, known=points.known
-    )
+    point = rated.chosen(home, wanted.resource, site, target, points)
     return planners.prove(
         service=home.service_of(wanted.resource),
         resource=wanted.resource,
@@ -150,9 +150,7 @@ def plan_restore(home: Home, resource_name: str, at: datetime | None, into: Path
     choose.refuse_future(at, now=now)
     points = _points(home, resource_name, site, timeline)
     target = choose.latest(points.end) if at is None else choose.at_time(at, now=now, end=points.end)
-    point = choose.choose(
-        target, backups=points.backups, archive=points.archive, timeline=points.timeline, known=points.known
-    )
+    point = rated.chosen(home, resource_name, site, target, points)
     return planners.restore(
         service=home.service_of(resource_name), resource=resource_name, site=site, point=point, into=str(into), now=now
     )
@@ -173,6 +171,7 @@ def restore(act: Act, plan: Plan) -> Mapping[str, JsonValue]:
         word = Verdict.MET if halt is None else Verdict.MISSED
         seconds = (records[-1].begin - plan.asked_at).total_seconds()
         facts: dict[str, JsonValue] = {"into": plan.arguments["into"], "why": halt.why if halt else ""}
+        facts["speed"] = speed(str(plan.pinned["site"]), records)
         return Said(kind="restore", facts=facts, measures={"rto_seconds": seconds}, outcome=word.value)
 
     records = act.run(plan, verbs_of(act.home, plan), lease=lease_of(plan), conclude=conclude)

@@ -53,6 +53,12 @@ def pasts(ledger: Ledger, known: Mapping[str, Past] | None = None) -> Pasts:
     )
 
 
+def one(ledger: Ledger, run: str) -> Past | None:
+    """One run by its name; None where there is none, or none that can be read."""
+    found = _past(ledger, run, tuple(ledger.list(f"runs/{run}/")))
+    return found if isinstance(found, Past) else None
+
+
 def resolve(ledger: Ledger, prefix: str) -> tuple[str, ...]:
     """The runs and plans whose name begins so (at most 20). Raises BadInput when there is none."""
     if not prefix or not all(each in "0123456789abcdef" for each in prefix):

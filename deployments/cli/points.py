@@ -79,7 +79,23 @@ def _resource(
         buckets = pool.map(
             lambda site: watching.bucket(home, name, site, servers, marked=False, timeline=timeline), sites
         )
-        return [_place(name, each, proven, now) for each in buckets]
+        return [{**_place(name, each, proven, now), "forecast": _forecast(home, name, each)} for each in buckets]
+
+
+def _forecast(home: Home, name: str, bucket: Bucket) -> dict[str, Any] | None:
+    """What a restore to the latest moment would take at that site, and what says so; None where there is no point."""
+    from recovery.choose import latest
+    from recovery.errors import NoPoint
+    from tasks import rated
+
+    if bucket.points is None or bucket.points.doubt:
+        return None
+    try:
+        point = rated.chosen(home, name, bucket.site, latest(bucket.points.end), bucket.points)
+    except NoPoint:
+        return None
+    plain = point.model_dump(mode="json")
+    return {key: plain[key] for key in ("backups", "forecast_seconds", "forecast_from")}
 
 
 def _place(name: str, bucket: Bucket, proven: Mapping[str, Proof], now: datetime) -> dict[str, Any]:
@@ -191,11 +207,15 @@ def _place_drawn(place: Mapping[str, Any], every: bool) -> list[RenderableType]:
     from rich.markup import escape
     from rich.text import Text
 
+    from deployments.cli.words import forecast_words
+
     title = f"[bold]{escape(place['resource'])}[/] at [bold]{escape(place['site'])}[/]"
     if place["state"] == "silent":
         return [f"{title}  [yellow]silent[/]", Text(f"  {place['why']}\n")]
     drawn: list[RenderableType] = [f"{title}  [dim]timeline {place['timeline']}, system {place['system_id']}[/]"]
     drawn.append(_backups_drawn(place["backups"], every) if place["backups"] else "  [yellow]no backup yet[/]")
+    if place["forecast"] is not None:
+        drawn.append(f"  latest  [dim]{forecast_words(place['forecast'])}[/]")
     if place["doubt"]:
         drawn.append(Text(f"  doubt     {place['doubt']}; say which with --timeline N", style="bold red"))
     drawn += [Text(f"  damaged   {fact}", style="bold red") for fact in place["damaged"]]

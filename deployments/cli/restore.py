@@ -23,6 +23,7 @@ def restore(
     """Restore to a moment, or to the latest one, into DIR: promoted there, stopped cleanly, archiving off."""
     from deployments.cli.instants import instant
     from deployments.cli.progress import watching
+    from deployments.cli.words import forecast_words
     from tasks import proving
     from tasks.engine import Act
     from tasks.home import open_home
@@ -39,5 +40,8 @@ def restore(
     emit(
         as_json,
         {"outcome": "changed", "data_dir": str(data), "point": point, **done},
-        lambda: f"restored into {data} in {done['rto_seconds']:.1f} s; start it with: pg_ctl -D '{data}' start",
+        lambda: (
+            f"restored into {data} in {done['rto_seconds']:.1f} s ({forecast_words(point)}); "
+            f"start it with: pg_ctl -D '{data}' start"
+        ),
     )

@@ -115,7 +115,7 @@ def _shown(document: Mapping[str, Any]) -> RenderableType:
     from rich.markup import escape
     from rich.text import Text
 
-    from deployments.cli.words import moment
+    from deployments.cli.words import forecast_words, moment
 
     plan = document["plan"] or {}
     refused = document["said"] is not None and document["said"]["kind"] == "refusal"
@@ -126,6 +126,8 @@ def _shown(document: Mapping[str, Any]) -> RenderableType:
     if document["begun_at"]:
         until = moment(document["ended_at"]) if document["ended_at"] else "[yellow]not ended[/]"
         parts.append(f"[dim]{moment(document['begun_at'])} → {until}, by {escape(str(document['who']))}[/]")
+    if isinstance(point := plan.get("pinned", {}).get("point"), dict):
+        parts.append(f"point  {escape(' + '.join(point['backups']))}, {escape(forecast_words(point))}")
     if document["plan_why"] and not refused:
         parts.append(Text(document["plan_why"], style="yellow"))
     parts.append(_steps(document["steps"]))

@@ -6,6 +6,7 @@ Separate because every command that shows something writes the same quantity in 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from recovery.objective import Objective, duration_text
 
@@ -34,6 +35,13 @@ def took(seconds: float | None) -> str:
             rest = whole % factor // unit
             return f"{whole // factor} {big}" + (f" {rest} {small}" if rest else "")
     raise AssertionError(seconds)
+
+
+def forecast_words(point: Any) -> str:
+    """What data and WAL of a point (as JSON) were forecast to take, and by what: `forecast 3.20 s, from 12 restores at
+    west`."""
+    said = f", {point['forecast_from']}" if point.get("forecast_from") else ""
+    return f"forecast {took(point['forecast_seconds'])}{said}"
 
 
 def ago(seconds: float) -> str:

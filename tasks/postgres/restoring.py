@@ -69,6 +69,8 @@ class Fetch:
         return {
             "size_bytes": restored.size_bytes,
             "data_seconds": restored.seconds,
+            "full_bytes": chain[0].size_bytes,
+            "incremental_bytes": sum(each.size_bytes for each in chain[1:]),
             "wal_files": len(names),
             "folder": found.folder.name,
             "engine": ground.keeper().version(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -110,6 +111,10 @@ def test_the_daily_proof_is_met_with_content_equal_to_the_mark(home: Home) -> No
         total = sum(phase["seconds"] for phase in each["phases"])
         assert total == pytest.approx(each["rto_seconds"], rel=0.01)
     assert list((home.folder / "scratch").iterdir()) == []
+    _, points, _ = dr(home.folder, "points", DB)
+    by_site = {each["site"]: each["forecast"]["forecast_from"] for each in points["points"]}
+    assert re.match(r"from ([2-9]|1\d) restores at west", by_site["west"]), "what these took is what comes next"
+    assert by_site["east"].startswith("from usual rates")
 
 
 def test_a_chosen_moment_has_the_last_commit_before_it_and_not_the_first_after(home: Home) -> None:
