@@ -34,6 +34,9 @@ def contradictions(catalog: Catalog) -> tuple[Contradiction, ...]:
     """All contradictions, in no particular order. Empty: the catalog can be kept as far as words can show."""
     found = [*_sites(catalog), *_names(catalog), *_owners(catalog), *_schedules(catalog)]
     found += _shared_places(catalog)
+    if catalog.ledger.home == "directory:":  # it would be the home itself, with its keys and its catalog
+        hint = "write `directory:PATH`, like `directory:ledger`"
+        found.append(Contradiction(path=("ledger", "home"), fact="`directory:` names no folder", hint=hint))
     told = [*of_doors(catalog), *of_secrets(catalog)]
     found += [Contradiction(path=path, fact=fact, hint=hint) for path, fact, hint in told]
     for name, policy in catalog.backups.items():

@@ -44,7 +44,12 @@ def make(folder: Path, name: str, role: Role) -> KeyCard:
         raise BadInput(
             f"there is a key named {name} already", hint=f"'dr keys rotate {name}' makes the one that follows"
         )
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        why = (error.strerror or "unknown").lower()
+        hint = "it is to be a folder of this user; see the home's mode and its disk"
+        raise BadInput(f"the folder of keys {folder} cannot be made: {why}", hint=hint) from None
     if role == "backup":
         _write(folder / f"{name}.aes", _new_aes())
     else:
@@ -59,6 +64,7 @@ def rotate(folder: Path, name: str) -> tuple[KeyCard, signatures.Signer | None]:
 
     Gives the new card and, for a signing key, the old signer, so that it can vouch for the new one.
     """
+    _refuse_word(name)
     if (old := folder / f"{name}.aes").is_file():
         body = old.read_bytes()
         _write(folder / f"{name}.{_aes(old).fingerprint}.aes", body, replace=True)
@@ -73,7 +79,9 @@ def rotate(folder: Path, name: str) -> tuple[KeyCard, signatures.Signer | None]:
 
 
 def cards(folder: Path) -> tuple[KeyCard, ...]:
-    """All keys of the folder, the current ones first within their name."""
+    """All keys of the folder, the current ones first within their name. Raises BadInput where it is no folder."""
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder} is not a folder", hint="keys live in HOME/keys; move away what lies there")
     found = [card for path in sorted(folder.glob("*")) if (card := _card(folder, path)) is not None]
     return tuple(sorted(found, key=lambda card: (card.name, card.retired, card.fingerprint)))
 
@@ -141,9 +149,13 @@ def _paths(folder: Path, name: str) -> Iterator[Path]:
     return (path for end in ("ed25519", "pub", "aes") if (path := folder / f"{name}.{end}").exists())
 
 
-def _refuse_name(name: str, role: Role) -> None:
+def _refuse_word(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise BadInput(f"{name!r} is not a name for a key", hint="use lower-case letters, digits and '-', at most 63")
+
+
+def _refuse_name(name: str, role: Role) -> None:
+    _refuse_word(name)
     is_engine = name == ENGINE or name.startswith(f"{ENGINE}-")
     if is_engine != (role == "engine"):
         raise BadInput(

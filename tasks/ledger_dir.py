@@ -44,6 +44,7 @@ class DirectoryLedger:
 
     def get(self, key: str) -> bytes | None:
         """See Ledger.get."""
+        self._refuse_file()
         try:
             return self._path(key).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -53,11 +54,17 @@ class DirectoryLedger:
 
     def list(self, prefix: str, after: str = "") -> Iterator[str]:
         """See Ledger.list."""
+        self._refuse_file()
         folder, _, name = prefix.rpartition("/")
         start = self._path(folder) if folder else self._root
         for key in _walk(start, f"{folder}/" if folder else "", after):
             if key.startswith(f"{folder}/{name}" if folder else name) and key > after:
                 yield key
+
+    def _refuse_file(self) -> None:
+        """Raises Failed where the root is no folder: it would read as a ledger that is empty, and whole."""
+        if self._root.exists() and not self._root.is_dir():
+            raise _trouble(NotADirectoryError(errno.ENOTDIR, ""), f"the ledger {self._root} could not be read")
 
     def _put(self, path: Path, body: bytes) -> None:
         folder = path.parent

@@ -5,9 +5,7 @@ Separate from the kind's verbs: this is the one way that `dr`, Prefect and the s
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +26,7 @@ from recovery.proof import Proof, proof
 from recovery.rates import speed
 from tasks import rated
 from tasks.engine import Act, Said
+from tasks.fresh_folder import refuse_taken
 from tasks.home import Home
 from tasks.host import host_of
 from tasks.keeping import engine_at, refuse_unplantable, vouched
@@ -144,7 +143,7 @@ def plan_restore(home: Home, resource_name: str, at: datetime | None, into: Path
     """A restore that is kept. Refuses a folder that holds anything, and any server's own data directory."""
     resource = home.resource(resource_name)
     into = into.absolute()
-    _refuse_target(resource, into)
+    refuse_taken(resource, into)
     site = home.catalog.proofs[resource.proof].site
     now = home.now()
     choose.refuse_future(at, now=now)
@@ -273,27 +272,3 @@ def _mark_target(points: Points) -> tuple[Target, str]:
         "no mark can be restored to: there is none, or it lies before every backup or behind the archive's end",
         hint="take one with 'dr backup RESOURCE --mark', wait until its WAL is archived, and see 'dr points'",
     )
-
-
-def _refuse_target(resource: PostgresResource, into: Path) -> None:
-    for site, member in resource.members.items():
-        own = Path(member.data_dir).absolute()
-        if own == into or own in into.parents or into in own.parents:
-            raise BadInput(
-                f"{into} is the data directory of the server at {site}; a restore never goes over its source",
-                hint="name another folder with --to",
-            )
-    if into.exists() and (not into.is_dir() or any(into.iterdir())):
-        raise BadInput(f"{into} is not an empty folder", hint="name a new or an empty folder with --to")
-    made: list[Path] = []
-    try:
-        for each in reversed([folder for folder in (into, *into.parents) if not folder.exists()]):
-            each.mkdir()
-            made.append(each)
-    except OSError as error:
-        why = os.strerror(error.errno or 0).lower()
-        raise BadInput(f"{into} cannot be made: {why}", hint="name a folder with --to that you may write to") from None
-    finally:
-        for each in reversed(made):
-            with suppress(OSError):  # somebody else uses it by now
-                each.rmdir()

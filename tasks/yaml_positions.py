@@ -15,6 +15,9 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 Path = tuple[str | int, ...]
 _LIMIT = 50_000
+_MOST_DEPTH = 50
+_TOO_DEEP = f"it is nested deeper than {_MOST_DEPTH} levels"
+_DEEP_HINT = "write it flatter; does an alias (*) stand inside of its own anchor (&)?"
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -67,6 +70,9 @@ def read(text: str) -> Document:
         fact = f"not YAML: {' '.join(str(error).split())}"
         document.problems.append(Problem(at=Position(line=1, column=1), fact=fact, hint="save it as UTF-8 text"))
         return document
+    except RecursionError:
+        document.problems.append(Problem(at=Position(line=1, column=1), fact=_TOO_DEEP, hint=_DEEP_HINT))
+        return document
     if root is not None:
         document.data = _value(root, (), document)
     return document
@@ -90,6 +96,10 @@ def _value(node: Node, path: Path, document: Document) -> JsonValue:
     if document.nodes > _LIMIT:  # aliases of aliases can say more than any memory holds
         if document.nodes == _LIMIT + 1:
             _complain(document, node, f"more than {_LIMIT} values", "write out fewer; do aliases repeat each other?")
+        return None
+    if len(path) > _MOST_DEPTH:  # an alias inside of its own anchor has no end
+        if not any(each.fact == _TOO_DEEP for each in document.problems):
+            _complain(document, node, _TOO_DEEP, _DEEP_HINT)
         return None
     match node:
         case MappingNode():
@@ -126,6 +136,9 @@ def _scalar(node: Node, document: Document) -> JsonValue:
         case "int" | "float":
             return _number(text, whole=tag == "int")
         case "str" | "timestamp":
+            if any("\ud800" <= each <= "\udfff" for each in text):  # no UTF-8 can say it, so no record could hold it
+                _complain(document, node, "half of a character (a lone surrogate)", "write the character itself")
+                return None
             return text
     _complain(document, node, f"the tag {node.tag} is not read here", "write plain text, numbers, lists and mappings")
     return None

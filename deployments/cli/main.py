@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import importlib
 import importlib.util
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -20,8 +21,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from deployments.cli import given
 from deployments.cli.leaving import leave
-from deployments.cli.output import complain
+from deployments.cli.output import complain, to_nowhere, unsaid
 from recovery.errors import BadInput, DrError, Failed
 
 INTERRUPTED = 130
@@ -153,6 +155,7 @@ def run(arguments: list[str]) -> int:
     debug, as_json = "--debug" in ours, "--json" in ours
     kept = [each for each in ours if each != "--debug"] + arguments[len(ours) :]
     try:
+        given.refuse_empty(kept)
         with _home_of(kept, ours) as words:
             code = app(args=words, prog_name="dr", standalone_mode=False)
     except typer.TyperException as error:
@@ -164,7 +167,7 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        known = error if isinstance(error, DrError) else _unexpected(error)
+        known = error if isinstance(error, DrError) else given.explained(error, kept) or _unexpected(error)
         complain(known, as_json=as_json)
         return known.exit_code
     if code == INTERRUPTED:  # typer answers Ctrl-C with this code by itself
@@ -179,6 +182,32 @@ def _home_of(kept: list[str], ours: list[str]) -> AbstractContextManager[list[st
     from deployments.cli.bundle import by_bundle
 
     return by_bundle(kept)
+
+
+def _flushed(code: int) -> int:
+    """What is still to be written is, before Python's own end, which would say so with another code."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _hang_up()
+    except OSError as trouble:
+        complain(unsaid(trouble), as_json=False)
+        return code or Failed.exit_code
+    return code
+
+
+def _with_streams() -> None:
+    """A stream that was closed (`>&-`) is opened to nowhere: else the next file that is opened takes its number, and
+    gets what is written to it. What a stream's encoding cannot say is replaced."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
 
 
 def _unexpected(error: Exception) -> Failed:
@@ -207,14 +236,15 @@ def _interrupted(*, as_json: bool) -> int:
 
 def _hang_up() -> int:
     """The reader of our output has gone (`dr points | head`): say nothing more, nor at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    to_nowhere(sys.stdout)
     return 141
 
 
 def main() -> None:
     """The console entry point."""
     gc.set_threshold(50_000, 20, 50)  # what is imported stays: looking for garbage in it is a tenth of a start
-    code = run(sys.argv[1:])
+    _with_streams()
+    code = _flushed(run(sys.argv[1:]))
     if code == INTERRUPTED:
         words = [each for each in sys.argv[1:] if not each.startswith("-")]
         leave(code, programs=words[:1] != ["lab"])  # what `dr lab up` has raised is to live on

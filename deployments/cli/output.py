@@ -7,14 +7,17 @@ else on stderr; without it, the answer on stdout and progress on stderr. rich is
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from recovery.errors import BadInput, DrError
+from recovery.errors import BadInput, DrError, Failed
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -29,7 +32,11 @@ HomeOption = Annotated[
 TimelineOption = Annotated[
     int | None,
     typer.Option(
-        "--timeline", metavar="N", min=1, help="Follow this timeline, where nothing else tells which is ours."
+        "--timeline",
+        metavar="N",
+        min=1,
+        max=0xFFFFFFFF,
+        help="Follow this timeline, where nothing else tells which is ours.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
@@ -43,8 +50,19 @@ _STYLES = {
 
 
 def home(given: Path | None) -> Path:
-    """The home's absolute path: `--home` or DR_HOME (typer fills in both), else ./.home. It need not exist."""
-    return (given or Path(".home")).expanduser().absolute()
+    """The home's absolute path: `--home` or DR_HOME (typer fills in both), else ./.home. It need not exist. Raises
+    BadInput for what cannot be a folder."""
+    try:
+        folder = (given or Path(".home")).expanduser().absolute()
+        known = folder.stat()
+    except FileNotFoundError:
+        return folder
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~ of a user that is not there
+        fact = f"the home {given} cannot be looked at: {getattr(error, 'strerror', None) or error}".lower()
+        raise BadInput(fact, hint="name a folder with --home DIR or DR_HOME") from None
+    if not stat.S_ISDIR(known.st_mode):
+        raise BadInput(f"the home {folder} is not a folder", hint="name a folder with --home DIR or DR_HOME")
+    return folder
 
 
 def existing_home(given: Path | None) -> Path:
@@ -85,12 +103,49 @@ def emit(
     """The answer of a command: `document` as one JSON line, or what `render` draws (None: nothing) for people."""
     if as_json:
         plain = document if isinstance(document, Mapping) else document.model_dump(mode="json", by_alias=True)
-        sys.stdout.write(json.dumps(plain, ensure_ascii=False, allow_nan=False) + "\n")
-        sys.stdout.flush()
+        _say(lambda: sys.stdout.write(_line(plain) + "\n"))
         return
     drawn = render()
     if drawn is not None:
-        people().print(drawn, crop=False)  # a command that is longer than the screen is copied whole
+        _say(lambda: people().print(drawn, crop=False))  # a command that is longer than the screen is copied whole
+
+
+def _line(plain: Mapping[str, Any]) -> str:
+    """The document as one line that stdout can say: its characters, or their escapes where it is not UTF-8."""
+    line = json.dumps(plain, ensure_ascii=False, allow_nan=False)
+    try:
+        line.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        line = json.dumps(plain, ensure_ascii=True, allow_nan=False)
+    return line
+
+
+def _say(write: Callable[[], object]) -> None:
+    """Write an answer to stdout, whole. Raises Unsaid where it cannot be: an answer that is lost is no answer."""
+    try:
+        write()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise unsaid(error) from None
+
+
+def unsaid(error: OSError) -> Unsaid:
+    """That stdout took no more. From here on what is written to it goes nowhere."""
+    to_nowhere(sys.stdout)
+    why = (error.strerror or str(error)).lower()
+    hint = "send the output elsewhere; what the command did stands, see 'dr runs'"
+    return Unsaid(f"the answer could not be written: {why}", hint=hint)
+
+
+class Unsaid(Failed):
+    """The command has ended, and its answer could not be written."""
+
+
+def to_nowhere(stream: TextIO) -> None:
+    """Whatever is still to be written there goes nowhere, and raises nothing at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def word(outcome: str) -> str:
@@ -101,8 +156,9 @@ def word(outcome: str) -> str:
 
 def complain(error: DrError, *, as_json: bool) -> None:
     """Show an error: fact and hint on stderr, and with `--json` as the one document on stdout."""
-    if as_json:
-        emit(True, {"error": {"fact": error.fact, "hint": error.hint}}, lambda: None)
+    if as_json and not isinstance(error, Unsaid):
+        with suppress(Unsaid):  # then stderr has it alone
+            emit(True, {"error": {"fact": error.fact, "hint": error.hint}}, lambda: None)
     if sys.stderr.isatty():
         from rich.text import Text
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -83,13 +85,16 @@ def write(file: Path, document: Document, runs: list[Past]) -> None:
     from recovery.errors import BadInput
 
     text = page(document, runs)
-    unfinished = file.with_name(f".{file.name}.new")
     try:
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        unfinished = file.with_name(f".{file.name}.new")
         unfinished.write_text(text, encoding="utf-8")
         unfinished.replace(file)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a path without a name
         raise BadInput(
-            f"{file} cannot be written: {error.strerror}", hint="name a file in a folder that exists and is writable"
+            f"{file} cannot be written: {getattr(error, 'strerror', None) or 'it names no file'}",
+            hint="name a file in a folder that exists and is writable",
         ) from None
 
 

@@ -111,7 +111,7 @@ def _document(watched: Watch, sight: Sight) -> dict[str, Any]:
 def _lines(told: dict[str, Any]) -> str:
     from rich.markup import escape
 
-    lines = []
+    lines = [] if told["probes"] else [f"{escape(told['service'])} has no probes in the catalog, so nothing is watched"]
     for name, seen in sorted(told["probes"].items()):
         since = f" for {seen['failing_seconds']:.0f} s" if seen["outcome"] == "failed" else ""
         lines.append(f"{escape(name)}  {word(seen['outcome'])}{since}")
