@@ -108,15 +108,18 @@ def on_record(runs: Iterable[Past]) -> OnRecord:
     return OnRecord(slots=tuple(slots[each] for each in sorted(slots)), promises=tuple(promises.values()))
 
 
-def since(what: str, schedule: Schedule, first: datetime | None, record: OnRecord, *, now: datetime) -> datetime | None:
-    """From when on a duty's slots are judged: not before its schedule was in force. `first`: from when on there was
-    something to keep. A schedule that is not on record yet, where another is, was changed a moment ago."""
+def since(
+    what: str, schedule: Schedule, first: datetime | None, record: OnRecord, *, now: datetime, back: timedelta
+) -> datetime | None:
+    """From when on a duty's slots are judged: not before its schedule was in force, at most `back`. `first`: from when
+    on there was something to keep; None while there was no backup yet: then what the record promises counts alone. A
+    schedule that is not on record yet, where another is, was changed a moment ago."""
     promise = next((each for each in record.promises if each.what == what), None)
-    if first is None:
-        return None
     if promise is None:
-        return max(first, now - LOOK_BACK)
-    return max(first, promise.since) if _same(promise, schedule) else now
+        return None if first is None else max(first, now - LOOK_BACK)
+    if not _same(promise, schedule):
+        return now
+    return max(first or now - back, promise.since)
 
 
 def promised(duties: Sequence[Duty], record: OnRecord, *, now: datetime) -> tuple[Promise, ...]:
@@ -125,10 +128,11 @@ def promised(duties: Sequence[Duty], record: OnRecord, *, now: datetime) -> tupl
     found = []
     for duty in duties:
         known = next((each for each in record.promises if each.what == duty.what), None)
-        if duty.since is None or (known is not None and _same(known, duty.schedule)):
+        if known is not None and _same(known, duty.schedule):
             continue
         cron = duty.schedule.cron
-        begin = previous_before(cron, next_after(cron, now if known is not None else duty.since))
+        from_ = now if known is not None or duty.since is None else duty.since
+        begin = previous_before(cron, next_after(cron, from_))
         grace = duty.schedule.late_after.total_seconds()
         found.append(Promise(what=duty.what, cron=cron, late_after_seconds=grace, since=begin))
     return tuple(found)

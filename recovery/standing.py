@@ -169,7 +169,11 @@ def duties(
         planted = tuple(each.begun_at for each, proof in made if proof.planted is not None)
         found.append(Duty(what="planted fault", schedule=proofs.schedule, done=planted, since=since))
     record = on_record(runs)
-    return tuple(each.but(since=in_force(each.what, each.schedule, each.since, record, now=now)) for each in found)
+
+    def from_when(each: Duty) -> datetime | None:
+        return in_force(each.what, each.schedule, each.since, record, now=now, back=back)
+
+    return tuple(each.but(since=from_when(each)) for each in found)
 
 
 def state_of(duty: Duty, *, now: datetime) -> DutyState:

@@ -66,8 +66,7 @@ def sweep(act: Act, *, really: bool) -> Told:
 def score(act: Act) -> Told:
     """The scorecard of everything that the ledger holds, now; what slipped is put on record first."""
     home = act.home
-    for name in home.catalog.resources:
-        slipping.noted(act, name)
+    slipping.noted(act, *home.catalog.resources)
     return pages.score(scorecard(scoring.pasts(home.ledger()).runs, home.catalog, now=home.now()))
 
 

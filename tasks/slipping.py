@@ -32,7 +32,8 @@ from tasks.kind import Facts, Scene, Verbs
 from tasks.loop import Event
 from tasks.scoring import pasts
 
-LOOK_SECONDS = 60.0
+LOOK_SECONDS = 300.0
+"""Shorter than any grace, and seldom enough for a ledger of years, whose keys are listed at each look."""
 Tell = Callable[[str], None]
 
 
@@ -155,13 +156,18 @@ class DeadMan:
             self.tell(text)
 
 
-def noted(act: Act, name: str) -> None:
-    """What slipped is put on record beside other work. Where that cannot be, it is said, and the work stands."""
-    try:
-        found = find(act, name, pasts(act.home.ledger()).runs)
-    except DrError as trouble:
-        text = f"what slipped could not be put on record: {trouble.fact}"
-        act.tell(Event(step=KIND, word="noted", text=text))
-        return
-    if isinstance(found, Slipped) and found.slots:
-        act.tell(Event(step=KIND, word="noted", text=f"put on record: {counted(found.slots)} ({found.told})"))
+def noted(act: Act, *names: str) -> None:
+    """What slipped of these resources is put on record beside other work. Where that cannot be, it is said, and the
+    work stands."""
+    runs: tuple[Past, ...] | None = None
+    for name in names:
+        try:
+            runs = pasts(act.home.ledger()).runs if runs is None else runs  # what one resource adds is of no other
+            found = find(act, name, runs)
+        except DrError as trouble:
+            text = f"what slipped of {name} could not be put on record: {trouble.fact}"
+            act.tell(Event(step=KIND, word="noted", text=text))
+            continue
+        if isinstance(found, Slipped) and found.slots:
+            text = f"put on record of {name}: {counted(found.slots)} ({found.told})"
+            act.tell(Event(step=KIND, word="noted", text=text))

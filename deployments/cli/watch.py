@@ -63,14 +63,16 @@ def _on(watched: Watch, pause: float, *, act: bool, as_json: bool) -> None:
 
 
 def _dead_man(watched: Watch) -> None:
-    """Beside the watch, and never in its way: the slots of the service's resources."""
+    """Beside the watch, and never in its way: the slots of the service's resources. Its home is opened anew: a bucket
+    that is slow to list a long ledger must not count as silent where a failover is decided."""
     import threading
 
     from tasks.engine import Act
+    from tasks.home import open_home
     from tasks.slipping import DeadMan
 
     resources = watched.home.catalog.services[watched.service].resources
-    switch = DeadMan(act=Act(home=watched.home), resources=resources, tell=_tell)
+    switch = DeadMan(act=Act(home=open_home(watched.home.folder)), resources=resources, tell=_tell)
     threading.Thread(target=switch.go_on, args=(threading.Event(),), name="dead-man", daemon=True).start()
 
 

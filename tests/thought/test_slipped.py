@@ -114,26 +114,34 @@ def test_a_slot_goes_on_record_when_its_state_is_news(
     assert all((each.done_at is not None) == (each.state in ("late", "kept")) for each in told)
 
 
-def test_nothing_is_to_keep_before_the_first_backup() -> None:
-    assert isinstance(news(duty(begin=None), now=minutes(95)), NothingToDo)
+def test_before_the_first_backup_the_schedule_counts_from_when_it_went_on_record() -> None:
+    told = news(duty(begin=None), now=minutes(5))
+    assert isinstance(told, Slipped)
+    assert (told.slots, told.promises) == ((), (IN_FORCE,))
+    here = on_record([FIRST])
+    assert since("incremental", HOURLY, None, OnRecord(), now=NOON, back=LOOK_BACK) is None
+    assert since("incremental", HOURLY, None, here, now=minutes(95), back=LOOK_BACK) == IN_FORCE.since
+    much_later = NOON + 40 * DAYS
+    assert since("incremental", HOURLY, None, here, now=much_later, back=LOOK_BACK) == much_later - LOOK_BACK
+    assert isinstance(news(duty(begin=None), FIRST, now=minutes(5)), NothingToDo)
 
 
 def test_a_schedule_that_was_changed_is_not_judged_for_the_time_before() -> None:
     daily = put(promises=(IN_FORCE.but(cron="0 3 * * *", late_after_seconds=3600.0, since=minutes(-600)),))
     now = minutes(95)
-    assert since("incremental", HOURLY, minutes(-600), on_record([daily]), now=now) == now
+    assert since("incremental", HOURLY, minutes(-600), on_record([daily]), now=now, back=LOOK_BACK) == now
     told = news(duty(begin=now), daily, now=now)
     assert isinstance(told, Slipped)
     assert (told.slots, told.promises) == ((), (IN_FORCE.but(since=minutes(90)),))
     again = on_record([daily, put(promises=told.promises, at=minutes(96))])
-    begin = since("incremental", HOURLY, minutes(-600), again, now=minutes(200))
+    begin = since("incremental", HOURLY, minutes(-600), again, now=minutes(200), back=LOOK_BACK)
     assert begin == minutes(90)
     assert [each.slot for each in found(duty(begin=begin), now=minutes(211))] == [minutes(150)]
 
 
 def test_another_grace_is_another_promise() -> None:
     patient = Schedule(cron=HOURLY.cron, late_after=timedelta(minutes=20))
-    assert since("incremental", patient, minutes(-600), on_record([FIRST]), now=NOON) == NOON
+    assert since("incremental", patient, minutes(-600), on_record([FIRST]), now=NOON, back=LOOK_BACK) == NOON
 
 
 def test_status_scorecard_and_record_count_from_the_same_instant() -> None:
