@@ -103,11 +103,11 @@ def emit(
     """The answer of a command: `document` as one JSON line, or what `render` draws (None: nothing) for people."""
     if as_json:
         plain = document if isinstance(document, Mapping) else document.model_dump(mode="json", by_alias=True)
-        _say(lambda: sys.stdout.write(_line(plain) + "\n"))
+        say(lambda: sys.stdout.write(_line(plain) + "\n"))
         return
     drawn = render()
     if drawn is not None:
-        _say(lambda: people().print(drawn, crop=False))  # a command that is longer than the screen is copied whole
+        say(lambda: people().print(drawn, crop=False))  # a command that is longer than the screen is copied whole
 
 
 def _line(plain: Mapping[str, Any]) -> str:
@@ -120,7 +120,7 @@ def _line(plain: Mapping[str, Any]) -> str:
     return line
 
 
-def _say(write: Callable[[], object]) -> None:
+def say(write: Callable[[], object]) -> None:
     """Write an answer to stdout, whole. Raises Unsaid where it cannot be: an answer that is lost is no answer."""
     try:
         write()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deployments.cli.output import HomeOption, JsonOption, catalog_path, emit, existing_home, home
+from deployments.cli.output import HomeOption, JsonOption, catalog_path, emit, existing_home, home, say
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -154,11 +154,11 @@ def _give(text: str, out: Path | None, as_json: bool, about: dict[str, str]) -> 
 
     if out is not None:
         try:
-            out.write_text(text)
+            out.write_text(text, encoding="utf-8")
         except OSError as error:
             why = (error.strerror or "unknown").lower()
             raise BadInput(f"cannot write {out}: {why}", hint="name a file in a folder that exists") from None
     if as_json:
         emit(True, {**about, **({"file": str(out)} if out else {"text": text})}, lambda: None)
     elif out is None:
-        sys.stdout.write(text)
+        say(lambda: sys.stdout.write(text))

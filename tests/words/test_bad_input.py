@@ -23,7 +23,7 @@ LONG = "x" * 300
 def place(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a home in it, and a file where a folder would be expected."""
     member = {"dsn": "host=127.0.0.1 port=1 connect_timeout=1", "data_dir": "/nowhere/d", "bin_dir": "/nowhere/b"}
-    resources = {"orders": {**CATALOG["resources"]["orders"], "members": {"east": member}}}
+    resources = {"orders": {**CATALOG["resources"]["orders"], "members": {"east": member, "west": member}}}
     made = {**CATALOG, "ledger": {"home": "directory:ledger"}, "resources": resources}
     (home / "catalog.yaml").write_text(json.dumps(made))
     keys.make(home / "keys", "engine", "engine")
@@ -135,7 +135,14 @@ def dr(place: Path, line: str, **environment: str | None) -> subprocess.Complete
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 @pytest.mark.parametrize(
-    ("line", "code"), [("dr --help", 1), ("dr keys list", 1), ("dr keys list --json", 1), ("dr nonsense --json", 2)]
+    ("line", "code"),
+    [
+        ("dr --help", 1),
+        ("dr keys list", 1),
+        ("dr keys list --json", 1),
+        ("dr runbook print restore", 1),
+        ("dr nonsense --json", 2),
+    ],
 )
 def test_an_answer_that_the_disk_cannot_take_is_no_success(place: Path, line: str, code: int) -> None:
     ran = dr(place, f"{line} > /dev/full")
@@ -163,6 +170,7 @@ def test_streams_that_are_closed_are_like_nowhere(place: Path, closed: str) -> N
         {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
         {"COLUMNS": "20", "HOME": None, "USER": None, "LOGNAME": None, "TERM": None},
         {"COLUMNS": "x", "LINES": "-3"},
+        {"COLUMNS": "0"},  # showed nothing
     ],
 )
 def test_a_narrow_or_bare_environment_gets_the_answer_all_the_same(
