@@ -41,8 +41,9 @@ from tasks.role_change import keep_change
 from tasks.run_consent import consented
 from tasks.stage import Stage
 
-FRESH = timedelta(seconds=2)
-"""The age of a look, from its beginning to the moment when the lease was taken: it may itself take that long."""
+FRESH = timedelta(seconds=3)
+"""The age of a look, from its beginning to the moment when the lease was taken. With a silent site it takes two seconds
+itself, and making the plan and taking the lease come on top: less than this, and each such failover looks twice."""
 FIRST_STEPS = 4
 """Of a plan: what their verbs need is loaded while the look goes on."""
 RUN_HALTED, RUN_OUTCOME, RUN_RESUMED = "run.halted", "run.outcome", "run.resumed"
