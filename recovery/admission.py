@@ -6,12 +6,13 @@ finished run only reports, whatever the world says now; nothing is touched befor
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import assert_never
 
 from recovery.approval import FORM, Admitted, Asked, ConsentPolicy, Given, GivenStanding, Missing, admitted
+from recovery.begun import Begun
 from recovery.errors import Refused
 from recovery.failover import lease_of, refuse_beyond_limits
 from recovery.hazard import Acceptance, Hazard, agreed
@@ -22,9 +23,10 @@ from recovery.rules import RULES, one_run
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunState:
-    """What the ledger knows of the plan's only run. `cancelled`: people ordered its end, which is not there yet."""
+    """What the ledger knows of the plan's only run. `begun`: what its first record claims. `cancelled`: people ordered
+    its end, which is not there yet."""
 
-    begun: bool = False
+    begun: Begun | None = None
     outcome: str | None = None
     cancelled: bool = False
 
@@ -37,7 +39,8 @@ class Consents:
     given: Sequence[Given] = ()
     standing: Sequence[GivenStanding] = ()
     spent: Mapping[str, str] | None = None
-    cancelled: Collection[str] = ()
+    cancelled: Mapping[str, datetime] = field(default_factory=dict)
+    """Approval → when it was taken back first."""
     troubles: Sequence[str] = ()
     """Documents that could not be read or count for nothing: no consent, but said when consent is missing."""
 
@@ -53,7 +56,10 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resume:
-    """Go on with the run where it stopped; one that is cancelled in another epoch has only its end left."""
+    """Go on with the run where it stopped; one that is cancelled in another epoch has only its end left. `spends`: what
+    the run spends now, where only its claim said that it did."""
+
+    spends: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,21 +83,38 @@ def admit(
     now: datetime,
 ) -> Admission:
     """The answer to `dr act DIGEST`. `derived`: the plan made again from the stored one's inputs and what is seen now
-    (None when it is resumed: the world is then half changed). `found`: its hazards now. Raises Refused."""
+    (None when a run is resumed that an engine vouches for: the world is then half changed). `found`: its hazards now.
+    Raises Refused."""
     if state.outcome is not None:
         return Report(outcome=state.outcome)
     for lease in sorted({lease_of(stored), stored.service}):  # a drill waits for a real run, never the other way round
         one_run(seen.running.get(lease), stored.digest)
-    if stored.epoch != seen.epoch and not (state.begun and state.cancelled):
+    if stored.epoch != seen.epoch and not (state.begun is not None and state.cancelled):
         named = stored.run[:12]
-        end = f"; end this run with 'dr run cancel {named} --as NAME' and then 'dr act {named}'" if state.begun else ""
+        way = f"; end this run with 'dr run cancel {named} --as NAME' and then 'dr act {named}'"
+        end = way if state.begun is not None else ""
         raise Refused(
             f"{RULES[8].cited}: the plan was made in epoch {stored.epoch} of {stored.service}, which is in epoch"
             f" {seen.epoch}: its roles have changed",
             hint=f"make a new plan with 'dr plan' and have that one approved{end}",
         )
-    if state.begun:
-        return Resume()
+    if state.begun is not None:
+        if stored.epoch != seen.epoch:  # only its end is put on record
+            return Resume()
+        _refuse_unfounded(stored, state.begun, seen, consents, now)
+        return Resume() if state.begun.vouched else _unvouched(stored, derived, seen, found, consents, now)
+    return _start(stored, derived, seen, found, consents, now)
+
+
+def _start(
+    stored: Plan,
+    derived: Plan | NothingToDo | None,
+    seen: Observation,
+    found: tuple[Hazard, ...],
+    consents: Consents,
+    now: datetime,
+) -> Start:
+    """Raises Refused where the plan may not be begun now."""
     _same(stored, derived)
     refuse_beyond_limits(stored, found)
     match _consent(stored, seen, found, consents, now):
@@ -104,6 +127,89 @@ def admit(
             )
         case unreachable:
             assert_never(unreachable)
+
+
+def _unvouched(
+    stored: Plan,
+    derived: Plan | NothingToDo | None,
+    seen: Observation,
+    found: tuple[Hazard, ...],
+    consents: Consents,
+    now: datetime,
+) -> Resume:
+    """A beginning that no known engine signed may be anybody's, who thereby passed all that a start is asked: so it is
+    asked now. Raises Refused."""
+    short = stored.run[:12]
+    try:
+        start = _start(stored, derived, seen, found, consents, now)
+    except Refused as refusal:
+        raise Refused(
+            f"run {short} is not gone on with: its first record is signed by no engine that is known here, and the plan"
+            f" could not be begun now: {refusal.fact}",
+            hint="nothing was touched; where it is an engine of yours, put its public key into HOME/keys as"
+            f" engine-NAME.pub; else somebody wrote into the ledger ('dr show {short}'): make a new plan: 'dr plan'",
+        ) from None
+    return Resume(spends=start.spends)
+
+
+def _refuse_unfounded(stored: Plan, begun: Begun, seen: Observation, consents: Consents, now: datetime) -> None:
+    """Raises Refused where the consent that a run's first record claims was not given: whoever writes to the ledger's
+    bucket can write that record. Where an engine vouches for it, that is asked as of the run's beginning, since half a
+    change is no safe place: what has expired or was taken back since then stands, and the world is not asked anew."""
+    why = begun.trouble or _unfounded(stored, begun, seen, consents, begun.at if begun.vouched else now)
+    if not why:
+        return
+    short = stored.run[:12]
+    raise Refused(
+        f"run {short} is not gone on with: its first record is not what people signed: {why}",
+        hint=f"nothing was touched; see 'dr evidence verify --run {short}'. Where people did consent, bring what they"
+        f" signed to the ledger ('dr evidence sync') or let them sign again ('dr approve {short} --as NAME'); else"
+        " somebody wrote into the ledger: make a new plan with 'dr plan'",
+    )
+
+
+def _unfounded(stored: Plan, begun: Begun, seen: Observation, consents: Consents, as_of: datetime) -> str:
+    """What of the claim nobody signed; nothing where it is all founded."""
+    if not stored.live:
+        return "it accepts hazards of scratch, which nobody was asked for" if begun.accepted else ""
+    named = [each for each in consents.standing if each.approval.id == begun.standing]
+    met = {probe: float("inf") for each in named for probe in each.approval.conditions}
+    asked = _of(stored, (), met if begun.vouched else seen.failing())
+    consent = admitted(
+        asked,
+        sorted(consents.given, key=lambda each: each.approval.id not in begun.spends),
+        consents.policy,
+        spent=consents.spent or {},
+        now=as_of,
+        cancelled=[each for each, at in consents.cancelled.items() if at <= as_of],
+        standing=named,
+    )
+    if isinstance(consent, Missing):
+        return "; ".join((*consent.why, *consents.troubles))
+    if strangers := sorted(set(begun.by) - set(consent.by)):
+        return f"nothing signed says that {', '.join(strangers)} consented"
+    given = accepted(Start(by=consent.by, spends=consent.spends, standing=consent.standing), consents)
+    if beyond := [each for each in begun.accepted if not any(_within(each, one) for one in given)]:
+        return f"nobody accepted {', '.join(_told(each) for each in beyond)}"
+    left = [each for each in begun.hazards if not any(_covers(one, each) for one in begun.accepted)]
+    return f"it begins with {', '.join(each.words for each in left)}, which nobody accepted" if left else ""
+
+
+def _within(claimed: Acceptance, given: Acceptance) -> bool:
+    """Whether what was given goes as far as what is claimed."""
+    if claimed.klass != given.klass or claimed.limit is None:
+        return claimed.klass == given.klass
+    return given.limit is not None and (given.unit, given.limit >= claimed.limit) == (claimed.unit, True)
+
+
+def _covers(accepted: Acceptance, hazard: Hazard) -> bool:
+    """As Acceptance.covers, of a hazard that was read from its words, where figures are rounded."""
+    limit = None if accepted.limit is None else float(f"{accepted.limit:g}")
+    return accepted.but(limit=limit).covers(hazard)
+
+
+def _told(accepted: Acceptance) -> str:
+    return Hazard(id=accepted.klass, klass=accepted.klass, figure=accepted.limit, unit=accepted.unit).words
 
 
 def _same(stored: Plan, derived: Plan | NothingToDo | None) -> None:
@@ -155,7 +261,19 @@ def _consent(
 def _asked(
     plan: Plan, found: tuple[Hazard, ...], failing_seconds: Mapping[str, float], consents: Consents, now: datetime
 ) -> Admitted | Missing:
-    asked = Asked(
+    return admitted(
+        _of(plan, found, failing_seconds),
+        consents.given,
+        consents.policy,
+        spent=consents.spent or {},
+        now=now,
+        cancelled=consents.cancelled,
+        standing=consents.standing,
+    )
+
+
+def _of(plan: Plan, found: tuple[Hazard, ...], failing_seconds: Mapping[str, float]) -> Asked:
+    return Asked(
         digest=plan.digest,
         epoch=plan.epoch,
         runbook=plan.runbook,
@@ -163,13 +281,4 @@ def _asked(
         mode=plan.mode,
         hazards=found,
         failing_seconds=failing_seconds,
-    )
-    return admitted(
-        asked,
-        consents.given,
-        consents.policy,
-        spent=consents.spent or {},
-        now=now,
-        cancelled=consents.cancelled,
-        standing=consents.standing,
     )

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pydantic import JsonValue
 
 from recovery import outage
-from recovery.admission import Consents, Report, Resume, RunState, Start, accepted, accepts, admit
+from recovery.admission import Consents, Report, Resume, RunState, Start, accepts, admit
 from recovery.drive import Finish, Halt
 from recovery.errors import DrError, Refused
 from recovery.evidence import Record
@@ -25,11 +25,11 @@ from recovery.journal import RUN_BEGUN, STEP_KEPT, STEP_UNDONE, generation, hist
 from recovery.objective import Objective
 from recovery.observation import Observation
 from recovery.outcome import Changed, changed
-from recovery.plan import Plan
+from recovery.plan import NothingToDo, Plan
 from recovery.runbook import Runbook
 from recovery.step import Mode
-from recovery.value import rfc3339
-from tasks import approving, kinds, outlived, runbook_file
+from tasks import approving, beginning, kinds, outlived, runbook_file
+from tasks.beginning import Beginning
 from tasks.engine import Act, keep_plan
 from tasks.home import Home, ledger_seen
 from tasks.journal import Journal, read_records
@@ -147,50 +147,48 @@ class Running:
         outlived_it = bool(journal.records()) and seen.epoch != self.plan.epoch
         if outlived_it:
             outlived.hear(home, self.plan, journal, self.look_again)
-        facts = self.admitted(journal.records(), seen, consents.result())
-        if facts is None:
+        first = self.admitted(journal.records(), seen, consents.result())
+        if first is None:
             return self.told(journal.records(), None)
         keep_plan(ledger, self.plan)
         if not journal.records():
-            journal.append(RUN_BEGUN, self.plan.service, facts={**facts, **before, "door": self.act.via})
+            facts = {**first.facts, **before, "door": self.act.via}
+            journal.append(RUN_BEGUN, self.plan.service, facts=facts, begin=first.at)
         else:
             journal.append(RUN_RESUMED, self.plan.service, facts={"door": self.act.via})
         if outlived_it:
             outlived.keep(self.plan, journal, seen.epoch)
         return self.conclude(journal, None if outlived_it else self.drive(journal, held))
 
-    def admitted(
-        self, records: tuple[Record, ...], seen: Observation, consents: Consents
-    ) -> Mapping[str, JsonValue] | None:
-        """The facts of the run's first record; None for a run that has ended meanwhile. Raises Refused."""
-        home, stored = self.home, self.plan
-        begun = bool(records)
-        derived = None if begun else make(asked_of(stored), book(home, stored.runbook), home.catalog, seen)
+    def admitted(self, records: tuple[Record, ...], seen: Observation, consents: Consents) -> Beginning | None:
+        """The run's first record; None for a run that has ended meanwhile. Raises Refused."""
+        home, stored, now = self.home, self.plan, self.home.now()
         found = hazards(stored, seen, rpo_seconds=rpo_seconds(home.catalog))
-        state = RunState(begun=begun, outcome=outcome(records), cancelled=bool(history(records).cancelled))
-        match admit(stored, derived, seen, found, state=state, consents=consents, now=home.now()):
+        claim = beginning.claim(home, stored, records[0]) if records else None
+        state = RunState(begun=claim, outcome=outcome(records), cancelled=bool(history(records).cancelled))
+        derived: Plan | NothingToDo | None = None
+        if claim is None:
+            derived = self.again(seen)
+        elif not claim.vouched:
+            with suppress(DrError):  # half a change is no world in which it could be made
+                derived = self.again(seen)
+        if claim is not None:
+            consents = beginning.heard_by(home, consents)
+        match admit(stored, derived, seen, found, state=state, consents=consents, now=now):
             case Start() as start:
                 approving.spend(home, stored, start.spends)
-                agreed: list[JsonValue] = [each.model_dump(mode="json") for each in accepted(start, consents)]
-                consent: dict[str, JsonValue] = {
-                    "by": list(start.by),
-                    "spends": list(start.spends),
-                    "standing": start.standing,
-                    "accepted": agreed,
-                }
-                since = {"outage_since": rfc3339(self.outage_since)} if self.outage_since else {}
-                shown: list[JsonValue] = [each.words for each in found]
-                return {
-                    "purpose": stored.purpose,
-                    "arguments": stored.arguments,
-                    "consent": consent,
-                    "hazards": shown,
-                    **since,
-                }
-            case Resume():
-                return {}
+                since = self.outage_since
+                facts = beginning.facts(home, stored, start, consents, found, at=now, outage_since=since)
+                return Beginning(at=now, facts=facts)
+            case Resume(spends=spends):
+                approving.spend(home, stored, spends)
+                return Beginning(at=now, facts={})
             case Report():
                 return None
+
+    def again(self, seen: Observation) -> Plan | NothingToDo:
+        """The plan, made again from what was asked and what is seen now."""
+        return make(asked_of(self.plan), book(self.home, self.plan.runbook), self.home.catalog, seen)
 
     def drive(self, journal: Journal, held: Holdings) -> Halt | None:
         stage = Stage(

@@ -8,7 +8,7 @@ wrong one has another fingerprint, and only fingerprints that the catalog lists 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from recovery import accepting
@@ -229,10 +229,12 @@ def standing(home: Home, service: str) -> tuple[tuple[GivenStanding, ...], tuple
     return tuple(joined), tuple(troubles), keys
 
 
-def cancelled(home: Home, ids: Iterable[str]) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Which of these approvals were taken back by a listed person; and cancellations that count for nothing."""
+def cancelled(home: Home, ids: Iterable[str]) -> tuple[dict[str, datetime], tuple[str, ...]]:
+    """Which of these approvals were taken back by a listed person, and when first; and cancellations that count for
+    nothing."""
     ledger, listed = home.ledger(), policy_of(home).listed
-    gone, doubts = set(), []
+    gone: dict[str, datetime] = {}
+    doubts: list[str] = []
     for each in ids:
         for key in ledger.list(f"cancelled/{each}/"):
             found = read_as(ledger, key, Cancellation)
@@ -244,10 +246,10 @@ def cancelled(home: Home, ids: Iterable[str]) -> tuple[frozenset[str], tuple[str
                 and listed.get(signed.key) == found.who
                 and verified(ledger, found.signed_bytes(), signed)
             ):
-                gone.add(each)
+                gone[each] = min(found.at, gone.get(each, found.at))
             else:
                 doubts.append(f"the cancellation {key} is not signed by a listed person")
-    return frozenset(gone), tuple(doubts)
+    return gone, tuple(doubts)
 
 
 def refused(home: Home, digest: str, missing: Missing | Sequence[str], *, subject: str) -> str:

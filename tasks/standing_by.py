@@ -60,7 +60,7 @@ class Watch:
     show: Callable[[Event], None] = lambda event: None  # noqa: ARG005 -- nobody watches
     _words: dict[str, str] = field(default_factory=dict)
     _standing: tuple[GivenStanding, ...] = ()
-    _cancelled: frozenset[str] = frozenset()
+    _cancelled: Mapping[str, datetime] = field(default_factory=dict)
     _read_at: datetime | None = None
     _pause: timedelta = PAUSE_FIRST
     _not_before: datetime | None = None

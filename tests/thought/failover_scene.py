@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from recovery.approval import Approval, ConsentPolicy, Given, GivenStanding, StandingApproval
+from recovery.begun import Begun
 from recovery.catalog import Catalog
 from recovery.evidence import Signature
-from recovery.hazard import Acceptance
+from recovery.hazard import Acceptance, agreed
 from recovery.observation import CapacitySeen, DnsSeen, FenceSeen, LedgerSeen, MemberSeen, Observation, ProbeSeen
 from recovery.runbook import Runbook
 from recovery.step import Mode
@@ -125,6 +128,21 @@ def approval(
         signature=signature(who),
     )
     return Given(approval=made, valid=valid)
+
+
+def begun(*given: Given, standing: GivenStanding | None = None, at: datetime = NOW, **other: Any) -> Begun:
+    """What the first record of a run tells that began by these; `other` says what it tells else."""
+    by = [signed.who for signed in standing.approval.signatures] if standing else [one.approval.who for one in given]
+    accepted = [standing.approval.accepted] if standing else [one.approval.accepted for one in given]
+    truth = Begun(
+        at=at,
+        by=tuple(sorted(by)),
+        spends=tuple(one.approval.id for one in given),
+        standing=standing.approval.id if standing else "",
+        accepted=agreed(accepted, len(accepted)),
+        vouched=True,
+    )
+    return replace(truth, **other)
 
 
 def standing(book: str, who: list[str], conditions: dict[str, float], accept: list[str]) -> GivenStanding:

@@ -190,19 +190,22 @@ def test_a_finished_run_only_reports_whatever_the_world_says() -> None:
     one = plan()
     consents = Consents(policy=scene.policy())
     world = scene.seen(epoch=9, primary="west", running={"core": "f" * 64})
-    state = RunState(begun=True, outcome="finished")
+    state = RunState(begun=scene.begun(), outcome="finished")
     assert admit(one, None, world, (), state=state, consents=consents, now=scene.NOW) == Report(outcome="finished")
 
 
-def test_an_unfinished_run_is_resumed_without_asking_again_but_not_in_another_epoch() -> None:
-    one, state, consents = plan(), RunState(begun=True), Consents(policy=scene.policy())
+def test_an_unfinished_run_is_resumed_but_not_in_another_epoch() -> None:
+    one = plan()
+    ann, bob = (scene.approval(one.digest, 0, who, []) for who in ("ann", "bob"))
+    consents = Consents(policy=scene.policy(), given=(ann, bob))
+    state = RunState(begun=scene.begun(ann, bob))
     half = scene.seen(running={"core": one.digest})
     assert admit(one, None, half, (), state=state, consents=consents, now=scene.NOW + timedelta(days=1)) == Resume()
     with pytest.raises(Refused) as caught:
         admit(one, None, scene.seen(epoch=1), (), state=state, consents=consents, now=scene.NOW)
     assert caught.value.fact.startswith(RULES[8].cited)
     assert f"end this run with 'dr run cancel {one.run[:12]} --as NAME'" in caught.value.hint
-    over = RunState(begun=True, cancelled=True)
+    over = RunState(begun=scene.begun(ann, bob), cancelled=True)
     assert admit(one, None, scene.seen(epoch=1), (), state=over, consents=consents, now=scene.NOW) == Resume()
     with pytest.raises(Refused) as fresh:
         admit(one, None, scene.seen(epoch=1), (), state=RunState(), consents=consents, now=scene.NOW)

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from recovery.admission import Consents, Report, Resume, RunState, Start, admit
+from recovery.admission import Consents, Report, Resume, RunState, Start, accepted, admit
 from recovery.approval import Given, GivenStanding
+from recovery.begun import Begun
 from recovery.drive import Finish, History, Perform, Seen, Tried, Truth, next_moves, settled, to_observe
 from recovery.errors import Refused
 from recovery.failover import Asked, Proposal, asked_of, lease_of, make, propose, rpo_seconds
@@ -42,6 +43,7 @@ class World:
     given: list[Given] = field(default_factory=list)
     standing: list[GivenStanding] = field(default_factory=list)
     spent: dict[str, str] = field(default_factory=dict)
+    begun: dict[str, Begun] = field(default_factory=dict)
     tried: dict[str, dict[str, Tried]] = field(default_factory=dict)
     outcomes: dict[str, str] = field(default_factory=dict)
     true: dict[str, set[str]] = field(default_factory=dict)
@@ -107,9 +109,18 @@ class World:
             assert (self.running, self.spent, self.effects) == before, "a refusal touches nothing"
             return
         match self.admit(plan):
-            case Start(spends=spends):
+            case Start() as start:
                 assert event["gives"] == "started"
-                self.spent |= dict.fromkeys(spends, plan.digest)
+                self.spent |= dict.fromkeys(start.spends, plan.digest)
+                self.begun[plan.run] = Begun(
+                    at=self.now,
+                    by=start.by,
+                    spends=start.spends,
+                    standing=start.standing,
+                    accepted=tuple(accepted(start, self.consents())),
+                    hazards=hazards(plan, self.seen(), rpo_seconds=rpo_seconds(scene.catalog())),
+                    vouched=True,
+                )
             case Resume():
                 assert event["gives"] == "resumed"
             case Report(outcome=outcome):
@@ -135,10 +146,13 @@ class World:
             derived,
             seen,
             hazards(plan, seen, rpo_seconds=rpo_seconds(scene.catalog())),
-            state=RunState(begun=plan.run in self.tried, outcome=self.outcomes.get(plan.run)),
-            consents=Consents(policy=scene.policy(), given=self.given, standing=self.standing, spent=self.spent),
+            state=RunState(begun=self.begun.get(plan.run), outcome=self.outcomes.get(plan.run)),
+            consents=self.consents(),
             now=self.now,
         )
+
+    def consents(self) -> Consents:
+        return Consents(policy=scene.policy(), given=self.given, standing=self.standing, spent=self.spent)
 
     def drive(self, plan: Plan, killed_before: str | None, killed_after: str | None) -> None:
         tried, true = self.tried.setdefault(plan.run, {}), self.true.setdefault(plan.run, set())
