@@ -279,6 +279,7 @@ def _of(plan: Plan, found: tuple[Hazard, ...], failing_seconds: Mapping[str, flo
         runbook=plan.runbook,
         service=plan.service,
         mode=plan.mode,
+        to=str(plan.pinned.get("to", "")),
         hazards=found,
         failing_seconds=failing_seconds,
     )

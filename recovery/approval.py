@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from recovery.evidence import Signature
 from recovery.hazard import Acceptance, Hazard, uncovered
@@ -20,6 +20,10 @@ from recovery.value import Instant, Value, canonical, rfc3339, sha256_of
 
 FORM = "prefect-ui"
 """The name under which a form in the Prefect UI signs: it is counted at most once and never as a person."""
+DIRECTIONLESS = (
+    "names no site that takes over: nobody consented to a direction; it is signed anew with 'dr approve --standing NAME"
+    " --as WHO'"
+)
 MOST_STANDING = timedelta(days=90)
 
 
@@ -48,20 +52,28 @@ class Approval(Value):
 
 
 class StandingApproval(Value):
-    """Consent in advance, signed N-of-M: any plan of that runbook for that service, under those conditions.
+    """Consent in advance, signed N-of-M: any plan of a runbook for a service to that site, under those conditions.
 
-    `conditions` name probes and for how many seconds each must have failed. Raises ValueError beyond 90 days.
+    `conditions` name probes and for how many seconds each must have failed. `to` is the site that takes over; None of
+    one that was signed before there was such a word, which admits nothing. Raises ValueError beyond 90 days.
     """
 
     schema_version: Literal[1] = 1
     runbook: Name
     service: Name
+    to: Name | None = None
     conditions: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(min_length=1)
     accepted: tuple[Acceptance, ...] = ()
     variant: Mode = Mode.UNGRACEFUL
     made_at: Instant
     expires_at: Instant
     signatures: tuple[Signature, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _as_signed(self, plain: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
+        """One without a direction keeps the bytes that people signed."""
+        found: dict[str, JsonValue] = plain(self)
+        return {name: each for name, each in found.items() if name != "to" or each is not None}
 
     @model_validator(mode="after")
     def _not_for_ever(self) -> Self:
@@ -112,6 +124,8 @@ class Asked:
     runbook: str
     service: str
     mode: Mode
+    to: str = ""
+    """For standing approvals: the site that takes over."""
     hazards: tuple[Hazard, ...] = ()
     failing_seconds: Mapping[str, float] | None = None
     """For standing approvals: how long each probe has failed."""
@@ -217,6 +231,8 @@ def _standing_trouble(
         (approval.id in cancelled, "was cancelled"),
         (approval.runbook != asked.runbook, f"is for the runbook {approval.runbook}"),
         (approval.service != asked.service, f"is for the service {approval.service}"),
+        (approval.to is None, DIRECTIONLESS),
+        (approval.to != asked.to, f"is for {approval.to} to take over"),
         (lacking is not None, f"carries {lacking}"),
         (now < approval.made_at, f"begins at {rfc3339(approval.made_at)}"),
         (now >= approval.expires_at, f"expired at {rfc3339(approval.expires_at)}"),

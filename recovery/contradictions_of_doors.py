@@ -91,6 +91,11 @@ def _signable(catalog: Catalog) -> Iterator[Told]:
         if terms.lasts > MOST_STANDING:
             hint = f"write at most {MOST_STANDING.days} days: people look at it again by then"
             yield (*here, "lasts"), f"`{name}` would last {duration_text(terms.lasts)}", hint
+        service = catalog.services.get(terms.service)
+        there = [probe for probe in terms.conditions if service and probe in service.probes]
+        if service and any(service.probes[probe].site == terms.to for probe in there):
+            hint = "name the site that takes over when those probes fail"
+            yield (*here, "to"), f"`{name}` goes to {terms.to}, whose own probes it waits for to fail", hint
         for probe, span in terms.conditions.items():
             if not span:
                 hint = "write for how long it must have failed, like 15 s"
@@ -185,6 +190,9 @@ def _of_standing(catalog: Catalog) -> Iterator[_Reference]:
     for name, terms in catalog.consent.standing.items():
         here = ("consent", "standing", name)
         yield (*here, "service"), terms.service, "service", set(catalog.services)
+        if terms.to is not None:
+            serving = {site for site, each in catalog.sites.items() if each.role != "witness"}
+            yield (*here, "to"), terms.to, "site that serves", serving
         service = catalog.services.get(terms.service)
         if service is not None:  # another service's probe would never be seen to fail
             for probe in terms.conditions:

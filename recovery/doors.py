@@ -94,6 +94,8 @@ class StandingTerms(Value):
 
     runbook: Name
     service: Name
+    to: Name | None = None
+    """The site that takes over. Without it nothing can be signed; a catalog of before is still read."""
     conditions: dict[Name, Duration] = Field(min_length=1)
     """Probe → for how long it must have failed."""
     accept: dict[Name, str] = {}

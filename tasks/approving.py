@@ -117,6 +117,11 @@ def approve_standing(home: Home, name: str, *, who: str) -> StandingApproval:
     if terms is None:
         known = ", ".join(home.catalog.consent.standing) or "none"
         raise BadInput(f"the catalog has no standing approval {name!r}", hint=f"below consent.standing: {known}")
+    if terms.to is None:
+        raise BadInput(
+            f"the standing approval {name!r} names no site that takes over",
+            hint=f"write `to: SITE` below consent.standing.{name} of the catalog: people consent to one direction",
+        )
     sign = listed_signer(home, who)
     draft = _draft(home, terms)
     mine = sign(draft.signed_bytes())
@@ -133,6 +138,7 @@ def _draft(home: Home, terms: StandingTerms) -> StandingApproval:
     made = StandingApproval(
         runbook=terms.runbook,
         service=terms.service,
+        to=terms.to,
         conditions={probe: span.total_seconds() for probe, span in terms.conditions.items()},
         accepted=accepting.terms(terms.accept),
         made_at=now,

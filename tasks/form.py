@@ -145,6 +145,7 @@ class Case:
             runbook=plan.runbook,
             service=plan.service,
             mode=plan.mode,
+            to=str(plan.pinned["to"]),
             hazards=found_now,
             failing_seconds=seen.failing(),
         )

@@ -126,6 +126,20 @@ def keys(home: Path, catalog: Catalog) -> tuple[Check, ...]:
     return tuple(found)
 
 
+def consent(catalog: Catalog) -> tuple[Check, ...]:
+    """Whether each of the standing terms can be signed."""
+    return tuple(
+        passed(f"consent {name}", f"{terms.runbook} of {terms.service} to {terms.to}")
+        if terms.to is not None
+        else warned(
+            f"consent {name}",
+            "it names no site that takes over: nothing is signed by it, and nothing that was signed admits a run",
+            f"write `to: SITE` below consent.standing.{name}, then `dr approve --standing {name} --as NAME`",
+        )
+        for name, terms in catalog.consent.standing.items()
+    )
+
+
 def _references(catalog: Catalog) -> Iterator[str]:
     """Where the catalog says that secrets lie."""
     for site in catalog.sites.values():

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from recovery.approval import Admitted, Asked, GivenStanding, admitted
+from recovery.approval import DIRECTIONLESS, Admitted, Asked, GivenStanding, admitted
 from recovery.errors import DrError, Failed
 from recovery.observation import ProbeSeen
 from recovery.plan import NothingToDo, Plan
@@ -135,6 +135,7 @@ class Watch:
                 runbook=approval.runbook,
                 service=self.service,
                 mode=approval.variant,
+                to=approval.to or "",
                 failing_seconds=sight.failing,
             )
             policy = approving.policy_of(self.home)
@@ -156,15 +157,16 @@ class Watch:
             self._say(f"the ledger is silent, what was read last counts: {trouble.fact}")
             self._read_at = now
             return
-        for each in (*troubles, *doubts):
+        old = [each.approval.id for each in found if each.approval.to is None and now < each.approval.expires_at]
+        mute = [f"the standing approval {each[:12]} {DIRECTIONLESS}" for each in old if each not in gone]
+        for each in (*troubles, *doubts, *mute):
             self._say(each)
         self._standing, self._cancelled, self._read_at = found, gone, now
 
     def _planned(self, found: GivenStanding) -> Proposal | None:
         from tasks import changing
 
-        to = target_of(self.home, self.service, found)
-        made = changing.plan(self.home, found.approval.runbook, service=self.service, to=to)
+        made = changing.plan(self.home, found.approval.runbook, service=self.service, to=found.approval.to)
         if isinstance(made, NothingToDo):
             self._say(f"nothing to do: {made.why}")
             return None
@@ -198,12 +200,3 @@ class Watch:
         if text != self._last:
             self._last = text
             self.tell(text)
-
-
-def target_of(home: Home, service: str, found: GivenStanding) -> str | None:
-    """Where a standing approval goes: away from the site whose probes its conditions name; None where they name several
-    sites, and the runbook's own direction counts."""
-    probes = home.catalog.services[service].probes
-    left = {probes[name].site for name in found.approval.conditions if name in probes}
-    others = [name for name, site in home.catalog.sites.items() if site.role != "witness" and name not in left]
-    return others[0] if len(left) == 1 and len(others) == 1 else None

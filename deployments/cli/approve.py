@@ -180,7 +180,7 @@ def _standing(home: Home, name: str, who: str, accept: list[str], as_json: bool)
         "outcome": "approved" if len(by) >= wanted else "waiting",
         "standing": name,
         "approval": made.id,
-        **{key: made.model_dump(mode="json")[key] for key in ("runbook", "service", "conditions", "expires_at")},
+        **{key: made.model_dump(mode="json")[key] for key in ("runbook", "service", "to", "conditions", "expires_at")},
         "accepted": [words(each) for each in made.accepted],
         "by": by,
         "wanted": wanted,
@@ -207,7 +207,7 @@ def _standing_words(told: dict[str, Any]) -> RenderableType:
     when = ", ".join(f"{probe} has failed for {seconds:g} s" for probe, seconds in told["conditions"].items())
     accepted = ", ".join(told["accepted"]) or "no hazard"
     return Text(
-        f"{told['runbook']} of {told['service']} may act alone when {when}; accepted: {accepted};"
+        f"{told['runbook']} of {told['service']} to {told['to']} may act alone when {when}; accepted: {accepted};"
         f" until {moment(told['expires_at'])}\n"
         f"{told['outcome']}: {len(told['by'])} of {told['wanted']} ({', '.join(told['by'])});"
         f" approval {told['approval'][:12]}"

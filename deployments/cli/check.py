@@ -66,6 +66,7 @@ def looked(folder: Path, catalog: Catalog) -> tuple[Check, ...]:
         lambda: (preflight.passed("catalog", f"{catalog.name}, schema {catalog.schema_version}"),),
         lambda: preflight.timed("machine", preflight.machine),
         lambda: preflight.timed("keys", lambda: preflight.keys(folder, catalog)),
+        lambda: preflight.timed("consent", lambda: preflight.consent(catalog)),
     ]
     looks += [
         partial(preflight.timed, f"{site} s3", partial(preflight_s3.look, catalog, site)) for site in catalog.sites

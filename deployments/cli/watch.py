@@ -54,7 +54,7 @@ def _on(watched: Watch, pause: float, *, act: bool, as_json: bool) -> None:
         ended = watched.act(sight) if act else None
         if not act and (ripe := tuple(each.approval.id[:12] for each in sight.ripe)) != told:
             told = ripe
-            _tell(f"standing approval {', '.join(ripe)} would admit a failover now" if ripe else "no longer")
+            _tell(f"standing approval {', '.join(ripe)} would admit a change now" if ripe else "no longer")
         if ended is not None:
             _show(ended, as_json=as_json)
             if as_json:
@@ -103,7 +103,12 @@ def _document(watched: Watch, sight: Sight) -> dict[str, Any]:
         "service": watched.service,
         "probes": {name: each.model_dump(mode="json") for name, each in sight.probes.items()},
         "standing": [
-            {"approval": each.approval.id, "runbook": each.approval.runbook, "state": "its conditions hold"}
+            {
+                "approval": each.approval.id,
+                "runbook": each.approval.runbook,
+                "to": each.approval.to,
+                "state": "its conditions hold",
+            }
             for each in sight.ripe
         ],
         "waits": list(sight.waits),
@@ -117,7 +122,9 @@ def _lines(told: dict[str, Any]) -> str:
     for name, seen in sorted(told["probes"].items()):
         since = f" for {seen['failing_seconds']:.0f} s" if seen["outcome"] == "failed" else ""
         lines.append(f"{escape(name)}  {word(seen['outcome'])}{since}")
-    lines += [f"standing approval {each['approval'][:12]}: {each['state']}" for each in told["standing"]]
+    lines += [
+        f"standing approval {each['approval'][:12]} to {each['to']}: {each['state']}" for each in told["standing"]
+    ]
     return "\n".join([*lines, *(escape(each) for each in told["waits"])])
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +40,11 @@ from tests.thought.failover_scene import NOW, catalog, runbook, seen
 LASTS = timedelta(hours=1)
 LOSS = (Acceptance(klass="data-loss", limit=10, unit="s"),)
 TERMS = StandingTerms(
-    runbook="failover", service="core", conditions={"app-east": timedelta(seconds=15)}, accept={"data-loss": "10 s"}
+    runbook="failover",
+    service="core",
+    to="west",
+    conditions={"app-east": timedelta(seconds=15)},
+    accept={"data-loss": "10 s"},
 )
 
 
@@ -57,19 +63,30 @@ class World:
         self.home = Home(folder=folder, catalog=catalog().model_copy(update=changes), now=lambda: self.at)
         self.plan = self.planned()
 
-    def planned(self, book: str = "failover", *, epoch: int = 0, at: datetime = NOW) -> Plan:
-        asked = Asked(service="core", to="west", asked_at=at)
-        made = propose(asked, runbook(book), catalog(), seen(epoch=epoch))
+    def planned(
+        self, book: str = "failover", *, epoch: int = 0, at: datetime = NOW, to: str = "west", primary: str = "east"
+    ) -> Plan:
+        asked = Asked(service="core", to=to, asked_at=at)
+        made = propose(asked, runbook(book), catalog(), seen(epoch=epoch, primary=primary))
         assert isinstance(made, Proposal)
         return made.plan
 
     def approve(self, who: str = "ann", plan: Plan | None = None, accepted: tuple[Acceptance, ...] = LOSS) -> str:
         return approving.approve(self.home, plan or self.plan, who=who, accepted=accepted, lasts=LASTS).id
 
-    def admitted(self, plan: Plan | None = None, *, epoch: int = 0, fails: float = 20.0, lag: float = 4.2) -> Start:
+    def admitted(
+        self,
+        plan: Plan | None = None,
+        *,
+        epoch: int = 0,
+        fails: float = 20.0,
+        lag: float = 4.2,
+        primary: str = "east",
+    ) -> Start:
         plan = plan or self.plan
-        look = seen(epoch=epoch, failing_seconds=fails, behind_seconds=lag)
-        made = propose(Asked(service="core", to="west", asked_at=plan.asked_at), runbook(plan.runbook), catalog(), look)
+        look = seen(epoch=epoch, failing_seconds=fails, behind_seconds=lag, primary=primary)
+        asked = Asked(service="core", to=str(plan.pinned["to"]), asked_at=plan.asked_at)
+        made = propose(asked, runbook(plan.runbook), catalog(), look)
         assert isinstance(made, Proposal)
         consents = approving.consents(self.home, plan)
         answer = admit(
@@ -78,9 +95,9 @@ class World:
         assert isinstance(answer, Start)
         return answer
 
-    def refusal(self, plan: Plan | None = None, *, epoch: int = 0, fails: float = 20.0, lag: float = 4.2) -> str:
+    def refusal(self, plan: Plan | None = None, **world: Any) -> str:
         with pytest.raises(Refused) as caught:
-            self.admitted(plan, epoch=epoch, fails=fails, lag=lag)
+            self.admitted(plan, **world)
         return caught.value.fact
 
     def journal(self) -> Journal:
@@ -342,6 +359,18 @@ def test_a_standing_approval_expires_and_a_forged_signature_is_none(two: World) 
     stand(two, "bob")
     two.at += timedelta(days=90)
     assert "expired" in two.refusal()
+
+
+def test_a_standing_approval_goes_one_way(two: World) -> None:
+    made = stand(two, "ann", "bob")
+    assert made.to == "west"
+    home = two.planned("failover", epoch=1, primary="west", to="east")
+    assert "is for west to take over" in two.refusal(home, epoch=1, primary="west")
+    terms = two.home.catalog.consent.but(standing={"east-is-out": TERMS.but(to=None)})
+    two.home = replace(two.home, catalog=two.home.catalog.model_copy(update={"consent": terms}))
+    with pytest.raises(BadInput, match="names no site that takes over") as caught:
+        approving.approve_standing(two.home, "east-is-out", who="eve")
+    assert "`to: SITE` below consent.standing.east-is-out" in caught.value.hint
 
 
 def test_a_standing_approval_that_the_catalog_does_not_know_is_bad_input(world: World) -> None:

@@ -19,6 +19,7 @@ from recovery.check import Check, Outcome
 from recovery.errors import Failed
 from tasks import aws, preflight, preflight_s3
 from tasks.postgres.run_as import RunAs
+from tests.thought.failover_scene import catalog as example
 
 ASKED = "east s3 as runs ask it"
 
@@ -115,6 +116,16 @@ def test_a_world_that_is_whole_passes_and_each_thing_that_is_not_is_named(
         "keys modes",
     }
     assert all(found[name]["hint"] for name in wrong)
+
+
+def test_standing_terms_without_a_direction_are_told() -> None:
+    found = example()
+    assert [(each.outcome.value, each.fact) for each in preflight.consent(found)] == [
+        ("passed", "failover of core to west")
+    ]
+    terms = {name: each.but(to=None) for name, each in found.consent.standing.items()}
+    (told,) = preflight.consent(found.model_copy(update={"consent": found.consent.but(standing=terms)}))
+    assert "names no site that takes over" in told.findings[0].fact
 
 
 def test_the_modes_of_all_files_that_may_hold_a_secret_are_looked_at(home: Path, tmp_path: Path) -> None:

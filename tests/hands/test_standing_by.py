@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from recovery.approval import standing_key
 from recovery.failover import Proposal
 from recovery.observation import ProbeSeen
 from recovery.plan import NothingToDo, Plan
-from tasks import approving, changing
+from tasks import approving, changing, keys
 from tasks.engine import Act
-from tasks.standing_by import PAUSE_MOST, Watch, target_of
+from tasks.signed import keep_signed
+from tasks.standing_by import PAUSE_MOST, Watch
 from tests.hands.test_approving import World
 
 
@@ -138,9 +140,16 @@ def test_where_there_is_nothing_to_do_it_is_said_once(post: Post) -> None:
     assert [each for each in post.told if "already" in each] == ["nothing to do: west is the primary of core already"]
 
 
-def test_it_goes_away_from_the_site_whose_probes_are_named(post: Post) -> None:
-    post.sign("ann")
-    found = approving.standing(post.world.home, "core")[0][0]
-    assert target_of(post.world.home, "core", found) == "west"
-    both = found.approval.but(conditions={"app-east": 1.0, "app-west": 1.0})
-    assert target_of(post.world.home, "core", type(found)(approval=both, valid=())) is None
+def test_consent_of_before_there_were_directions_is_told_and_never_acted_on(post: Post) -> None:
+    old = approving.approve_standing(post.world.home, "east-is-out", who="ann").but(to=None, signatures=())
+    signs = [keys.signer(post.world.home.folder / "keys", who) for who in ("ann", "bob")]
+    whole = old.model_copy(update={"signatures": tuple(sign(old.signed_bytes()) for sign in signs)})
+    for sign in signs:
+        keep_signed(post.world.home.ledger(), standing_key(whole), whole, sign)
+    post.failing = 100.0
+    post.round()
+    assert post.acted == []
+    assert any("names no site that takes over" in each for each in post.told), post.told
+    post.sign("ann", "bob")
+    post.round(6.0)
+    assert len(post.acted) == 1

@@ -149,6 +149,7 @@ def standing(book: str, who: list[str], conditions: dict[str, float], accept: li
     made = StandingApproval(
         runbook=book,
         service="core",
+        to="west",
         conditions=conditions,
         accepted=tuple(acceptance(each) for each in accept),
         made_at=NOW - timedelta(days=1),

@@ -204,6 +204,7 @@ def advance(*keys: str, valid: tuple[bool, ...] | None = None, **changes: Any) -
     base: dict[str, Any] = {
         "runbook": "failover",
         "service": "shop",
+        "to": "west",
         "conditions": {"db-east": 20.0},
         "accepted": ACCEPTS,
         "made_at": NOW - timedelta(days=1),
@@ -213,7 +214,7 @@ def advance(*keys: str, valid: tuple[bool, ...] | None = None, **changes: Any) -
     return GivenStanding(approval=StandingApproval(**{**base, **changes}), valid=valid or (True,) * len(keys))
 
 
-FAILING = asked(mode=Mode.UNGRACEFUL, failing_seconds={"db-east": 25.0})
+FAILING = asked(mode=Mode.UNGRACEFUL, to="west", failing_seconds={"db-east": 25.0})
 
 
 def test_a_standing_approval_admits_without_anybody() -> None:
@@ -227,6 +228,8 @@ def test_a_standing_approval_admits_without_anybody() -> None:
     [
         (advance("ka", "kb", runbook="switchover"), "for the runbook switchover"),
         (advance("ka", "kb", service="bank"), "for the service bank"),
+        (advance("ka", "kb", to="east"), "is for east to take over"),
+        (advance("ka", "kb", to=None), "names no site that takes over: nobody consented to a direction"),
         (advance("ka", "ka"), "carries 1 of 2"),
         (advance("ka", "kf"), "carries 1 of 2"),
         (advance("ka", "kx"), "carries 1 of 2"),
@@ -246,7 +249,7 @@ def test_what_is_wrong_with_a_standing_approval_is_said(standing: GivenStanding,
 
 
 def test_without_probe_evidence_no_condition_holds_and_people_may_still_approve() -> None:
-    assert "waits for" in refused([], ask=asked(), standing=[advance("ka")])
+    assert "waits for" in refused([], ask=asked(to="west"), standing=[advance("ka")])
     assert isinstance(judge([consent()], standing=[advance("ka")]), Admitted)
 
 
@@ -284,3 +287,16 @@ def test_a_refusal_is_evidence() -> None:
 def test_a_hazard_is_shown_as_it_is_accepted() -> None:
     assert (LOSS.words, Hazard(id="x", klass="split-brain").words) == ("data-loss 4.2 s", "split-brain")
     assert uncovered((LOSS,), ACCEPTS) == ()
+
+
+def test_what_was_signed_before_there_were_directions_keeps_its_bytes_and_its_name() -> None:
+    """As 0.0 wrote it: whoever verifies old evidence must find the same signature good."""
+    old = (
+        '{"accepted":[],"conditions":{"app-east":15.0},"expires_at":"2026-12-24T03:00:00.000000Z",'
+        '"made_at":"2026-11-24T03:00:00.000000Z","runbook":"failover","schema_version":1,"service":"core",'
+        '"signatures":[],"variant":"ungraceful"}'
+    )
+    read = StandingApproval.model_validate_json(old)
+    assert (read.to, read.signed_bytes()) == (None, old.encode())
+    assert b'"to":"west"' in read.but(to="west").signed_bytes()
+    assert read.but(to="west").id != read.but(to="east").id != read.id

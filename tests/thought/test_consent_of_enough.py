@@ -176,10 +176,18 @@ def test_an_engines_key_is_no_persons_and_the_form_fills_no_persons_place() -> N
         ({"lasts": "91 days"}, "`east` would last 91 days"),
         ({"conditions": {"app-east": "0 s"}}, "`app-east` need not fail at all: it would act at once"),
         ({"conditions": {"other": "9 s"}}, "there is no probe of core `other`"),
+        ({"to": "east"}, "`east` goes to east, whose own probes it waits for to fail"),
+        ({"to": "mars"}, "there is no site that serves `mars`"),
+        ({"to": "witness"}, "there is no site that serves `witness`"),
         ({"accept": {"data-loss": "ten"}}, "the figure of data-loss: 'ten' is not a duration"),
     ],
 )
 def test_terms_that_nobody_could_sign_or_that_wait_for_nothing_are_told(changes: dict[str, Any], fact: str) -> None:
-    terms = {"runbook": "failover", "service": "core", "conditions": {"app-east": "15 s"}, **changes}
+    terms = {"runbook": "failover", "service": "core", "to": "west", "conditions": {"app-east": "15 s"}, **changes}
     (found,) = told(standing={"east": StandingTerms.model_validate(terms)})
     assert found.startswith(fact)
+
+
+def test_terms_of_before_there_were_directions_are_still_read() -> None:
+    old = StandingTerms.model_validate({"runbook": "failover", "service": "core", "conditions": {"app-east": "15 s"}})
+    assert told(standing={"east": old}) == []

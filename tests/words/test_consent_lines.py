@@ -168,7 +168,7 @@ def test_standing_consent_is_signed_by_each_and_admits_alone(house: House) -> No
     first = house.dr("approve", "--standing", "east-is-out", "--as", "ann")
     assert (first["outcome"], first["by"], first["wanted"]) == ("waiting", ["ann"], 2)
     shown = house.people("approve", "--standing", "east-is-out", "--as", "bob")
-    assert "app-east has failed for 15 s" in shown
+    assert "failover of core to west may act alone when app-east has failed for 15 s" in shown
     assert "approved: 2 of 2 (ann, bob)" in shown
     house.seen["failing_seconds"] = 10.0
     assert "waits for its conditions: app-east" in house.refused("act", house.plan())
