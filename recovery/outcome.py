@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import JsonValue
+from pydantic import JsonValue, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from recovery.check import Verdict
+from recovery.course import Moment, course
 from recovery.drive import Halt, History
 from recovery.evidence import Record
 from recovery.journal import BEGUN, ENDED, STEP_KEPT, STEP_UNDONE, history, results
@@ -42,20 +43,31 @@ class Stopped(Value):
         return (*((order,) if self.spent or self.paused else ()), f"dr resume {named}")
 
 
+def _renamed(read: Any) -> Any:
+    """A document of before the number of the database's timeline had its standard name."""
+    if not isinstance(read, dict) or "timeline" not in read or not isinstance(read["timeline"], int | None):
+        return read
+    return {"timeline_id": read["timeline"], **{name: each for name, each in read.items() if name != "timeline"}}
+
+
 class Promoted(Value):
     """A database that changed its primary. `lsn`: where the new timeline branched off. `rpo_seconds`: None is unproven;
     it is a bound from above, since what had not arrived is not known until the old data is read."""
 
     database: str
     system_id: str = ""
-    timeline: int | None = None
+    timeline_id: int | None = None
     lsn: int | None = None
     recovered_until: Instant | None = None
     rpo_seconds: float | None = None
 
+    _before = model_validator(mode="before")(_renamed)
+
 
 class Changed(Value):
-    """What came of it. `outcome` is a verdict, or `cancelled`. `lost_commits` counts those that were listed."""
+    """What came of it. `outcome` is a verdict, or `cancelled`. `lost_commits` counts those that were listed.
+    `timeline_id` is the database's, of the first that was promoted. `timeline` is the run's course; None where the
+    document is a record of the run itself, in whose chain it stands."""
 
     run: str
     runbook: str
@@ -69,7 +81,7 @@ class Changed(Value):
     rto_steps: tuple[Phase, ...]
     rpo_seconds: float | None
     lost_commits: int | Literal["unproven"]
-    timeline: int | None
+    timeline_id: int | None
     epoch: int
     databases: tuple[Promoted, ...]
     outage_began_at: Instant | None
@@ -81,6 +93,14 @@ class Changed(Value):
     copies: dict[str, str] = {}
     """Database → the folder of a restored copy that was kept."""
     findings: tuple[str, ...] = ()
+    timeline: tuple[Moment, ...] | None = None
+
+    _before = model_validator(mode="before")(_renamed)
+
+    @model_serializer(mode="wrap")
+    def _told(self, plain: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
+        found: dict[str, JsonValue] = plain(self)
+        return {name: each for name, each in found.items() if name != "timeline" or each is not None}
 
 
 def changed(plan: Plan, records: Sequence[Record], objectives: Mapping[str, Objective], halt: Halt | None) -> Changed:
@@ -107,7 +127,7 @@ def changed(plan: Plan, records: Sequence[Record], objectives: Mapping[str, Obje
         rto_steps=measured.steps,
         rpo_seconds=rpo,
         lost_commits=_lost(plan, found, databases, mode, told),
-        timeline=next((each.timeline for each in databases), None),
+        timeline_id=next((each.timeline_id for each in databases), None),
         epoch=plan.epoch + 1 if databases and plan.live else plan.epoch,
         databases=databases,
         outage_began_at=measured.begin,
@@ -117,6 +137,7 @@ def changed(plan: Plan, records: Sequence[Record], objectives: Mapping[str, Obje
         live=plan.live,
         copies=_copies(plan, found),
         findings=findings,
+        timeline=course(plan, records),
     )
 
 
@@ -142,7 +163,7 @@ def _promoted(
             Promoted(
                 database=step.resource,
                 system_id=str(told.get("system_id") or ""),
-                timeline=timeline if isinstance(timeline, int) else None,
+                timeline_id=timeline if isinstance(timeline, int) else None,
                 lsn=lsn if isinstance(lsn, int) else None,
                 recovered_until=recovered,
                 rpo_seconds=0.0 if _lossless(plan, found, step.resource, mode) else rpo,

@@ -251,7 +251,7 @@ class Running:
         """Say what came of it. A run that stands still is not ended: people may order it on, or anybody resume it."""
         keep_change(self.home, self.plan, journal, lambda: self.told(journal.records(), None))
         document = self.told(journal.records(), halt)
-        facts: dict[str, JsonValue] = document.model_dump(mode="json")
+        facts: dict[str, JsonValue] = document.but(timeline=None).model_dump(mode="json")  # the chain is its timeline
         measures = {
             name: each
             for name, each in (("rto_seconds", document.rto_seconds), ("rpo_seconds", document.rpo_seconds))

@@ -203,7 +203,7 @@ def _result(plan: Plan, changed: Changed, *, again: bool) -> str:
         parts += ["### What `act` consists of", table(("step", "time"), rows)]
     if changed.databases:
         rows3 = [
-            (each.database, str(each.timeline or "—"), "—" if each.lsn is None else lsn_text(each.lsn),
+            (each.database, str(each.timeline_id or "—"), "—" if each.lsn is None else lsn_text(each.lsn),
              _moment(each.recovered_until))
             for each in changed.databases
         ]  # fmt: skip

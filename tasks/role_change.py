@@ -38,7 +38,7 @@ def keep_change(home: Home, plan: Plan, journal: Journal, told: Callable[[], Cha
         runbook=plan.runbook,
         at=home.now(),
         databases={
-            each.database: {"system_id": each.system_id, "timeline": each.timeline, "lsn": each.lsn}
+            each.database: {"system_id": each.system_id, "timeline": each.timeline_id, "lsn": each.lsn}
             for each in document.databases
         },
         steps=step_seconds(records),

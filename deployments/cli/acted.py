@@ -53,7 +53,7 @@ def drawn(changed: Changed) -> RenderableType:
         began = f", outage since {moment(changed.outage_began_at)}" if changed.outage_began_at else ""
         parts.append(f"  served from {changed.target} since {moment(changed.served_at)}{began}")
     parts += [
-        Text(f"  {each.database}: timeline {each.timeline}, recovered until {moment(each.recovered_until)}", "dim")
+        Text(f"  {each.database}: timeline {each.timeline_id}, recovered until {moment(each.recovered_until)}", "dim")
         for each in changed.databases
     ]
     if changed.consent:

@@ -21,7 +21,7 @@ def changed(**more: Any) -> Changed:
     base: dict[str, Any] = {
         "run": "ab" * 32, "runbook": "failover", "service": "platform", "source": "east", "target": "west",
         "mode": Mode.UNGRACEFUL, "outcome": "met", "rto_seconds": 8.0, "rto_segments": {}, "rto_steps": (),
-        "rpo_seconds": 0.5, "lost_commits": "unproven", "timeline": 2, "epoch": 1, "databases": (),
+        "rpo_seconds": 0.5, "lost_commits": "unproven", "timeline_id": 2, "epoch": 1, "databases": (),
         "outage_began_at": at(10), "served_at": at(18), "consent": ("ann",),
     }  # fmt: skip
     return Changed(**{**base, **more})

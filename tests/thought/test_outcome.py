@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from recovery.drive import Halt
 from recovery.epoch import change_key
 from recovery.evidence import GENESIS, Record
 from recovery.objective import Objective
-from recovery.outcome import changed, step_seconds
+from recovery.outcome import Changed, changed, step_seconds
 from recovery.plan import Plan
 from recovery.rto import SEGMENTS, rto, verification
 from recovery.step import Mode, Step
@@ -123,7 +123,7 @@ def test_a_failover_is_told_from_the_beginning_of_the_outage_to_the_service_veri
     assert {each.name: each.seconds for each in told.rto_steps} == pytest.approx(
         {"fence": 2.0, "promote": 2.0, "validate": 0.5, "orchestrate": 0.5, "redirect": 1.0}
     )
-    assert (told.rpo_seconds, told.lost_commits, told.timeline, told.epoch) == (1.5, "unproven", 2, 5)
+    assert (told.rpo_seconds, told.lost_commits, told.timeline_id, told.epoch) == (1.5, "unproven", 2, 5)
     assert (told.outcome, told.consent, told.stopped, told.findings) == ("met", ("ann", "bob"), None, ())
     assert (told.source, told.target, told.served_at) == ("east", "west", at(22.25))
 
@@ -205,7 +205,7 @@ def test_a_promise_that_was_not_kept_is_missed(since: datetime, until: datetime,
 def test_an_unknown_end_of_what_came_back_is_unproven() -> None:
     whole = [ended("promote", 16, 18) if told[1]["step"] == "promote" else told for told in WHOLE]
     told = changed(plan(), records(run(), *whole), OBJECTIVES, None)
-    assert (told.outcome, told.rpo_seconds, told.timeline) == ("unproven", None, None)
+    assert (told.outcome, told.rpo_seconds, told.timeline_id) == ("unproven", None, None)
     assert "came back" in told.findings[0]
     assert changed(plan(), records(run(), *whole), {}, None).outcome == "unproven", "no promise makes it known"
 
@@ -296,3 +296,69 @@ def test_the_segments_always_sum_to_the_wall(cuts: list[float], since: float) ->
     assert sum(each or 0.0 for each in told.segments.values()) == pytest.approx(told.seconds, abs=1e-5)
     assert told.seconds == pytest.approx((told.end - told.begin).total_seconds(), abs=1e-5)
     assert set(told.segments) == set(SEGMENTS)
+
+
+# The course of the run
+
+
+def told_course(*told: Told) -> list[tuple[str, str, str, str]]:
+    found = changed(plan(), records(*told), OBJECTIVES, None).timeline
+    assert found is not None
+    return [(each.kind, each.step, each.verb, each.state) for each in found]
+
+
+def test_the_timeline_is_the_course_of_the_run_in_order() -> None:
+    whole = (
+        run(),
+        begun("declare", 12.5),
+        ("step.failed", {"step": "declare", "attempt": 1, "fact": "no answer", "hint": "wait"}, 12.5, 13),
+        ("step.begun", {"step": "declare", "attempt": 2, "verb": "declare"}, 13.5, None),
+        ("step.ended", {"step": "declare", "attempt": 2, "result": {}}, 13.5, 14),
+        ("order.paused", {"why": "lunch", "who": "ann"}, 14, None),
+        ("run.halted", {"stopped": {"step": "promote", "why": "paused: lunch"}}, 14.5, 15),
+        ("run.resumed", {"door": "dr"}, 15, None),
+        begun("fence", 16),
+        begun("protect", 15.5),
+        ("step.kept", {"step": "fence", "kept": "the fence stays"}, 17, 17),
+        ("step.undone", {"step": "gone", "why": "given back"}, 17, 17),
+        ("run.outcome", {"outcome": "met"}, 18, 18),
+        ("run.ended", {"outcome": "met"}, 18, 18),
+    )
+    assert told_course(*whole) == [
+        ("run.begun", "", "", ""),
+        ("step", "declare", "declare", "failed"),
+        ("step", "declare", "declare", "held"),
+        ("order.paused", "", "", ""),
+        ("run.halted", "promote", "promote", ""),
+        ("run.resumed", "", "", ""),
+        ("step", "protect", "protect", "underway"),
+        ("step", "fence", "fence", "underway"),
+        ("step.kept", "fence", "fence", ""),
+        ("step.undone", "gone", "", ""),
+    ]
+    assert told_course(*whole) == told_course(*whole[:-2]), "a finished run is reported as it was told"
+    first, failed, _, paused, halted, *_, kept, undone = changed(plan(), records(*whole), {}, None).timeline or ()
+    assert first.who == "me"
+    assert (failed.attempt, failed.seconds, failed.fact) == (1, 0.5, "no answer")
+    assert failed.model_dump(mode="json")["at"] == rfc3339(at(12.5)), "RFC 3339, UTC"
+    assert (paused.who, paused.fact, halted.fact) == ("ann", "lunch", "paused: lunch")
+    assert (kept.fact, undone.fact) == ("the fence stays", "given back")
+    assert failed.evidence.endswith("00000002.json"), "where it can be read again"
+
+
+def test_the_databases_timeline_has_its_standard_name_and_older_documents_are_read() -> None:
+    told = changed(plan(), records(run(), *WHOLE), OBJECTIVES, None)
+    plain = told.model_dump(mode="json")
+    assert isinstance(plain["timeline"], list)
+    assert (plain["timeline_id"], plain["databases"][0]["timeline_id"]) == (2, 2)
+    kept = told.but(timeline=None)
+    assert "timeline" not in kept.model_dump(mode="json"), "the run's own record does not hold its chain once more"
+    assert Changed.model_validate(plain) == told
+    old = kept.model_dump(mode="json")
+    old["timeline"] = old.pop("timeline_id")
+    old["databases"][0]["timeline"] = old["databases"][0].pop("timeline_id")
+    assert Changed.model_validate(old) == kept
+    none = {**kept.model_dump(mode="json", exclude={"timeline_id"}), "timeline": None}
+    assert Changed.model_validate(none).timeline_id is None
+    with pytest.raises(ValidationError):
+        Changed.model_validate("a word")

@@ -23,7 +23,7 @@ MET: dict[str, Any] = {
     "rto_steps": [{"name": "fence", "seconds": 2.5}, {"name": "promote", "seconds": 1.5}],
     "rpo_seconds": 0.25,
     "lost_commits": "unproven",
-    "timeline": 2,
+    "timeline_id": 2,
     "epoch": 1,
     "databases": [],
     "outage_began_at": "2026-11-24T11:00:00Z",

@@ -173,7 +173,10 @@ def test_standing_consent_is_signed_by_each_and_admits_alone(house: House) -> No
     house.seen["failing_seconds"] = 10.0
     assert "waits for its conditions: app-east" in house.refused("act", house.plan())
     house.seen["failing_seconds"] = 15.0
-    house.dr("act", house.plan(), code=3)
+    told = house.dr("act", house.plan(), code=3)
+    assert (told["timeline"][0]["kind"], told["timeline"][0]["at"][-1]) == ("run.begun", "Z")
+    assert {"fence", "promote"} <= {each["verb"] for each in told["timeline"] if each["state"] == "held"}
+    assert told["timeline_id"] == 2
 
 
 def test_a_step_that_fails_stands_still_until_another_try_is_granted(house: House) -> None:
