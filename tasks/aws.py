@@ -178,6 +178,10 @@ def _instant(value: Any) -> datetime:
     return found
 
 
+NONE_FOUND = "none were found"
+"""Of credentials, where no service refused them."""
+
+
 def said(error: BaseException) -> tuple[str, str]:
     """The code and the message of a service's answer that is an error; empty where nothing answered."""
     response = getattr(error, "response", None)  # None on a time-out

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from recovery.errors import BadInput, Failed
 from tasks import aws
+from tasks.unanswered import why
 
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
@@ -197,9 +198,9 @@ def _silence(error: Exception) -> ConnectionError:
     for below in (error.__cause__, *error.args):
         if isinstance(below, ConnectionError):
             return below
-        if why := getattr(below, "verify_message", ""):  # ssl.SSLCertVerificationError's
-            return Untrusted(f"its certificate is not trusted: {why}")
-    return ConnectionError(f"{type(error).__name__}: {error}")
+        if said := getattr(below, "verify_message", ""):  # ssl.SSLCertVerificationError's
+            return Untrusted(f"its certificate is not trusted: {said}")
+    return ConnectionError(why(error))
 
 
 def of_bucket(endpoint: Endpoint, bucket: str, region: str) -> str:

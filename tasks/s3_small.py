@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from recovery.errors import Failed
 from tasks.aws_line import Endpoint, Lines, of_bucket
+from tasks.unanswered import LATE, why
 
 
 @dataclass(kw_only=True)
@@ -71,8 +72,9 @@ class SmallObjects:
         )
 
     def _silent(self, error: Exception) -> Failed:
+        said = why(error)
+        in_time = f"within {self.timeout_seconds:g} s" if said == LATE else f"({said})"
         return Failed(
-            f"bucket {self.bucket} at {self.endpoint.endpoint_url or self.region} did not answer within"
-            f" {self.timeout_seconds:g} s ({type(error).__name__})",
+            f"bucket {self.bucket} at {self.endpoint.endpoint_url or self.region} did not answer {in_time}",
             hint="see whether the S3 endpoint is up and reachable from this machine",
         )

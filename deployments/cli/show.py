@@ -188,10 +188,29 @@ def _brief(result: object) -> str:
         elif key.endswith("_at") and isinstance(value, str):
             said.append(f"{key.removesuffix('_at')} {moment(value)}")
         elif isinstance(value, bool):
-            said.append(key if value else f"not {key}")
+            said += [words for words in (_yes_or_no(key, value=value),) if words]
         elif isinstance(value, str | int | float) and value != "" and key != "folder":
             said.append(f"{key} {value}")
     return ", ".join(said)
+
+
+YES_NO = {
+    "parked": ("side effects parked", "side effects going out"),
+    "before": ("they were parked before", "they went out before"),
+    "already": ("it was so already", ""),
+    "scratch": ("on a copy", ""),
+    "drill": ("in a drill", ""),
+    "rewound": ("rewound", "made anew"),
+    "backup_taken": ("a backup was taken", "an earlier backup serves"),
+}
+"""What a fact that is true or false says to people; nothing where its absence is what is usual."""
+
+
+def _yes_or_no(key: str, *, value: bool) -> str:
+    if key in YES_NO:
+        return YES_NO[key][0 if value else 1]
+    words = key.replace("_", " ")
+    return words if value else f"not {words}"
 
 
 def _orders(events: Sequence[Mapping[str, Any]]) -> list[RenderableType]:

@@ -162,7 +162,13 @@ def build(config: AgentConfig) -> Agent:
         alerts=alerts,
         archiver=archiver,
         shippers=tuple(shippers),
-        heartbeat=Heartbeat(config.dsn, alerts=alerts, beats=config.heartbeat, every_seconds=config.heartbeat_seconds),
+        heartbeat=Heartbeat(
+            config.dsn,
+            alerts=alerts,
+            beats=config.heartbeat,
+            every_seconds=config.heartbeat_seconds,
+            kept_down=obeying.kept_down,
+        ),
         door=Door(config.address, config.port),
         obeying=obeying,
     )

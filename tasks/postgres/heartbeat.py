@@ -68,7 +68,9 @@ class Heartbeat:
         beats: bool = True,
         every_seconds: float = 1.0,
         now: Callable[[], datetime] = utc_now,
+        kept_down: Callable[[], str] = lambda: "",
     ) -> None:
+        self._kept_down = kept_down
         self._dsn = dsn
         self._alerts = alerts
         self._beats = beats
@@ -88,12 +90,20 @@ class Heartbeat:
                 self._session(stop)
             except psycopg.Error as error:
                 pause = min(max(2 * pause, 0.2), LONGEST_PAUSE_SECONDS)
-                said = next(iter(str(error).splitlines()), "")
-                self._alerts.tell(
-                    "postgres",
-                    f"Postgres can't be asked ({type(error).__name__}: {said})",
-                    "see whether the server runs and the agent's dsn is right; the agent tries again",
-                )
+                self._alerts.tell("postgres", *self._unasked(next(iter(str(error).splitlines()), "")))
+
+    def _unasked(self, said: str) -> tuple[str, str]:
+        """Why the server can't be asked, and what to do: nobody is to start one that is kept stopped on purpose."""
+        if why := self._kept_down():
+            return (
+                f"Postgres is kept stopped on purpose: {why}",
+                "don't start it by hand; 'dr plan failback' lists what it alone holds and brings it back",
+            )
+        why = said or "no answer in time"
+        return (
+            f"Postgres can't be asked: {why}",
+            "see whether the server runs and the agent's dsn is right; the agent tries again",
+        )
 
     def _session(self, stop: threading.Event) -> None:
         options = f"-c statement_timeout={int(PATIENCE_SECONDS * 1000)} -c synchronous_commit=local"

@@ -145,7 +145,6 @@ def write_memory(state_dir: Path, memory: Memory) -> None:
     """Remember, durably."""
     from tasks.postgres.orders import write_durably
 
-    state_dir.mkdir(parents=True, exist_ok=True)
     write_durably(memory_file(state_dir), canonical(memory))
 
 

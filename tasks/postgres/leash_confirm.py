@@ -21,6 +21,7 @@ from recovery.value import canonical
 from tasks.postgres import control
 from tasks.postgres.leash_config import LeashConfig, Memory
 from tasks.postgres.terms import read_small, term_of
+from tasks.unanswered import why
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -179,9 +180,7 @@ def _of_agent(config: LeashConfig, url: str) -> Term | None:
             raise Failed(f"the agent at {url} answers {answer.status}", hint="see its log")
         return None if said["term"] is None else term_of(json.dumps(said["term"]).encode(), url)
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
-        raise Failed(
-            f"the agent at {url} does not answer ({type(error).__name__})", hint="see whether it runs"
-        ) from None
+        raise Failed(f"the agent at {url} does not answer: {why(error)}", hint="see whether it runs") from None
     finally:
         line.close()
 

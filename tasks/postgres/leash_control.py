@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from recovery.errors import Failed
+from tasks.unanswered import why
 
 LINE_BYTES = 65536
 
@@ -63,7 +64,7 @@ class LeashControl:
             said = json.loads(told)
         except (OSError, ValueError) as error:
             raise Failed(
-                f"the leash at {self.path} does not answer ({type(error).__name__})",
+                f"the leash at {self.path} does not answer: {why(error)}",
                 hint="see whether it runs: its service is Postgres's, and Postgres runs as its child",
             ) from None
         if not isinstance(said, dict) or "error" in said:

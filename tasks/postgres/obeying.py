@@ -130,6 +130,15 @@ class Obeying:
         self._barred = (told, time.monotonic())
         return told
 
+    def kept_down(self) -> str:
+        """Why this site's server is kept stopped on purpose, or nothing: its leash holds it; without a leash that
+        answers, another site is the primary by the newest term, and no standby's data lies here."""
+        leash = self._leash()
+        if leash is not None and leash["answers"]:
+            return str(leash.get("why", "")) if leash.get("state") == "held" else ""
+        standby = (self.config.data_dir / "standby.signal").exists()
+        return "" if standby or servers_in(self.config.data_dir) else self.barred()
+
     def _term(self, query: Mapping[str, str]) -> JsonValue:
         if query.get("resource") != self.config.resource:
             raise BadInput(f"this agent is of {self.config.resource}", hint="ask GET /term?resource=NAME")

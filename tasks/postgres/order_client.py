@@ -23,6 +23,7 @@ from recovery.lease import Under
 from recovery.order import EXPIRED, Order, SignedOrder
 from recovery.value import canonical
 from tasks.signatures import Signer
+from tasks.unanswered import why
 
 CONNECT_SECONDS = 1.0
 SEND_SECONDS = 5.0
@@ -154,7 +155,7 @@ class Agent:
             )
             said = json.loads(answer.data)
         except (urllib3.exceptions.HTTPError, ValueError) as trouble:
-            raise _NoAnswer(f"the agent at {self.url} does not answer ({type(trouble).__name__})") from None
+            raise _NoAnswer(f"the agent at {self.url} does not answer: {why(trouble)}") from None
         if answer.status != 200:
             raise _told(answer.status, said, self.url, answer.headers.get("Date"))
         return said

@@ -78,7 +78,7 @@ class Orders:
         beside itself, and an older one than the newest taken for good."""
         if self._cut_off is not None:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_durably(self.folder)
         for path in sorted(self.folder.glob("*.json")):
             try:
                 state = OrderState.model_validate_json(path.read_bytes())
@@ -146,6 +146,13 @@ class Orders:
         try:
             signed = SignedOrder.model_validate_json(body)
         except ValidationError as error:
+            wrong = error.errors()
+            if all(each["type"] == "extra_forbidden" for each in wrong):
+                unknown = ", ".join(str(each["loc"][-1]) for each in wrong)
+                raise BadInput(
+                    f"the order says what this agent does not know: {unknown}",
+                    hint="the engine that sent it is of a newer version: update this agent, then send it again",
+                ) from None
             raise BadInput(f"this is no signed order ({error.error_count()} errors)", hint="send it with dr") from None
         pem = signed.public_key.encode()
         mark = signatures.fingerprint(pem)
@@ -155,7 +162,11 @@ class Orders:
                 hint="name the engine's fingerprint ('dr keys list') under `trusted` in the agent's configuration",
             )
         if not signatures.valid(canonical(signed.order), signed.signature, pem):
-            raise Refused("the order's signature is not valid", hint="it was changed on its way; send it again")
+            raise Refused(
+                "the order's signature is not valid",
+                hint="engine and agent are of different versions (update both to one, agents first), or it was changed"
+                " on its way: then send it again",
+            )
         return signed.order
 
     def _begin(self, state: OrderState) -> None:
@@ -226,13 +237,26 @@ def trusted_keys(named: Iterable[str]) -> frozenset[str]:
 def write_durably(path: Path, body: bytes) -> None:
     """Whole or not at all, and still there after a power cut."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.{time.monotonic_ns()}")
+    make_durably(path.parent)
     with fresh.open("wb") as sink:
         sink.write(body)
         sink.flush()
         os.fsync(sink.fileno())
     fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync_folder(path.parent)
+
+
+def make_durably(folder: Path) -> None:
+    """A folder with its parents; the entry of each that is made is durable in the one above it."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in reversed(missing):
+        _sync_folder(each.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)

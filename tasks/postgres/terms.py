@@ -100,7 +100,6 @@ class OwnTerm:
                 if term.order == known.order and term.primary == known.primary:
                     return known
                 raise overtaken(known)
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             write_durably(self.path, canonical(term))
             return term
 

@@ -14,6 +14,7 @@ from recovery.errors import BadInput, DrError, Failed, Refused
 from tasks import aws
 from tasks.kind import Facts
 from tasks.route53.errand import Errand
+from tasks.unanswered import why
 
 CONNECT_SECONDS, READ_SECONDS = 1.0, 2.0
 _FINAL = {"ConflictException", "ServiceLimitExceededException", "ValidationException", "ResourceNotFoundException"}
@@ -43,7 +44,7 @@ def move(errand: Errand) -> Facts:
             final = _final(error)
             if final is not None:
                 raise final from None
-            silent[region] = aws.said(error)[0] or type(error).__name__
+            silent[region] = aws.said(error)[0] or why(error)
         else:
             return {
                 "endpoint": region,
@@ -88,7 +89,7 @@ def _final(error: Exception) -> DrError | None:
         )
     if aws.meaning(error) == "denied" or code.startswith("AccessDenied"):
         return Refused(
-            f"ARC refuses these credentials ({code or type(error).__name__})",
+            f"ARC refuses these credentials ({code or aws.NONE_FOUND})",
             hint="correct `routing.credentials` in the catalog; they must work without anybody's help on the day",
         )
     if code in _FINAL:

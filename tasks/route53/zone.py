@@ -19,6 +19,7 @@ from recovery.value import canonical
 from recovery.zone_edit import Batch, RecordSet, of_name, plain
 from tasks import aws
 from tasks.route53 import wire
+from tasks.unanswered import why
 
 T = TypeVar("T")
 REGION = "us-east-1"
@@ -138,12 +139,12 @@ def _trouble(error: Exception, code: str, text: str) -> DrError:
         return BadInput(f"Route53 doesn't know it: {text or code}", hint="correct the id in the catalog")
     if aws.meaning(error) == "denied" or code.startswith("AccessDenied"):
         return Refused(
-            f"Route53 refuses these credentials ({code or type(error).__name__})",
+            f"Route53 refuses these credentials ({code or aws.NONE_FOUND})",
             hint="correct `route53.credentials` in the catalog, or what they may do",
         )
-    why = code or type(error).__name__
+    said = code or why(error)
     return Failed(
-        f"Route53's control plane does not answer as it should ({why})",
+        f"Route53's control plane does not answer as it should ({said})",
         hint="it is in us-east-1; name a way under `by` that does not need it: health checks or routing controls",
     )
 

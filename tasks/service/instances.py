@@ -24,6 +24,7 @@ from recovery.value import canonical
 from tasks import aws
 from tasks.platform_door import ask
 from tasks.probing import at_once
+from tasks.unanswered import why
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 2.0
@@ -228,6 +229,6 @@ def _called(what: str, region: str, call: Callable[[], T]) -> T:
             raise
         code, said = aws.said(error)
         raise Failed(
-            f"{what} of {region}: {code}: {said}" if code else f"{what} of {region} is silent ({type(error).__name__})",
+            f"{what} of {region}: {code}: {said}" if code else f"{what} of {region} is silent ({why(error)})",
             hint="see that region's control plane, and what the credentials of the site's `compute` may do",
         ) from None

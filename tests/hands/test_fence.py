@@ -28,6 +28,7 @@ from tasks.dir_store import DirStore
 from tasks.postgres.agent_config import AgentConfig
 from tasks.postgres.agent_http import Door
 from tasks.postgres.agent_memory import Alerts
+from tasks.postgres.heartbeat import Heartbeat
 from tasks.postgres.obeying import Obeying, obey
 from tasks.postgres.order_client import Agent
 from tasks.postgres.orders import Orders, Work
@@ -362,3 +363,49 @@ def test_a_silent_agent_is_waited_for_while_its_site_is_alive_and_not_when_it_is
     patience = agent_patience_seconds
     assert patience(Mode.GRACEFUL, signed=False) > patience(Mode.UNGRACEFUL, signed=False)
     assert patience(Mode.UNGRACEFUL, signed=False) > patience(Mode.GRACEFUL, signed=True)
+
+
+def test_a_server_that_is_kept_stopped_on_purpose_is_told_as_that(
+    obeying: tuple[Obeying, Faults], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = obeying
+    leash: dict[str, Any] = {"answers": True, "state": "held", "why": "run 1234 fenced it"}
+    monkeypatch.setattr(type(one), "_leash", lambda self: leash)
+    assert one.kept_down() == "run 1234 fenced it"
+    leash["state"] = "asking"
+    assert one.kept_down() == "", "nobody confirms: that is no purpose"
+    leash["answers"] = False
+    assert one.kept_down() == ""
+    one.home.own.accept(term("north"))
+    monkeypatch.setattr(one, "_barred", ("", float("-inf")))
+    assert one.kept_down() == "north is the primary since generation 1", "without a leash that answers, by the term"
+    (one.config.data_dir).mkdir(parents=True)
+    (one.config.data_dir / "standby.signal").touch()
+    assert one.kept_down() == "", "a standby belongs up"
+
+
+def test_the_alert_of_a_held_server_asks_nobody_to_start_it(tmp_path: Path) -> None:
+    alerts, why = Alerts(tmp_path), ["west is the primary since generation 3"]
+    heart = Heartbeat("host=/nowhere", alerts=alerts, kept_down=lambda: why[0])
+    stop = threading.Event()
+    thread = threading.Thread(target=heart.run, args=(stop,))
+    thread.start()
+    try:
+        (held,) = told_of(alerts, "on purpose")
+        assert held["fact"] == "Postgres is kept stopped on purpose: west is the primary since generation 3"
+        assert "don't start it by hand" in held["hint"]
+        why[0] = ""
+        (down,) = told_of(alerts, "can't be asked")
+        assert "OperationalError" not in down["fact"]
+        assert "see whether the server runs" in down["hint"]
+    finally:
+        stop.set()
+        thread.join(20)
+
+
+def told_of(alerts: Alerts, words: str) -> list[Any]:
+    """The alerts, once one has these words."""
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline and words not in str(alerts.standing()):
+        time.sleep(0.02)
+    return list(alerts.standing())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -344,3 +345,41 @@ def test_an_unknown_order_is_told_so_over_http(scene: Scene):
     status, said = scene.door.answer("GET", "/orders/none?wait=0", b"")
     assert status == 400
     assert "no order 'none'" in json.dumps(said)
+
+
+def test_an_order_of_another_version_says_so(scene: Scene):
+    order = Order(
+        id="a-2", what="count", resource="orders-db", site="east", generation=3, run=RUN, under=LEASE,
+        expires_at=NOW + timedelta(seconds=9),
+    )  # fmt: skip
+    newer = {**json.loads(canonical(order)), "quorum": 2}
+    signed = SignedOrder(order=order, public_key=scene.sign.public_pem.decode(), signature=scene.sign(canonical(newer)))
+    body = {**json.loads(canonical(signed)), "order": newer}
+    with pytest.raises(BadInput, match="says what this agent does not know: quorum") as caught:
+        scene.orders.post(canonical(body))
+    assert "of a newer version: update this agent" in caught.value.hint
+    older = {name: each for name, each in json.loads(canonical(order)).items() if name != "under"}
+    filled_in = signed.but(order=order.but(under=None), signature=scene.sign(canonical(older)))
+    with pytest.raises(Refused, match="signature is not valid") as changed:
+        scene.orders.post(canonical(filled_in))
+    assert "different versions" in changed.value.hint
+    assert scene.done == []
+
+
+def test_a_new_folder_is_durable_before_what_lies_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from tasks.postgres import orders
+
+    synced: list[str] = []
+    sync = os.fsync
+
+    def noted(handle: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    orders.write_durably(tmp_path / "state" / "orders" / "a-1.json", b"{}")
+    folders = [each for each in synced if Path(each).is_dir()]
+    assert folders == [str(each) for each in (tmp_path, tmp_path / "state", tmp_path / "state" / "orders")]
+    synced.clear()
+    orders.write_durably(tmp_path / "state" / "orders" / "a-2.json", b"{}")
+    assert [each for each in synced if Path(each).is_dir()] == [str(tmp_path / "state" / "orders")]

@@ -216,9 +216,9 @@ def test_a_silent_control_plane_is_told_at_once_in_a_look_and_by_its_name_in_the
     monkeypatch.setenv("GONE_SECRET_ACCESS_KEY", "b")
     made = core(gone)
     seen = instances.look(made, made.services["core"], ["west", "witness"])
-    assert seen == {"web": {"west": CapacitySeen(why="Auto Scaling of us-west-2 is silent (EndpointConnectionError)")}}
+    assert seen == {"web": {"west": CapacitySeen(why="Auto Scaling of us-west-2 is silent (connection refused)")}}
     quotas = instances.vcpus(made, made.services["core"], ["west"])
-    assert quotas == {"west": "Service Quotas of us-west-2 is silent (EndpointConnectionError)"}
+    assert quotas == {"west": "Service Quotas of us-west-2 is silent (connection refused)"}
     act = Act(tmp_path, made, "scale", arguments=ASKED, patience_seconds=20)
     with pytest.raises(Failed, match="west: Auto Scaling of us-west-2 is silent") as caught:
         act.perform()

@@ -78,7 +78,8 @@ class GiveBack:
             if writer
             else f"{self.stage.source} may write {self.resource} again and does not yet: "
             "it starts as soon as its machine is there and its leash can confirm; "
-            "where an order stopped it, start it with a failover's end or by its agent ('dr status' says held)"
+            "where 'dr agent status' on that machine says 'leash held', an order keeps it stopped, which a change of "
+            f"roles ends: go on to {self.stage.target} with a new plan ('dr plan failover --to {self.stage.target}')"
         )
         return facts
 
