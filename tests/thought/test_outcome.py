@@ -362,3 +362,10 @@ def test_the_databases_timeline_has_its_standard_name_and_older_documents_are_re
     assert Changed.model_validate(none).timeline_id is None
     with pytest.raises(ValidationError):
         Changed.model_validate("a word")
+
+
+def test_a_live_runbook_of_a_persons_step_alone_proves_nothing_and_says_so() -> None:
+    one = plan((step("call", verb="person", resource="core"),))
+    told = changed(one, records(run(), begun("call", 13), ended("call", 13, 14)), OBJECTIVES, None)
+    assert (told.outcome, told.rto_seconds) == ("unproven", None)
+    assert told.findings == ("the service was not verified at the other site",)
