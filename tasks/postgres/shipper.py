@@ -175,7 +175,7 @@ class Shipper:
 
     def _reconcile(self) -> None:
         """Everything that is here and not there is pending, oldest first, up to the limit."""
-        complete = True
+        complete, archived = True, self._memory.newest()  # asked first: what comes meanwhile may not be in the listings
         for prefix in _SMALL_PREFIXES:
             for key in _missing(self._here.list(prefix), self._there.list(prefix)):
                 with self._more:
@@ -184,12 +184,11 @@ class Shipper:
                         break
                     self._pending.setdefault(key, time.monotonic())
         if complete and not self._pending and not self._refused:
-            self._catch_up()
+            self._catch_up(archived)
         self._due = time.monotonic() + (self._reconcile_seconds if complete else FIRST_PAUSE_SECONDS)
 
-    def _catch_up(self) -> None:
-        """Nothing is missing there: then what was archived is shipped, whoever carried it."""
-        position = self._memory.newest()
+    def _catch_up(self, position: Position | None) -> None:
+        """Nothing is missing there: then what was archived before the look is shipped, whoever carried it."""
         if position is not None:
             timeline = int(position.segment[:8], 16)
             known = self._memory.shipped(self.site)
@@ -199,21 +198,26 @@ class Shipper:
 
     def _advance(self, shipped: list[str]) -> None:
         """The position there: the newest shipped segment before which none of its timeline waits. What came there while
-        an earlier one still waited is kept in mind until that has come, too."""
-        size = self._segment_bytes() if shipped else 0
+        an earlier one still waited is kept in mind until that has come, too; and until the archiver, which stores ahead
+        in no order, says that all before it is in the bucket here."""
         self._early.update(shipped)
+        size = self._segment_bytes() if self._early else 0
         with self._more:
             waiting = [
                 each for key in (*self._pending, *self._refused) if (each := _segment(key, size or 1)) is not None
             ]
-        for key in sorted(self._early) if shipped else ():
+        for key in sorted(self._early):
             each = _segment(key, size)
-            if each is None or not any(one.timeline == each.timeline and one.number < each.number for one in waiting):
+            if each is None:
                 self._early.discard(key)
-            if each is not None and key not in self._early:
+                continue
+            here, lsn = self._memory.archived(each.timeline), (each.number + 1) * size
+            if here is None or here.lsn < lsn:
+                continue
+            if not any(one.timeline == each.timeline and one.number < each.number for one in waiting):
+                self._early.discard(key)
                 name = name_of(each.timeline, each.number, size)
-                position = Position(segment=name, lsn=(each.number + 1) * size, at=utc_now())
-                self._memory.set_shipped(self.site, each.timeline, position)
+                self._memory.set_shipped(self.site, each.timeline, Position(segment=name, lsn=lsn, at=utc_now()))
 
     def _ill(self, what: str, error: DrError, pause: float) -> float:
         self._trouble[what] = error.fact

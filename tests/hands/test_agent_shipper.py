@@ -184,3 +184,37 @@ def test_a_damaged_backup_is_never_marked_complete_and_holds_up_no_other(pair: P
     eventually(lambda: "marker says" in str(pair.alerts.standing()), "the alert")
     assert bad + "backup.json" not in pair.there.objects
     assert bad + "base.tar.zst" not in pair.there.objects
+
+
+def test_what_is_archived_while_the_listings_are_compared_is_not_taken_for_shipped(pair: Pair) -> None:
+    """The newest position is asked for before the comparison, or it is of a file that neither listing shows."""
+    pair.archive(3, offer=False)
+    really, late = pair.memory.newest, iter((4,))
+
+    def newest() -> Position | None:
+        for number in late:  # the archiver stores one more just now
+            pair.archive(number)
+        return really()
+
+    pair.memory.newest = newest  # type: ignore[method-assign]
+    pair.shipper._ship = lambda key, body: None  # type: ignore[method-assign] -- it never arrives
+    pair.there.put(f"wal/7/00000001/{name_of(1, 3, SIZE)}.zst", b"wal", {})
+    pair.shipper._reconcile()
+    assert pair.shipped() in {None, name_of(1, 3, SIZE)}
+
+
+def test_a_segment_that_was_stored_ahead_says_nothing_of_the_one_before_it(pair: Pair) -> None:
+    """The archiver stores several at once: the fifth may be there, and here, before the fourth is anywhere."""
+    pair.archive(3)
+    pair.begin()
+    eventually(lambda: pair.shipped() == name_of(1, 3, SIZE), "the third's arrival")
+    ahead = f"wal/7/00000001/{name_of(1, 5, SIZE)}.zst"
+    pair.here.put(ahead, b"wal", {"sha256": "a", "size": "3"})
+    pair.shipper.offer(ahead, b"wal", {"sha256": "a", "size": "3"})
+    eventually(lambda: pair.there.head(ahead) is not None, "the fifth's arrival")
+    time.sleep(0.1)
+    assert pair.shipped() == name_of(1, 3, SIZE)
+    pair.archive(4)
+    eventually(lambda: pair.shipped() == name_of(1, 4, SIZE), "the fourth's arrival")
+    pair.memory.set_archived(1, Position(segment=name_of(1, 5, SIZE), lsn=6 * SIZE, at=NOON))
+    eventually(lambda: pair.shipped() == name_of(1, 5, SIZE), "the fifth's claim")
