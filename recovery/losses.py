@@ -6,7 +6,7 @@ is left out: what only the system itself wrote is listed too, in a class of its 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -19,6 +19,8 @@ Op = Literal["insert", "update", "delete", "truncate"]
 Class = Literal["rows", "schema", "other", "heartbeat", "maintenance"]
 USERS: tuple[Class, ...] = ("rows", "schema", "other")
 """The classes that count as lost: what users did, or what nobody can tell."""
+WAL = "WAL"
+"""The key of what is `unread` because the WAL itself is broken."""
 HEARTBEAT_SCHEMA = "standfast"
 STATISTICS = frozenset({"pg_statistic", "pg_statistic_ext", "pg_statistic_ext_data"})
 TOUCHED_BY_STATISTICS = STATISTICS | {"pg_class", "pg_index", "pg_database"}
@@ -56,6 +58,13 @@ class Change:
     op: Op
     block: int
     rows: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Running:
+    """A record that tells which transactions ran when it was written."""
+
+    xids: tuple[int, ...]
 
 
 class Row(Value):
@@ -104,6 +113,25 @@ class Losses(Value):
         return found
 
 
+def furthest(lists: Iterable[Losses]) -> tuple[Losses, ...]:
+    """Of the lists of one server's old data the one that reaches furthest: it holds what the others do."""
+    found: dict[tuple[str, str, int], Losses] = {}
+    for each in lists:
+        name = (each.resource, each.site, each.timeline)
+        if name not in found or found[name].to_lsn < each.to_lsn:
+            found[name] = each
+    return tuple(found.values())
+
+
+def counted(lists: Iterable[Losses], databases: Collection[str]) -> int | None:
+    """How many transactions of users these lists say were lost; None where they don't tell of every database, or where
+    WAL could not be read to its end."""
+    known = furthest(lists)
+    if set(databases) - {each.resource for each in known} or any(WAL in each.unread for each in known):
+        return None
+    return sum(each.count for each in known)
+
+
 class Seen:
     """Folds the WAL of the old primary, record by record, in bounded memory: per transaction and relation a counter."""
 
@@ -111,11 +139,15 @@ class Seen:
         self._from_lsn = from_lsn
         self._counts: dict[int, dict[str, dict[str, int]]] = {}
         self._blocks: dict[str, set[int]] = {}
+        self._old: set[int] | None = None
         self.commits: list[Commit] = []
 
-    def take(self, record: Commit | Change) -> None:
+    def take(self, record: Commit | Change | Running) -> None:
         """The next record. Changes may lie before the promotion: only where the commit lies decides."""
-        if isinstance(record, Change):
+        if isinstance(record, Running):
+            if self._old is None:
+                self._old = {*record.xids, *(commit.xid for commit in self.commits)}
+        elif isinstance(record, Change):
             counts = self._counts.setdefault(record.xid, {}).setdefault(record.file, {})
             counts[record.op] = counts.get(record.op, 0) + record.rows
             self._blocks.setdefault(record.file, set()).add(record.block)
@@ -123,6 +155,10 @@ class Seen:
             self.commits.append(record)
         else:
             self._forget(record)
+
+    def whole(self, commit: Commit) -> bool:
+        """Whether all that a transaction changed was read: it began behind the first word of who runs."""
+        return self._old is not None and commit.xid not in self._old
 
     def files(self) -> tuple[str, ...]:
         """The files that lost transactions changed."""
@@ -163,7 +199,7 @@ def listed(seen: Seen, names: Mapping[str, Relation], rows: Iterable[Row] = ()) 
                 xid=commit.xid,
                 lsn=commit.lsn,
                 at=commit.at,
-                klass=class_of([names.get(file) for file in changes]),
+                klass=class_of([names.get(file) for file in changes], whole=seen.whole(commit)),
                 changes={_shown(file, names): counts for file, counts in changes.items()},
                 rows=tuple(own),
             )
@@ -171,8 +207,9 @@ def listed(seen: Seen, names: Mapping[str, Relation], rows: Iterable[Row] = ()) 
     return tuple(found)
 
 
-def class_of(changed: Iterable[Relation | None]) -> Class:
-    """The class of a transaction by the relations that it changed; None is one that the old data no longer knows."""
+def class_of(changed: Iterable[Relation | None], *, whole: bool = True) -> Class:
+    """The class of a transaction by the relations that it changed; None is one that the old data no longer knows.
+    Where it isn't `whole`, what lies before what was read may be users' rows: statistics are no proof of the rest."""
     relations = list(changed)
     known = [each for each in relations if each is not None]
     if len(known) < len(relations):
@@ -185,7 +222,9 @@ def class_of(changed: Iterable[Relation | None]) -> Class:
     if schemas != {"pg_catalog"}:
         return "rows"
     names = {each.name for each in known if each.schema_name == "pg_catalog"}
-    return "maintenance" if names & STATISTICS and names <= TOUCHED_BY_STATISTICS else "schema"
+    if names & STATISTICS and names <= TOUCHED_BY_STATISTICS:
+        return "maintenance" if whole else "other"
+    return "schema"
 
 
 def _shown(file: str, names: Mapping[str, Relation]) -> str:

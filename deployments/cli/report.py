@@ -68,7 +68,9 @@ def gathered(home: Home, folder: Path) -> tuple[Document, list[Past]]:
 
 
 def _lost(home: Home, runs: Sequence[Past]) -> dict[str, int]:
-    """Run → commits of users that its list of losses holds, for those that could not know it when they ended."""
+    """Run → commits of users that its lists of losses hold, for those that could not know it when they ended; nothing
+    while one of its databases is not listed."""
+    from recovery.losses import counted
     from recovery.report_changes import changed_of
     from tasks.postgres.roles.losses import read
 
@@ -76,7 +78,8 @@ def _lost(home: Home, runs: Sequence[Past]) -> dict[str, int]:
     for each in runs:
         told = changed_of(each)
         if told is not None and told.lost_commits == "unproven" and (kept := read(home, each.run)):
-            found[each.run] = sum(one.losses.count for one in kept)
+            count = counted((one.losses for one in kept), {one.database for one in told.databases})
+            found |= {each.run: count} if count is not None else {}
     return found
 
 

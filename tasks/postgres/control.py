@@ -69,10 +69,10 @@ def shutdown_end(data_dir: Path) -> int | None:
             (length,) = struct.unpack("=I", source.read(4))
     except (OSError, struct.error):
         return None
-    return _end(begin, length, size)
+    return record_end(begin, length, size)
 
 
-def _end(begin: int, length: int, segment_bytes: int) -> int:
+def record_end(begin: int, length: int, segment_bytes: int) -> int:
     """Where a record of that length ends: pages have headers, records are aligned to eight bytes."""
     at, left = begin, length
     while left > (room := _PAGE_BYTES - at % _PAGE_BYTES):

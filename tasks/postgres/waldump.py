@@ -7,13 +7,15 @@ a little between versions 14 and 18; only what is common is relied upon.
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from recovery.errors import BadInput, Failed, Unproven
-from recovery.losses import Change, Commit, Op
+from recovery.losses import Change, Commit, Op, Running
 from recovery.point import lsn_number, lsn_text, segment_name
 from tasks.host import Host, LocalHost, Ran, end
 
@@ -31,6 +33,8 @@ _CHANGE = re.compile(
     r"desc: (?P<op>INSERT|MULTI_INSERT|HOT_UPDATE|UPDATE|DELETE)(?:\+INIT)? (?P<desc>.*?)"
     r"blkref #0: rel \d+/(?P<db>\d+)/(?P<file>\d+) (?:fork main )?blk (?P<block>\d+)"
 )
+_RUNNING = re.compile(r"desc: RUNNING_XACTS nextXid \d+ .*?(?:; \d+ xacts:(?P<xids>[ \d]+))?(?:;|$)")
+_ENDS_AT = re.compile(r"len \(rec/tot\):\s*\d+/\s*(\d+), tx:.*?lsn: ([0-9A-F]+/[0-9A-F]+), prev")
 _MANY = re.compile(r"ntuples: (\d+)|(\d+) tuples")
 _OPS: dict[str, Op] = {
     "INSERT": "insert", "MULTI_INSERT": "insert", "UPDATE": "update", "HOT_UPDATE": "update", "DELETE": "delete",
@@ -95,6 +99,35 @@ def change_of(line: str) -> Change | None:
         block=int(found["block"]),
         rows=int(many[1] or many[2]) if many else 1,
     )
+
+
+def running_of(line: str) -> Running | None:
+    """Which transactions ran at a line's record, if it is one that says so."""
+    found = _RUNNING.search(line.rstrip())
+    return None if found is None else Running(xids=tuple(map(int, (found["xids"] or "").split())))
+
+
+def extent_of(line: str) -> tuple[int, int] | None:
+    """Where a line's record begins, and its length without the headers of pages."""
+    found = _ENDS_AT.search(line)
+    return None if found is None else (lsn_number(found[2]), int(found[1]))
+
+
+@contextmanager
+def as_one(wal_dir: Path, timeline: int) -> Iterator[Path]:
+    """A folder in which every segment bears the name of one timeline, as pg_waldump reads them: of each that the folder
+    has on several, the newest up to `timeline`, which is the one that Postgres replays."""
+    newest: dict[str, Path] = {}
+    for path in sorted(each for each in wal_dir.iterdir() if _SEGMENT.match(each.name)):
+        if int(path.name[:8], 16) <= timeline:
+            newest[path.name[8:]] = path
+    if all(path.name[:8] == f"{timeline:08X}" for path in newest.values()):
+        yield wal_dir
+        return
+    with tempfile.TemporaryDirectory(prefix="standfast-") as folder:
+        for rest, path in newest.items():
+            (Path(folder) / f"{timeline:08X}{rest}").symlink_to(path.resolve())
+        yield Path(folder)
 
 
 def commits(text: str) -> Iterator[Commit]:

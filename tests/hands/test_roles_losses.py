@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,11 +13,13 @@ import psycopg
 import pytest
 from pydantic import JsonValue
 
+from deployments.lab.postgres import server
 from recovery.catalog import Member
 from recovery.drive import Move, Truth
-from recovery.errors import Refused
+from recovery.errors import Refused, Unproven
 from recovery.losses import losses_key
 from recovery.order import Order
+from recovery.point import lsn_number, segment_name
 from recovery.step import Step
 from tasks.home import Home
 from tasks.kind import Facts, Scene
@@ -26,9 +30,10 @@ from tasks.postgres.roles import losses
 from tasks.postgres.roles.losing import Losing
 from tasks.postgres.roles.losses import Losses
 from tasks.postgres.roles.promote import Promote
+from tasks.postgres.stopping import servers_in
 from tasks.store_place import StorePlace
 from tests.hands.memory_store import MemoryStore
-from tests.hands.role_scene import DB, STEPS, Pair, one, pair, perform, run, scene_of
+from tests.hands.role_scene import DB, STEPS, Pair, caught_up, one, pair, perform, run, scene_of, wait_for
 
 STEPS_HERE = (*STEPS[1:], Step(id="losses", verb="losses", resource=DB, arguments={"site": "east"}))
 
@@ -144,3 +149,92 @@ def test_data_that_is_in_use_or_of_another_system_is_not_listed(two: Pair, agent
     with pytest.raises(Refused, match="Postgres runs on the old data"):
         agent(two.member(two.east), "losses", move, scene, {**arguments, "system_id": system}, Deadline(5))
     assert stage is not None
+
+
+def busy(two: Pair, megabytes: int) -> None:
+    """So much WAL of nobody's."""
+    for _ in range(megabytes * 5 // 2):
+        run(two.east.dsn, "select pg_logical_emit_message(false, 'a', repeat('x', 400000), true)")
+
+
+def lost(two: Pair, agent: AgentOfTest) -> tuple[Facts, Any]:
+    plan = two.plan(steps=STEPS_HERE)
+    stage = stage_of(two, agent, plan)
+    facts = perform(Losses(stage=stage, send=agent), plan, "losses")
+    (found,) = losses.read(cast(Home, stage.home), plan.run)
+    return facts, found.losses
+
+
+def spoil(two: Pair, lsn: str) -> None:
+    """Break what stands at an LSN of the old primary's WAL: a bad block of its disk."""
+    number = lsn_number(lsn)
+    path = two.east.data_dir / "pg_wal" / segment_name(1, number, 1 << 20)
+    with path.open("r+b") as file:
+        file.seek(number % (1 << 20))
+        file.write(b"\xff" * 64)
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_a_broken_place_in_the_old_wal_is_not_its_end(two: Pair, agent: AgentOfTest, checkpointed: bool) -> None:
+    perform(Promote(stage=stage_of(two, agent, two.plan())), two.plan(), "promote")
+    run(two.east.dsn, "insert into rows values (101)")
+    at = str(one(two.east.dsn, "select pg_current_wal_insert_lsn()::text")[0])
+    run(two.east.dsn, "insert into rows values (102)")
+    if checkpointed:
+        run(two.east.dsn, "checkpoint")
+    else:
+        busy(two, 3)
+    run(two.east.dsn, "insert into rows values (103)")
+    two.east.kill()
+    spoil(two, at)
+    with pytest.raises(Unproven, match="last checkpoint is at" if checkpointed else "behind it holds records"):
+        lost(two, agent)
+
+
+def test_records_behind_a_broken_place_of_the_last_file_are_told_of(two: Pair, agent: AgentOfTest) -> None:
+    perform(Promote(stage=stage_of(two, agent, two.plan())), two.plan(), "promote")
+    run(two.east.dsn, "select pg_switch_wal()")
+    run(two.east.dsn, "insert into rows values (101)")
+    at = str(one(two.east.dsn, "select pg_current_wal_insert_lsn()::text")[0])
+    run(two.east.dsn, "insert into rows select generate_series(102, 800)")
+    two.east.kill()
+    spoil(two, at)
+    _, found = lost(two, agent)
+    assert "can't be read" in found.unread["WAL"]
+
+
+def test_a_transaction_that_was_not_read_whole_is_never_taken_for_maintenance(two: Pair, agent: AgentOfTest) -> None:
+    """A load with its ANALYZE in one transaction: its rows lie further back than is read."""
+    load = psycopg.connect(two.east.dsn)
+    load.execute("insert into rows select generate_series(1000, 1020)")
+    busy(two, 6)
+    run(two.east.dsn, "checkpoint")
+    busy(two, 6)
+    caught_up(two)
+    perform(Promote(stage=stage_of(two, agent, two.plan())), two.plan(), "promote")
+    load.execute("analyze rows")
+    load.commit()
+    load.close()
+    run(two.east.dsn, "analyze rows")
+    two.east.kill()
+    facts, found = lost(two, agent)
+    assert [each.klass for each in found.transactions] == ["other", "maintenance"]
+    assert facts["lost_commits"] == 1
+
+
+def test_old_data_whose_wal_lies_on_a_disk_of_its_own_is_only_read(two: Pair, agent: AgentOfTest) -> None:
+    two.east.stop()
+    wal, elsewhere = two.east.data_dir / "pg_wal", two.east.data_dir.with_name("wal-disk")
+    wal.rename(elsewhere)
+    wal.symlink_to(elsewhere)
+    process = server.start(two.east.bin_dir, two.east.data_dir, log=two.east.log)
+    wait_for("east again", lambda: server.status(two.east.data_dir) == "ready")
+    perform(Promote(stage=stage_of(two, agent, two.plan())), two.plan(), "promote")
+    run(two.east.dsn, "insert into rows values (101)")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_for("the end of its backends", lambda: not servers_in(two.east.data_dir))
+    before = {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()}
+    facts, _ = lost(two, agent)
+    assert facts["rows"] == 1
+    assert {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()} == before

@@ -299,3 +299,58 @@ def test_a_primary_is_never_made_anew_over_itself(two: Pair, east: HomeOfTest) -
     plan = two.plan(steps=STEPS_HERE)
     with pytest.raises(Refused, match="is the primary"):
         perform(Sync(stage=stage_of(two, east, plan), send=east), plan, "rebuild")
+
+
+def test_data_that_was_promoted_by_itself_to_a_timeline_of_the_same_number_is_nobody_s_follower(
+    two: Pair, east: HomeOfTest
+) -> None:
+    """Somebody opened the old primary's data by hand after its losses were listed: both servers are on timeline 2."""
+    plan = two.plan(steps=STEPS_HERE)
+    stage = stage_of(two, east, plan)
+    run(two.east.dsn, "insert into rows values (101), (102)")
+    caught_up(two)
+    two.east.kill()
+    perform(Promote(stage=stage), plan, "promote")
+    perform(Losses(stage=stage, send=east), plan, "losses")
+    with (two.east.data_dir / "postgresql.conf").open("a") as out:
+        out.write("restore_command = 'false'\n")
+    (two.east.data_dir / "recovery.signal").touch()
+    east.start(cast(Any, None))
+    wait_for("east's own promotion", lambda: alone(two.east.dsn))
+    run(two.east.dsn, "insert into rows values (103), (104)")
+    run(two.west.dsn, "insert into rows select generate_series(201, 300)")
+    server.stop(east.running)
+    verb = Sync(stage=stage, send=east)
+    with pytest.raises(Refused, match=r"another branch: .* by itself"):
+        perform(Losses(stage=stage, send=east), plan, "losses", attempt=2)
+    for how in ("rebuild", "follow"):
+        with pytest.raises(Refused, match="rule 12"):
+            perform(verb, plan, how)
+    east.start(cast(Any, None))
+    wait_for("east again", lambda: alone(two.east.dsn))
+    assert {103, 104} <= rows(two.east.dsn)
+
+
+def test_what_was_written_after_the_losses_were_listed_is_listed_too_before_anything_is_rewound(
+    two: Pair, east: HomeOfTest
+) -> None:
+    """Somebody started the old primary once more, behind the back of all."""
+    plan, stage = diverged_and_listed(two, east)
+    east.start(cast(Any, None))
+    wait_for("east again", lambda: alone(two.east.dsn))
+    run(two.east.dsn, "insert into rows values (103)")
+    server.stop(east.running)
+    verb = Sync(stage=stage, send=east)
+    for how in ("follow", "rebuild"):
+        with pytest.raises(Refused, match=r"rule 12.*before its last checkpoint"):
+            perform(verb, plan, how)
+    assert perform(Losses(stage=stage, send=east), plan, "losses", attempt=2)["lost_commits"] == 2
+    perform(verb, plan, "follow", attempt=2)
+    follows(two)
+
+
+def alone(dsn: str) -> bool:
+    try:
+        return one(dsn, "select pg_is_in_recovery()") == (False,)
+    except psycopg.OperationalError:
+        return False

@@ -20,7 +20,7 @@ from recovery.drive import Move, Seen, Truth
 from recovery.epoch import Change
 from recovery.errors import Failed, Unproven
 from recovery.losses import Losses as Listed
-from recovery.losses import losses_key
+from recovery.losses import furthest, losses_key
 from recovery.step import Step
 from recovery.value import canonical
 from recovery.wal import parse_history
@@ -107,8 +107,8 @@ class Losses:
 
 
 def read(home: Home, run: str) -> tuple[Kept, ...]:
-    """The lists of a run (the failover that lost; its name or the beginning of it), one a database; nothing when the
-    old data was not listed yet. Raises Unproven when one does not read as a list."""
+    """The lists of a run (the failover that lost; its name or the beginning of it), one a server; nothing when
+    that was not listed yet. Raises Unproven when one does not read as a list."""
     ledger = home.ledger()
     found: list[Kept] = []
     for key in ledger.list(f"losses/{run}"):
@@ -120,13 +120,15 @@ def read(home: Home, run: str) -> tuple[Kept, ...]:
         except ValidationError:
             raise Unproven(f"{key} in the ledger is no list of losses", hint="read it from a mirror") from None
         found.append(Kept(run=key.split("/")[1], key=key, sha256=hashlib.sha256(body).hexdigest(), losses=listed))
-    return tuple(found)
+    kept = furthest(each.losses for each in found)
+    return tuple(each for each in found if any(each.losses is one for one in kept))
 
 
 def evidence(home: Home, run: str, resource: str) -> str:
-    """The SHA-256 of the newest list of a database in a run, or nothing: what rule 12 asks for."""
+    """The SHA-256 of the list of a database in a run, or nothing: what rule 12 asks for. The old primary's comes before
+    one that says of a follower that it holds nothing of its own."""
     mine = [each for each in read(home, run) if each.losses.resource == resource]
-    return mine[-1].sha256 if mine else ""
+    return min(mine, key=lambda each: each.losses.timeline).sha256 if mine else ""
 
 
 def site_of(stage: Stage, step: Step, scene: Scene) -> str:
@@ -183,11 +185,13 @@ def _changes(ledger: Ledger, service: str) -> list[Change]:
 
 
 def _old(stage: Stage, name: str, site: str, primary: Server) -> tuple[Member, bool]:
-    """The old primary's member at a site, and whether it is a standby of the new one already."""
+    """The old primary's member at a site, and whether it is a standby of the new one already. That another server of
+    the site follows says nothing of what this one holds."""
     members = dict(stage.members(name, site))
     said = ask_all(members.items())
-    following = [each for each in standbys(said) if each.place.timeline == primary.place.timeline]
-    if following:
-        return members[following[0].member], True
-    chosen = site if site in members else next(iter(members))
-    return members[chosen], False
+    following = [each.member for each in standbys(said) if each.place.timeline == primary.place.timeline]
+    served = [each for each, at in members.items() if at.agent is not None] or list(members)
+    left = [each for each in served if each not in following]
+    if not left:
+        return members[following[0]], True
+    return members[site if site in left else left[0]], False

@@ -22,7 +22,7 @@ from tasks.postgres import control
 from tasks.postgres.agent_config import AgentConfig
 from tasks.postgres.orders import Facts, Work
 from tasks.postgres.roles.follow import slot_of
-from tasks.postgres.roles.losing import exported, switches_of
+from tasks.postgres.roles.losing import exported, own_branch, switches_of
 from tasks.postgres.roles.remaking import (
     Upstream,
     as_standby,
@@ -58,6 +58,7 @@ class Follow:
             )
         upstream = upstream_of(config, work.text("primary"), work.text("member"))
         self.home.halt(work)
+        refuse_own_branch(config.data_dir, work)
         why = diverged(config.data_dir, work)
         if why:
             refuse_unlisted(config, work, why)
@@ -89,8 +90,10 @@ class Rebuild:
         whole = config.state_dir / f"rebuilt-{generation}"
         self.home.halt(work)
         if not whole.exists():
-            if (data / "global" / "pg_control").exists() and (why := diverged(data, work)):
-                refuse_unlisted(config, work, why)
+            if (data / "global" / "pg_control").exists():
+                refuse_own_branch(data, work)
+                if why := diverged(data, work):
+                    refuse_unlisted(config, work, why)
             shutil.rmtree(fresh, ignore_errors=True)
             refuse_no_primary(upstream)
             _refuse_full(upstream, data)
@@ -139,11 +142,28 @@ def refuse_strange(config: AgentConfig, work: Work) -> None:
 
 
 def refuse_unlisted(config: AgentConfig, work: Work, why: str) -> None:
-    """Rule 12 by evidence: what is destroyed now was listed and exported by this very agent."""
-    if not exported(config, work.text("losses")):
+    """Rule 12 by evidence: what is destroyed now was listed and exported by this very agent, up to its last record: it
+    may have been started again since."""
+    listed = exported(config, work.text("losses"))
+    end = control.read(config.data_dir).checkpoint_lsn
+    if listed is None or listed.to_lsn < end:
+        known = "no export of it is known here"
+        if listed is not None:
+            known = f"its export ends at {lsn_text(listed.to_lsn)}, before its last checkpoint at {lsn_text(end)}"
         raise Refused(
-            f"{RULES[12].cited}: {why}, and no export of it is known here",
-            hint="perform the step `losses` first ('dr plan failback'); nothing was touched",
+            f"{RULES[12].cited}: {why}, and {known}",
+            hint="perform the step `losses` first, or again ('dr plan failback'); nothing was touched",
+        )
+
+
+def refuse_own_branch(data: Path, work: Work) -> None:
+    """Rule 12 again: whoever was opened by hand took writes that no list tells of. Its timeline may even bear the
+    number of the primary's, and Postgres would stream one into the other without a word."""
+    if why := own_branch(data, work):
+        raise Refused(
+            f"{RULES[12].cited}: {why}, and what it wrote there is not listed",
+            hint="look at a copy of this data by hand and keep what is needed of it, then move it away: "
+            "where there is none, `how: rebuild` makes a standby; nothing was touched",
         )
 
 
