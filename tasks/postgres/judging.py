@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from recovery.check import Check
 from recovery.choose import Point, Target
 from recovery.drive import Move, Seen, Truth
-from recovery.errors import Failed
+from recovery.errors import Failed, Unproven
 from recovery.step import Step
 from recovery.wal import Segment, parse
 from tasks.kind import Facts, Scene
@@ -97,13 +97,16 @@ def context_of(ground: Ground, found: Scratch, scene: Scene, *, isolated: bool) 
 def _boundary(found: Scratch, point: Point, begin_lsn: int) -> judged.Boundary | None:
     if point.target.kind != "time" or point.target.at is None:
         return None
-    return commits.boundary(
-        wal_dir=found.spool,
-        bin_dir=found.bin_dir,
-        timeline=point.timeline,
-        begin_lsn=begin_lsn,
-        at=point.target.at,
-    )
+    try:
+        return commits.boundary(
+            wal_dir=found.spool,
+            bin_dir=found.bin_dir,
+            timeline=point.timeline,
+            begin_lsn=begin_lsn,
+            at=point.target.at,
+        )
+    except Unproven:
+        return None  # the check then says that nothing is known, and the others are made all the same
 
 
 def _end_of(point: Point, segment_bytes: int) -> int:

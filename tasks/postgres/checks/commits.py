@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from recovery.errors import Unproven
+from recovery.point import lsn_text
 from tasks.postgres import waldump
 from tasks.postgres.checks.context import Boundary, Commit
 
@@ -20,7 +21,7 @@ SET_BACK = timedelta(seconds=1)
 def boundary(
     *, wal_dir: Path, bin_dir: Path, timeline: int, begin_lsn: int, at: datetime, patience_seconds: float = 600
 ) -> Boundary:
-    """The last commit before or at `at` and the first after it, from `begin_lsn` on, on one timeline."""
+    """The last commit before or at `at` and the first after it, from `begin_lsn` on, up to `timeline`."""
     last: Commit | None = None
     after: Commit | None = None
     for commit in commits(
@@ -41,9 +42,15 @@ def commits(
     """All commits in raw WAL files, in order. Raises Unproven when pg_waldump cannot read the first of them."""
     if not any(each.is_file() for each in wal_dir.iterdir()):
         raise Unproven("there is no WAL to read commits from", hint="is the folder the one that it was fetched to?")
-    found = waldump.stretch(wal_dir, timeline, begin_lsn)
-    end = max(found[1], begin_lsn) if found is not None else begin_lsn
-    span = waldump.Span(bin_dir=bin_dir, wal_dir=wal_dir, timeline=timeline, begin_lsn=begin_lsn, end_lsn=end)
-    for line in waldump.lines(span, "--rmgr=Transaction", patience_seconds=patience_seconds):
-        if (commit := waldump.commit_of(line)) is not None:
-            yield Commit(xid=commit.xid, lsn=commit.lsn, at=commit.at)
+    with waldump.as_one(wal_dir, timeline) as folder:
+        found = waldump.stretch(folder, timeline, begin_lsn)
+        if found is None:
+            raise Unproven(
+                f"the WAL at {lsn_text(begin_lsn)} is not among the files", hint="were they fetched for this backup?"
+            )
+        span = waldump.Span(
+            bin_dir=bin_dir, wal_dir=folder, timeline=timeline, begin_lsn=begin_lsn, end_lsn=max(found[1], begin_lsn)
+        )
+        for line in waldump.lines(span, "--rmgr=Transaction", patience_seconds=patience_seconds):
+            if (commit := waldump.commit_of(line)) is not None:
+                yield Commit(xid=commit.xid, lsn=commit.lsn, at=commit.at)

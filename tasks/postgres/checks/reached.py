@@ -74,8 +74,10 @@ def boundary(context: CheckContext, name: str) -> Check:
             "where this moment ends in the WAL, so it is not restored"
         )
     known = f"transaction {before.xid} of {rfc3339(before.at)} is there" if before else "no commit before the target"
-    absent = f"transaction {after.xid} of {rfc3339(after.at)} is not" if after else "no commit after it"
-    return judged(name, [Finding(check=name, fact=fact, hint=_HINT) for fact in found], f"{known}, {absent}")
+    if found or after is not None:
+        absent = f"transaction {after.xid} of {rfc3339(after.at)} is not" if after else ""
+        return judged(name, [Finding(check=name, fact=fact, hint=_HINT) for fact in found], f"{known}, {absent}")
+    return unproven(name, f"{known}, and the WAL tells of none after it, so nothing shows where it ended")
 
 
 def _identity(context: CheckContext, stands: Place, state: str) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from recovery.check import Finding
 from recovery.point import lsn_number, lsn_text, segment_name
+from tasks.postgres import waldump
 from tasks.postgres.checks.context import CheckContext
 
 HEADER = struct.Struct("<HHIQIxxxxQII")
@@ -45,10 +46,10 @@ def needed(context: CheckContext) -> list[str]:
 
 def _files(context: CheckContext, folder: Path) -> Iterator[str]:
     there = {path.name: path for path in folder.iterdir() if _SEGMENT.match(path.name)}
-    if context.timeline == context.backup.timeline:
-        for name in needed(context):
-            if name not in there:
-                yield f"WAL segment {name} is missing"
+    followed = {name[8:] for name in there if int(name[:8], 16) <= context.timeline}
+    for name in needed(context):
+        if name[8:] not in followed:
+            yield f"WAL segment {name} is missing"
     for name, path in sorted(there.items()):
         yield from _segment(context, name, path)
 
@@ -81,22 +82,20 @@ def _histories(context: CheckContext, folder: Path) -> Iterator[str]:
 
 
 def _records(context: CheckContext, folder: Path) -> Iterator[str]:
-    """pg_waldump checks every record's CRC. Only on one timeline: it cannot follow a switch."""
-    if context.timeline != context.backup.timeline:
-        return
+    """pg_waldump checks every record's CRC, through every switch of timelines on the way."""
     end = max(context.wal_end or 0, context.backup.end_lsn)
     begin = context.backup.begin_lsn
-    argv = [str(context.bin_dir / "pg_waldump"), "-q", "-p", str(folder), "-t", str(context.timeline)]
-    argv += ["-s", lsn_text(begin), "-e", lsn_text(end)]
-    done = subprocess.run(
-        argv,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=context.patience_seconds,
-        env={"LC_ALL": "C", "PATH": "/usr/bin:/bin", "TZ": "UTC"},
-    )
+    with waldump.as_one(folder, context.timeline) as files:
+        argv = [str(context.bin_dir / "pg_waldump"), "-q", "-p", str(files), "-t", str(context.timeline)]
+        done = subprocess.run(
+            [*argv, "-s", lsn_text(begin), "-e", lsn_text(end)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=context.patience_seconds,
+            env={"LC_ALL": "C", "PATH": "/usr/bin:/bin", "TZ": "UTC"},
+        )
     if done.returncode == 0:
         return
     said = (done.stderr.strip().splitlines() or ["pg_waldump failed"])[-1].partition("error: ")[
