@@ -13,9 +13,10 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from recovery.drive import Move, Seen, Truth
+from recovery.errors import Refused
 from recovery.step import Step
 from tasks.kind import Facts, Scene
-from tasks.postgres import scratch, scratch_conf
+from tasks.postgres import control, scratch, scratch_conf
 from tasks.postgres.ground import Ground
 from tasks.postgres.scratch import Scratch
 
@@ -66,10 +67,16 @@ class Settle:
         return Seen(truth=Truth.ABSENT, why="the copy is not settled yet")
 
     def perform(self, move: Move, scene: Scene) -> Facts:
-        """See Verb.perform."""
+        """See Verb.perform. After a kill in its midst it goes on: an open copy is stopped, a stopped one is done."""
         found = self.ground.current(scene)
-        scratch.promote(found, patience_seconds=move.step.patience_seconds / 2)
-        scratch.stop(found, patience_seconds=move.step.patience_seconds / 2, cleanly=True)
+        if found.pid() is not None:
+            scratch.promote(found, patience_seconds=move.step.patience_seconds / 2)
+            scratch.stop(found, patience_seconds=move.step.patience_seconds / 2, cleanly=True)
+        if (state := control.read(found.data).state) != "shut down":
+            raise Refused(
+                f"the copy is {state} and not cleanly shut down",
+                hint="its server was killed or crashed: restore again, into a fresh folder",
+            )
         kept = {"archive_mode": "off", "listen_addresses": "localhost"}
         (found.data / "postgresql.auto.conf").write_text(scratch_conf.conf_text(kept))
         shutil.rmtree(found.spool, ignore_errors=True)

@@ -30,7 +30,15 @@ from tasks.postgres.mark_objects import (
     objects_query,
 )
 from tasks.postgres.place import Place, place
-from tasks.postgres.reading import Connection, Deadline, connections_for, databases, in_parallel, reading
+from tasks.postgres.reading import (
+    Connection,
+    Deadline,
+    closed_databases,
+    connections_for,
+    databases,
+    in_parallel,
+    reading,
+)
 
 CHUNK_PAGES = 16384
 """A part of a large table that is read by itself: 128 MiB of pages."""
@@ -102,7 +110,7 @@ def fingerprint(dsn: str, *, now: datetime, patience_seconds: float = 3600) -> M
         with reading(dsn, deadline) as connection:
             before = place(connection)
             shared = _objects(connection, OF_THE_CLUSTER) | _settings(connection)
-            names = databases(connection)
+            names, closed = databases(connection), closed_databases(connection)
         with ThreadPoolExecutor(connections_for(len(names))) as pool:
             read = pool.map(lambda name: _database(dsn, name, deadline), names)
             parts = dict(zip(names, read, strict=True))
@@ -113,11 +121,14 @@ def fingerprint(dsn: str, *, now: datetime, patience_seconds: float = 3600) -> M
             f"the fingerprint could not be read in time: {error.diag.message_primary or error}",
             hint="a table is locked by DDL that was underway at this LSN, or the time is too short: try another moment",
         ) from error
-    notes = tuple(
-        f"table {table} in database {name}: {mark.note}"
-        for name, part in parts.items()
-        for table, mark in part.tables.items()
-        if mark.note
+    notes = (
+        *(f"database {name}: it takes no connections, so nothing in it is compared" for name in closed),
+        *(
+            f"table {table} in database {name}: {mark.note}"
+            for name, part in parts.items()
+            for table, mark in part.tables.items()
+            if mark.note
+        ),
     )
     return Mark(
         system_id=before.system_id,

@@ -104,6 +104,13 @@ def databases(connection: Connection) -> tuple[str, ...]:
     return tuple(str(row[0]) for row in connection.execute(query).fetchall())
 
 
+def closed_databases(connection: Connection) -> tuple[str, ...]:
+    """Those that take no connections, so that nothing in them can be read; not the template that no server changes."""
+    query = b"""select datname from pg_catalog.pg_database where not (datallowconn and datconnlimit <> -2)
+        and datname <> 'template0' order by datname collate "C\""""
+    return tuple(str(row[0]) for row in connection.execute(query).fetchall())
+
+
 def first_line(error: BaseException) -> str:
     """What a server or a library said, shortened to its first line."""
     lines = str(error).strip().splitlines()

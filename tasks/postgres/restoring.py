@@ -90,7 +90,13 @@ class Fetch:
             "begun_at": rfc3339(scene.now()),
             "expires_at": rfc3339(scene.now() + timedelta(seconds=self.ground.policy.scratch_keep.total_seconds())),
         }
-        (found.folder / "owner.json").write_text(json.dumps(owner))
+        try:
+            with (found.folder / "owner.json").open("x") as file:  # whoever else looked at the same moment made none
+                file.write(json.dumps(owner))
+        except FileExistsError:
+            raise BadInput(
+                f"another restore into {found.folder} has just begun", hint="name another folder with --to"
+            ) from None
         found.spool.mkdir()
 
 

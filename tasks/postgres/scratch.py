@@ -226,9 +226,10 @@ def _paused(scratch: Scratch) -> tuple[int, datetime | None, bool] | None:
 
 
 def promote(scratch: Scratch, *, patience_seconds: float) -> None:
-    """Leave recovery here and open for writing. Raises Failed when it does not within its patience."""
+    """Leave recovery here and open for writing, if it is not. Raises Failed when it does not within its patience."""
     with psycopg.connect(scratch.dsn(), connect_timeout=5, autocommit=True) as connection:
-        row = connection.execute("select pg_promote(true, %s::int)", (int(patience_seconds),)).fetchone()
+        query = "select case when pg_is_in_recovery() then pg_promote(true, %s::int) else true end"
+        row = connection.execute(query, (int(patience_seconds),)).fetchone()
     if row is None or not row[0]:
         raise Failed(f"the server was not promoted within {patience_seconds:g} s", hint=f"see {scratch.log.name}")
 

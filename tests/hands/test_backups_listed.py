@@ -40,3 +40,14 @@ def test_the_others_stay_in_use_and_the_damage_is_a_warning_beside_them(tmp_path
     (warning,) = engine.stored(WHOLE).findings
     assert (warning.severity, "20261124T040000Z-full/backup.json" in warning.fact) == (Severity.WARNING, True)
     assert readable(store)[1] == (warning.fact,)
+
+
+def test_a_marker_that_was_copied_to_another_folder_is_no_second_backup(tmp_path: Path) -> None:
+    store = DirStore(tmp_path)
+    for folder in (f"base/7/{WHOLE.id}", "base/7/20261124T050000Z-full", f"base/8/{WHOLE.id}"):
+        store.put(f"{folder}/backup.json", canonical(WHOLE))
+    found, damaged = readable(store)
+    assert found == (WHOLE,)
+    assert [f"is that of base/7/{WHOLE.id}" in each for each in damaged] == [True, True]
+    with pytest.raises(Failed, match="somebody copied it there"):
+        complete(store)

@@ -64,6 +64,15 @@ def test_two_marks_of_the_same_data_are_equal_and_each_change_is_named(source: C
         before = after
 
 
+def test_a_database_that_takes_no_connections_is_told_of_and_not_passed_over(source: Cluster) -> None:
+    run(source.dsn, "create database shut")
+    run(source.dsn, "alter database shut allow_connections false")
+    found = marked(source)
+    run(source.dsn, "drop database shut")
+    assert "shut" not in found.databases
+    assert found.notes[0] == "database shut: it takes no connections, so nothing in it is compared"
+
+
 def test_rows_that_only_changed_their_place_are_the_same(source: Cluster) -> None:
     before = marked(source)
     for statement in ("update garden.plant set note = note", "vacuum full garden.plant", "reindex table garden.plant"):

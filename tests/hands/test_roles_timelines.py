@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from recovery import choose
+from recovery.drive import Move
 from recovery.point import Backup
+from recovery.step import Step
 from recovery.value import canonical
-from tasks.postgres import scratch, scratch_conf, wal
+from tasks.kind import Scene
+from tasks.postgres import control, scratch, scratch_conf, wal
+from tasks.postgres.checks import commits, walls
+from tasks.postgres.checks.context import CheckContext, Target
+from tasks.postgres.ending import Settle
+from tasks.postgres.ground import Ground
 from tasks.postgres.looking import Asked, look
 from tasks.postgres.run_as import give
 from tasks.postgres.scratch import Scratch
@@ -58,13 +68,14 @@ def test_a_timeline_without_backup_or_mark_is_found_by_its_archive_and_restored(
         last = switched(two.west.dsn, archive)
         run(two.west.dsn, "insert into rows values (202)")
         switched(two.west.dsn, archive)
+        at = {seq: committed(two.west.dsn, seq) for seq in (101, 102, 201, 202)}
         for path in (*sorted(two.east.archive_dir.glob("0000000100000000*")), *sorted(archive.iterdir())):
             if len(path.name) == 24 or path.suffix in {".history", ".partial"}:
                 two.keep(path)
         two.west.kill()
         assert last.name.startswith("00000002")
         assert list(archive.glob("*.partial")), "the last file of the old timeline is there under that name only"
-        restored(two, tmp_path, chosen(two, made))
+        restored(two, tmp_path, made, at)
 
 
 def chosen(two: Pair, made: Backup) -> choose.Point:
@@ -80,7 +91,14 @@ def chosen(two: Pair, made: Backup) -> choose.Point:
     return point
 
 
-def restored(two: Pair, tmp_path: Path, point: choose.Point) -> None:
+def committed(dsn: str, seq: int) -> datetime:
+    found = one(dsn, f"select pg_xact_commit_timestamp(xmin) from rows where seq = {seq}")[0]
+    assert isinstance(found, datetime)
+    return found
+
+
+def restored(two: Pair, tmp_path: Path, made: Backup, at: dict[int, datetime]) -> None:
+    point = chosen(two, made)
     copy = Scratch(folder=tmp_path / "scratch", bin_dir=two.west.bin_dir, user="postgres")
     copy.folder.mkdir()
     (tmp_path / "base").rename(copy.data)
@@ -88,6 +106,7 @@ def restored(two: Pair, tmp_path: Path, point: choose.Point) -> None:
     wal.fetch(two.archive, point.system_id, [*point.segments, "00000002.history"], copy.spool)
     scratch_conf.configure(copy, point.target, point.timeline, durable=False)
     give(copy.folder)
+    judged_across_the_switch(two, copy, point, made, at)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PLANTED_SECRET_ACCESS_KEY", "for nobody's eyes")
         patch.setenv("PGOPTIONS", "-c work_mem=1MB")
@@ -101,5 +120,43 @@ def restored(two: Pair, tmp_path: Path, point: choose.Point) -> None:
         assert one(copy.dsn(), "select array_agg(seq order by seq) from rows where seq > 100") == (
             [101, 102, 201, 202],
         )
+        settled_whenever_the_engine_dies(copy)
     finally:
         scratch.discard(copy)
+
+
+def judged_across_the_switch(
+    two: Pair, copy: Scratch, point: choose.Point, made: Backup, at: dict[int, datetime]
+) -> None:
+    """The commits around a moment and every record are read on both timelines, as recovery does."""
+    for before, after in ((101, 102), (102, 201), (201, 202)):
+        found = commits.boundary(
+            wal_dir=copy.spool, bin_dir=copy.bin_dir, timeline=2, begin_lsn=made.begin_lsn, at=at[before]
+        )
+        assert found.last_before is not None, before
+        assert found.first_after is not None, before
+        assert found.last_before.at == at[before] < found.first_after.at <= at[after]
+    size = 16 << 20
+    context = CheckContext(
+        dsn="", backup=made, target=Target(kind="latest", lsn=point.target.lsn), timeline=2, data_dir=copy.data,
+        bin_dir=copy.bin_dir, log=copy.log, wal_dir=copy.spool, wal_end=(int(point.segments[-1][16:], 16) + 1) * size,
+    )  # fmt: skip
+    assert walls.troubles(context, "wal") == []
+    old = copy.spool / next(name for name in point.segments if name.startswith("00000001"))
+    whole, begin = old.read_bytes(), max(made.begin_lsn % size, 40)
+    old.write_bytes(whole[: begin + 48] + b"\xff" * 64 + whole[begin + 112 :])
+    assert "holds a broken record" in walls.troubles(context, "wal")[0].fact
+    old.unlink()
+    assert f"{old.name} is missing" in walls.troubles(context, "wal")[0].fact
+    old.write_bytes(whole)
+
+
+def settled_whenever_the_engine_dies(copy: Scratch) -> None:
+    """A restore that is kept: killed behind its promotion, or behind its stop, the step goes on to the same end."""
+    verb = Settle(ground=cast(Ground, SimpleNamespace(current=lambda scene: copy)))
+    move = Move(step=Step(id="settle", verb="settle", resource="rows", patience_seconds=60), attempt=1)
+    scratch.promote(copy, patience_seconds=30)
+    for _ in range(2):
+        assert verb.perform(move, cast(Scene, None)) == {"data_dir": str(copy.data)}
+        assert control.read(copy.data).state == "shut down"
+    assert not copy.spool.exists()

@@ -50,11 +50,14 @@ def readable(store: Store) -> tuple[tuple[Backup, ...], tuple[str, ...]]:
 
 
 def _marker(key: str, body: bytes) -> Backup | str:
-    """A commit marker, or the fact that it is damaged."""
+    """A commit marker, or the fact that it is damaged, or not where it belongs."""
     try:
-        return Backup.model_validate_json(body)
+        found = Backup.model_validate_json(body)
     except ValueError:
         return f"the commit marker {key} does not read as one, so its backup cannot be used"
+    if key != f"{basebackup.folder(found)}/{MARKER}":
+        return f"the commit marker {key} is that of {basebackup.folder(found)}: somebody copied it there"
+    return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
