@@ -147,6 +147,27 @@ def test_an_old_primary_that_ended_cleanly_follows_without_a_rewind(two: Pair, e
     assert (listed["lost_commits"], listed["why"]) == (0, "east follows the primary: it holds nothing of its own")
 
 
+def test_a_primary_that_became_a_standby_keeps_no_wal_for_the_one_that_it_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing bounds it, its slot for the old standby would fill its disk: nobody reads there any more."""
+    with pair(tmp_path, max_slot_wal_keep_size="-1") as two, ExitStack() as stack:
+        east = HomeOfTest(two, tmp_path, stack)
+        monkeypatch.setattr(StorePlace, "open", lambda self, patience_seconds: east.store)
+        held = "select array_agg(slot_name::text) from pg_replication_slots where restart_lsn is not null"
+        assert one(two.east.dsn, held) == (["standby"],)
+        plan = two.plan(steps=STEPS_HERE)
+        stage = stage_of(two, east, plan)
+        caught_up(two)
+        two.east.stop()
+        perform(Promote(stage=stage), plan, "promote")
+        facts = perform(Sync(stage=stage, send=east), plan, "follow")
+        assert facts["east"]["released"] == ["standby"]  # type: ignore[call-overload, index]
+        assert one(two.east.dsn, held) == (None,)
+        assert one(two.east.dsn, "select slot_name::text from pg_replication_slots") == ("standby",)
+        follows(two)
+
+
 def test_one_that_went_on_by_itself_is_rewound_but_only_after_its_losses_are_listed(
     two: Pair, east: HomeOfTest
 ) -> None:

@@ -43,6 +43,21 @@ def make_slots(connection: Connection, members: Sequence[str], *, also: Sequence
     return found
 
 
+def release_slots(connection: Connection, names: Sequence[str]) -> list[str]:
+    """Slots of servers that follow another one now, at a standby that came back: what they held of its WAL is for
+    nobody, and where nothing bounds it, until the disk is full. They stay, and hold nothing. Gives them."""
+    held = connection.execute(
+        "select slot_name::text from pg_replication_slots where slot_name = any(%s) and slot_type = 'physical'"
+        " and not temporary and not active and restart_lsn is not null"
+        " and current_setting('max_slot_wal_keep_size') = '-1' order by 1",
+        [list(names)],
+    ).fetchall()
+    for (slot,) in held:
+        connection.execute("select pg_drop_replication_slot(%s)", [slot])
+        connection.execute("select pg_create_physical_replication_slot(%s)", [slot])
+    return [str(slot) for (slot,) in held]
+
+
 def follows(standby: Server, primary: Server) -> bool:
     """Whether a standby's setting names that primary."""
     parts = conninfo_to_dict(standby.conninfo)

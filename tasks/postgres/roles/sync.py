@@ -12,12 +12,12 @@ import psycopg
 from pydantic import JsonValue
 
 from recovery.drive import Move, Seen, Truth
-from recovery.errors import Failed, Refused
+from recovery.errors import DrError, Failed, Refused
 from recovery.rules import RULES
 from recovery.step import Step
 from tasks.kind import Facts, Scene
 from tasks.postgres.reading import Connection, Deadline, first_line, reading
-from tasks.postgres.roles.follow import make_slots, point, slot_of
+from tasks.postgres.roles.follow import make_slots, point, release_slots, slot_of
 from tasks.postgres.roles.losses import evidence, history_of, losing_run, site_of, the_primary
 from tasks.postgres.roles.ordering import ByAgent, Send
 from tasks.postgres.roles.servers import Server, Silent, ask, ask_all, primaries, whys
@@ -86,15 +86,27 @@ class Sync:
             with reading(at_primary.dsn, deadline) as connection:
                 made = make_slots(connection, (), also=(slot,))
                 if not _not_following(said, primary):
-                    return {**_await(connection, slot, member, deadline), "already": True}
+                    streams = _await(connection, slot, member, deadline)
+                    return {**streams, "already": True, "released": self._release(name, member, primary, deadline)}
                 connection.execute("checkpoint")  # pg_rewind reads the new timeline from the control file
                 facts = self._order(member, primary, how, move, scene, deadline)
                 streams = _await(connection, slot, member, deadline)
-                return {**facts, **streams, "slots": made, "synchronous": _confirmed_again(connection)}
+                facts |= {**streams, "slots": made, "released": self._release(name, member, primary, deadline)}
+                return {**facts, "synchronous": _confirmed_again(connection)}
         except psycopg.Error as error:
             raise Failed(
                 f"{primary.member} broke off: {first_line(error)}", hint="see its server log; the step goes on there"
             ) from None
+
+    def _release(self, name: str, member: str, primary: Server, deadline: Deadline) -> JsonValue:
+        """What this server's slots hold for servers of other sites, which stream from the primary. Fails no sync."""
+        resource = self.stage.resource(name)
+        others = [each for each in resource.members if resource.site_of(each) != resource.site_of(member)]
+        try:
+            with reading(resource.members[member].dsn, deadline) as connection:
+                return [*release_slots(connection, [*map(slot_of, others), primary.slot])]
+        except (DrError, psycopg.Error) as trouble:
+            return f"not released: {first_line(trouble)}"
 
     def _served(self, name: str, site: str) -> tuple[str, ...]:
         """The members of a site that an agent serves; all of them where none has one, which the order then says."""
