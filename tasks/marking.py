@@ -82,15 +82,16 @@ class Resume:
 
 
 def plan_mark(home: Home, name: str) -> Plan:
-    """Choose the standby. Raises Unproven when none answers: a resource without a standby has no mark (TRUTH.md)."""
-    standing = [
-        each
-        for each in looking.members(home.resource(name))
+    """Choose the standby, the most advanced one: a mark of one that was left behind is no newer than its last. Raises
+    Unproven when none answers: a resource without a standby has no mark (TRUTH.md)."""
+    standing = {
+        (each.place.timeline, each.place.lsn): each.site
+        for each in reversed(looking.members(home.resource(name)))
         if each.place is not None and each.place.in_recovery
-    ]  # fmt: skip
+    }  # fmt: skip
     if not standing:
         raise Unproven(f"no standby of {name} answers, so no mark can be taken", hint="see 'dr status' for the servers")
-    member = standing[0].site
+    member = standing[max(standing)]
     site = home.resource(name).site_of(member)
     return planners.mark(service=home.service_of(name), resource=name, site=site, now=home.now(), member=member)
 
