@@ -107,17 +107,26 @@ def _drawn(kept: Sequence[Kept]) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
+    from recovery.losses import WAL
+
     parts: list[RenderableType] = []
     for each in kept:
         listed = each.losses
         classes = ", ".join(f"{count} {klass}" for klass, count in sorted(listed.by_class().items())) or "none"
         lost = f"{listed.count} commit{'s' if listed.count != 1 else ''} lost, only {listed.site} had them"
-        title = f"{listed.resource}: {lost if listed.count else 'no commit of users was lost'}"
+        none = "no commit of users was lost" if WAL not in listed.unread else "it is not known what was lost"
+        title = f"{listed.resource}: {lost if listed.count else none}"
         parts += [Text(title, style="bold"), Text(f"  transactions beyond the promotion: {classes}", style="dim")]
         parts += [_table(each)] if listed.count else []
-        parts += [Text(f"  rows of {name} are not in the list: {why}", "yellow") for name, why in listed.unread.items()]
+        parts += [Text(f"  {_lacking(name)}: {why}", "yellow") for name, why in listed.unread.items()]
         parts.append(Text(f"  evidence {each.key}, SHA-256 {each.sha256[:16]}…", style="dim"))
     return Group(*parts)
+
+
+def _lacking(name: str) -> str:
+    from recovery.losses import WAL
+
+    return "more may have been lost" if name == WAL else f"rows of {name} are not in the list"
 
 
 def _table(kept: Kept) -> RenderableType:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from recovery.losses import Losses, Lost, Row, losses_key
+from recovery.losses import WAL, Losses, Lost, Row, losses_key
 from recovery.value import canonical
 from tasks.ledger_dir import DirectoryLedger
 from tests.words.consent_home import House
@@ -51,6 +51,19 @@ def test_what_was_lost_is_listed_and_exported_once(house: House, tmp_path: Path)
     assert "exists already" in house.refused("losses", run, "--export", str(file), code=2)
     nowhere = str(tmp_path / "no" / "such")
     assert "no such file or directory" in house.refused("losses", run, "--export", nowhere, code=2)
+
+
+def test_wal_that_was_not_read_to_its_end_is_no_zero(house: House) -> None:
+    run = house.plan()
+    torn = Losses(
+        resource="validation-db", site="east", system_id="7", timeline=1, from_lsn=4000, to_lsn=6000,
+        unread={WAL: "a place at 0/1770 can't be read"},
+    )  # fmt: skip
+    DirectoryLedger(house.folder / "ledger").put(losses_key(run, "validation-db"), canonical(torn))
+    shown = house.people("losses", run[:8])
+    assert "no commit of users was lost" not in shown
+    for words in ("it is not known what was lost", "more may have been lost: a place at 0/1770"):
+        assert words in shown
 
 
 def test_a_run_that_is_not_known_has_no_losses(house: House) -> None:
