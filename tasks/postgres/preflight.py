@@ -13,15 +13,19 @@ from typing import Any
 
 from recovery.catalog import Member
 from recovery.check import Check
-from recovery.errors import Failed
+from recovery.errors import DrError, Failed
 from recovery.policy import BackupPolicy
 from tasks.host import LocalHost
+from tasks.postgres.reading import Deadline, databases, first_line, reading
 from tasks.postgres.source import connected
 from tasks.preflight import failed, passed, unproven, warned
 
 TOOLS = ("postgres", "pg_basebackup", "pg_verifybackup", "pg_waldump", "pg_controldata", "pg_ctl")
 SKEW_SECONDS = 1.0
 _PATIENCE_SECONDS = 10.0
+_UNLOGGED = """
+select c.oid::regclass::text from pg_catalog.pg_class c where c.relkind = 'r' and c.relpersistence = 'u' order by 1
+"""
 _ASK = """
 select clock_timestamp(), pg_is_in_recovery(), current_setting('server_version_num')::int,
   (select sum(pg_database_size(oid))::bigint from pg_database),
@@ -49,6 +53,7 @@ def server(name: str, member: Member, policy: BackupPolicy) -> Seen:
     role = "a standby" if standby else "a primary"
     checks = [passed(name, f"Postgres {version // 10000}.{version % 10000}, {role}"), _clock(name, clock, begin, end)]
     checks += _settings(name, settings, version // 10000, policy)
+    checks.append(_unlogged(f"{name} unlogged tables", member))
     return Seen(checks=tuple(checks), major=version // 10000, size_bytes=size)
 
 
@@ -101,6 +106,26 @@ def _settings(name: str, settings: dict[str, str], major: int, policy: BackupPol
         incremental = major >= 17 and settings.get("summarize_wal") == "on"
         checks.append(judge("summarize_wal", incremental, "incrementals need Postgres 17 and summarize_wal = on"))
     return checks
+
+
+def _unlogged(name: str, member: Member) -> Check:
+    """What no WAL tells of: it is empty after every restore and every change of roles, a graceful one, too."""
+    import psycopg
+
+    deadline, found = Deadline(_PATIENCE_SECONDS), list[str]()
+    try:
+        with reading(member.dsn, deadline) as connection:
+            names = databases(connection)
+        for database in names:
+            with reading(member.dsn, deadline, database) as connection:
+                found += [f"{database}.{table}" for (table,) in connection.execute(_UNLOGGED.encode()).fetchall()]
+    except (DrError, psycopg.Error) as trouble:
+        return unproven(name, f"they can't be looked for: {first_line(trouble)}", "give the role CONNECT everywhere")
+    if found:
+        shown = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+        hint = "alter table … set logged where their rows matter: no standby, backup or list of losses has them"
+        return warned(name, shown, hint)
+    return passed(name, "none")
 
 
 def tools(name: str, member: Member, *, incremental: bool, major: int | None) -> tuple[Check, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -100,6 +101,12 @@ def test_a_world_that_is_whole_passes_and_each_thing_that_is_not_is_named(
         for name in ("east db", "east db clock", "east db tools", *kept, "machine disk"):
             assert found[name]["outcome"] == "passed", found[name]
 
+        assert found["east db unlogged tables"]["fact"] == "none"
+        with psycopg.connect(running.dsn, autocommit=True) as connection:
+            connection.execute("create database app")
+        with psycopg.connect(running.dsn, dbname="app", autocommit=True) as connection:
+            connection.execute("create unlogged table cache (a int); create table kept (a int)")
+
         data["ledger"] |= {"bucket": "plain", "leases": "evidence"}
         data["resources"]["db"]["bucket"] = "nowhere"
         data["resources"]["db"]["members"]["east"]["bin_dir"] = str(tmp_path)
@@ -116,6 +123,8 @@ def test_a_world_that_is_whole_passes_and_each_thing_that_is_not_is_named(
         "keys modes",
     }
     assert all(found[name]["hint"] for name in wrong)
+    warned = found["east db unlogged tables"]
+    assert (warned["fact"], "set logged" in warned["hint"]) == ("app.public.cache", True)
 
 
 def test_standing_terms_without_a_direction_are_told() -> None:
