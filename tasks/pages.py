@@ -5,7 +5,7 @@ Separate from Prefect's door so that what a person reads can be tested without a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -15,6 +15,8 @@ from recovery.proof import Proof
 from recovery.scorecard import Scorecard
 from tasks.backing import Taken
 from tasks.sweeping import Sweep
+
+MOST_ROWS = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +43,7 @@ def proof(made: Proof) -> Told:
     """A proof. It held when it is met; with a planted fault, when the fault was detected."""
     held = made.planted.detected if made.planted else made.verdict is Verdict.MET
     key = f"proof-{made.resource}-{'planted' if made.planted else made.sort}"
-    text = f"{made.resource} · {made.sort} · {in_a_word(made)}"
+    text = " · ".join((made.resource, made.sort, in_a_word(made), *_figures(made)))
     return Told(
         held=held,
         text=text if held else "; ".join([text, *_reasons(made)]),
@@ -58,6 +60,13 @@ def in_a_word(made: Proof) -> str:
     if made.planted is None:
         return made.verdict.value
     return f"planted {made.planted.name}: {'detected' if made.planted.detected else 'not detected'}"
+
+
+def _figures(made: Proof) -> list[str]:
+    """RTO and RPO in a line, of a restore that was made and in which nothing was planted."""
+    if made.planted is not None or not made.phases:
+        return []
+    return [f"RTO {made.rto_seconds:.1f} s"] + ([] if made.rpo_seconds is None else [f"RPO {made.rpo_seconds:.2f} s"])
 
 
 def several(told: Sequence[Told], *, key: str, title: str) -> Told:
@@ -119,14 +128,14 @@ def swept(done: Sweep) -> Told:
     for resource, sites in done.sites.items():
         for site in sites:
             place = f"{resource} at {site.site}"
-            why = site.reasons
-            rows += [_swept(place, each, "removed", why.get(each, "not kept any longer")) for each in site.removed]
+            rows += _removed(place, site.removed, site.reasons)
             rows += [_swept(place, *_named(each, "kept")) for each in site.kept]
     rows += [_swept("resource", *_named(each, "trouble")) for each in done.troubles]
     rows += [_swept("ledger", f"{n} records", "carried", f"{at} lacked them") for at, n in done.carried.items() if n]
     rows += [_swept("ledger", at, "silent", why) for at, why in done.silent.items()]
-    count = {word: sum(row["outcome"] == word for row in rows) for word in ("removed", "kept", "trouble")}
-    text = f"{count['removed']} removed, {count['kept']} kept"
+    kept = sum(row["outcome"] == "kept" for row in rows)
+    removed = len(done.scratch.discarded) + sum(len(site.removed) for sites in done.sites.values() for site in sites)
+    text = f"{removed} removed, {kept} kept"
     troubles = (*done.troubles, *done.scratch.troubles)
     held = not troubles
     return Told(
@@ -135,6 +144,16 @@ def swept(done: Sweep) -> Told:
         pages=(Page(key="sweep", title=text, rows=tuple(rows)),) if rows else (),
         documents=(done.model_dump(mode="json"),),
     )
+
+
+def _removed(place: str, names: Sequence[str], reasons: Mapping[str, str]) -> Iterator[dict[str, JsonValue]]:
+    """What was removed for one reason is one row from MOST_ROWS on: WAL comes by the thousand."""
+    alike: dict[str, list[str]] = {}
+    for each in names:
+        alike.setdefault(reasons.get(each, "not kept any longer"), []).append(each)
+    for why, those in alike.items():
+        shown = those if len(those) < MOST_ROWS else [f"{len(those)}: {min(those)} … {max(those)}"]
+        yield from (_swept(place, each, "removed", why) for each in shown)
 
 
 def score(card: Scorecard) -> Told:
@@ -188,7 +207,7 @@ def _proof_page(made: Proof) -> str:
         "point": f"`{made.point}`" if made.point else "none",
         "target": f"`{made.target}`" if made.target else "none",
         "RPO": rpo,
-        "RTO": f"{made.rto_seconds:.1f} s",
+        "RTO": f"{made.rto_seconds:.1f} s" if made.phases else "—",
         "run": f"`{made.run[:12]}`" if made.run else "not begun",
     }
     if made.planted is not None:
@@ -200,8 +219,9 @@ def _proof_page(made: Proof) -> str:
     if made.findings:
         parts += ["### Findings", *(f"- **{each.check}**: {plain(each.fact)}  \n  hint: {plain(each.hint)}"
                                     for each in made.findings[:50])]  # fmt: skip
-    checks = [(each.name, _bold(_outcome(each), each.outcome.value), plain(each.fact)) for each in made.checks]
-    parts += ["### Checks", table(("check", "outcome", "fact"), checks)]
+    # A list: a table's cells are cut off on that screen, and the fact is what people look for.
+    checks = [f"- {each.name}, {_bold(_outcome(each), each.outcome.value)}: {plain(each.fact)}" for each in made.checks]
+    parts += ["### Checks", "\n".join(checks)]
     if made.leftovers:
         parts += ["### Left over", *(f"- `{each}`" for each in made.leftovers)]
     return "\n\n".join(parts)
@@ -236,7 +256,8 @@ def _bold(text: str, word: str) -> str:
 
 
 def _grid(facts: Mapping[str, str]) -> str:
-    return table(("", ""), list(facts.items()))
+    first, *others = facts.items()
+    return table(first, others)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -162,7 +162,7 @@ def html(page: Page) -> str:
         f"<h1>{escape(page.title)}</h1>",
         f"<p>{escape(page.purpose)}</p>",
         f'<p class="facts">{escape(about)}, variant {page.runbook.mode.value}.</p>',
-        f"<p>{escape(page.needed)}</p>",
+        f"<p>{escape(page.needed).replace('`there`', '<i>there</i>')}</p>",
         *(f'<p class="item">{escape(each)}</p>' for each in page.access),
         f"<table><tr>{''.join(f'<td>{escape(each)}</td>' for each in page.blanks)}</tr>",
         f"<tr>{'<td>&nbsp;</td>' * len(page.blanks)}</tr></table>",

@@ -12,6 +12,8 @@ from pydantic import JsonValue
 
 from recovery.point import lsn_text
 
+NOTHING = "done"
+"""Of a step that has nothing to say."""
 MOST_WORDS = 4
 """So many words of a list are shown; of a longer one its length."""
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?Z")
@@ -20,7 +22,7 @@ _DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 
 def summary(facts: Mapping[str, JsonValue]) -> str:
     """Figures with their units, a few words of a list as they are, else its length; false and empty ones left out."""
-    return ", ".join(_said(facts)) or "done"
+    return ", ".join(_said(facts)) or NOTHING
 
 
 def _said(facts: Mapping[str, JsonValue]) -> Iterator[str]:
@@ -33,6 +35,8 @@ def _said(facts: Mapping[str, JsonValue]) -> Iterator[str]:
                 yield f"{name} {', '.join(map(str, each))}" if _words(each) else f"{len(each)} {name}"
             case int() if name.split()[-1] == "lsn":
                 yield f"{name.removesuffix('lsn')}LSN {lsn_text(each)}"
+            case int() if name.split()[-1] == "bytes":
+                yield f"{name.removesuffix('bytes')}{each / 1e6:.1f} MB"
             case int() | float() if name.split()[-1] == "seconds":
                 yield f"{name.removesuffix('seconds')}{each:.2f} s"
             case float():

@@ -15,10 +15,15 @@ if TYPE_CHECKING:
     from recovery.outcome import Changed
 
 
+BELOW_RTO = (0, 0, 0, 8)
+"""Lines that are broken go on below their first word."""
+
+
 def drawn(changed: Changed) -> RenderableType:
     """The outcome for people."""
     from rich.console import Group
     from rich.markup import escape
+    from rich.padding import Padding
     from rich.text import Text
 
     from deployments.cli.words import moment, took
@@ -37,11 +42,10 @@ def drawn(changed: Changed) -> RenderableType:
     told = [(name, changed.rto_segments[name]) for name in SEGMENTS if name in changed.rto_segments]
     segments = [f"{name} {each if isinstance(each, str) else took(each)}" for name, each in told]
     if segments:
-        parts.append(f"        [dim]{' · '.join(segments)}[/]")
+        parts.append(Padding(f"[dim]{' · '.join(segments)}[/]", BELOW_RTO))
     if changed.rto_steps:
-        parts.append(
-            f"        [dim]act: {' · '.join(f'{each.name} {took(each.seconds)}' for each in changed.rto_steps)}[/]"
-        )
+        steps = " · ".join(f"{each.name} {took(each.seconds)}" for each in changed.rto_steps)
+        parts.append(Padding(f"[dim]act: {steps}[/]", BELOW_RTO))
     if changed.live or changed.databases:
         parts.append(f"  RPO   {took(changed.rpo_seconds) if changed.rpo_seconds is not None else word('unproven')}")
     if not changed.live:

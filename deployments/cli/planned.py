@@ -58,9 +58,9 @@ def drawn(shown: Mapping[str, Any]) -> RenderableType:
     parts += [Text(f"probes    {each['words']}", "yellow") for each in shown.get("unwell", ())]
     parts += [Text(f"limit     {each['klass']} {each['limit_seconds']:g} s") for each in shown["limits"]]
     if "forecast" in shown:
-        parts.append(Text(f"forecast  {shown['forecast']['words']}"))
+        parts.append(_below("forecast", shown["forecast"]["words"]))
     rules = " · ".join(f"{each['number']} {each['name']}" for each in shown["rules"])
-    parts += [f"rules     {rules}", f"digest    [bold]{shown['digest']}[/]", ""]
+    parts += [_below("rules", rules), f"digest    [bold]{shown['digest']}[/]", ""]
     parts += _next(shown)
     return Group(*parts)
 
@@ -97,6 +97,17 @@ def _hazards(hazards: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
     for index, each in enumerate(hazards):
         table.add_row("hazards" if index == 0 else "", Text(f" {each['words']}", style="bold red"), Text(each["text"]))
     return [table]
+
+
+def _below(label: str, text: str) -> RenderableType:
+    """What is broken goes on below its first word, not below the label."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid()
+    table.add_column(width=10)
+    table.add_row(label, Text(text))
+    return table
 
 
 def _next(shown: Mapping[str, Any]) -> list[RenderableType]:

@@ -259,7 +259,7 @@ def _line_drawn(line: Mapping[str, Any], place: Mapping[str, Any], every: bool) 
     from deployments.cli.words import moment
 
     drawn: list[RenderableType] = []
-    if line["timeline"] != place["timeline"]:
+    if len(place["timelines"]) > 1:
         drawn.append(f"  [dim]timeline {line['timeline']}[/]")
     usable = [each for each in line["windows"] if each["stops"] != "unusable"]
     for each in _merged(usable) if not every else usable:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SAID = ("proof", "backup", "restore", "slots", "run.outcome", "run.halted", "refusal")
 """Kinds of records in which a run says what came of it; a refusal is a run of its own."""
+SHOWN_BESIDE = ("at", "seconds", "asked_at", "acted_at", "folder")
+"""Facts of a step that its line shows already, or that mean nothing to people."""
 SIGNS = {
     "held": "[green]✓[/]",
     "failed": "[bold red]✗[/]",
@@ -169,28 +171,17 @@ def _steps(steps: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 
 def _brief(result: object) -> str:
-    """A step's result in a line: its plain facts, sizes as sizes; lists by their length."""
-    from deployments.cli.words import moment, size, took
-    from recovery.point import lsn_text
+    """A step's result in a line, in the words of every other screen; what stands beside it already is left out."""
+    from tasks.summary import NOTHING, summary
 
     if not isinstance(result, Mapping):
         return ""
     said: list[str] = []
     for key, value in result.items():
-        if isinstance(value, list):
-            said.append(f"{len(value)} {key}")
-        elif key.endswith("_bytes") and isinstance(value, int):
-            said.append(f"{key.removesuffix('_bytes')} {size(value)}")
-        elif key.endswith("_seconds") and isinstance(value, (int, float)):
-            said.append(f"{key.removesuffix('_seconds')} {took(float(value))}")
-        elif key == "lsn" and isinstance(value, int):
-            said.append(f"LSN {lsn_text(value)}")
-        elif key.endswith("_at") and isinstance(value, str):
-            said.append(f"{key.removesuffix('_at')} {moment(value)}")
-        elif isinstance(value, bool):
-            said += [words for words in (_yes_or_no(key, value=value),) if words]
-        elif isinstance(value, str | int | float) and value != "" and key != "folder":
-            said.append(f"{key} {value}")
+        if key in SHOWN_BESIDE:
+            continue
+        words = _yes_or_no(key, value=value) if isinstance(value, bool) else summary({key: value})
+        said += [words] if words not in ("", NOTHING) else []
     return ", ".join(said)
 
 

@@ -135,7 +135,8 @@ def _drawn(home: Home, found: Overview, verdict: str) -> RenderableType:
     parts += _drills(found)
     for run in found.unfinished:
         age = ago((found.at - run.begun_at).total_seconds())
-        line = f"unfinished  {run.run[:8]} {run.purpose} {run.resource} {run.asked}, begun {age} by {run.who}"
+        what = " ".join(each for each in (run.run[:8], run.purpose, run.resource, run.asked) if each)
+        line = f"unfinished  {what}, begun {age} by {run.who}"
         parts.append(Text(f"{line}: 'dr show {run.run[:8]}'", style="yellow"))
     parts += [Text(f"unreadable  {each.run[:8]}: {each.why}", style="bold red") for each in found.unreadable]
     return Group(*parts)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from deployments.cli.main import run
+from deployments.cli.points import _line_drawn
 from recovery.point import Backup
 from recovery.standing import ServerFacts
 from recovery.value import canonical
@@ -253,3 +254,12 @@ def test_what_cannot_be_meant_is_bad_input_whatever_the_archive_is_like(
     code, told = dr(*asked)
     assert (code, fact in told["error"]["fact"], bool(told["error"]["hint"])) == (2, True, True)
     assert dr("runs")[1]["runs"] == []
+
+
+def test_where_an_archive_has_several_timelines_each_window_stands_below_the_name_of_its_own() -> None:
+    window = {"stops": "end of archive", "from_at": "2026-11-24T03:00:00Z", "to_at": "2026-11-24T04:00:00Z"}
+    window |= {"from_lsn": "0/1", "to_lsn": "0/2", "backup": "a-full", "missing": ""}
+    lines = [{"timeline": number, "windows": [window], "gaps": [], "marks": [], "why": ""} for number in (1, 2)]
+    several = {"timeline": 2, "timelines": lines}
+    assert "timeline 2" in str(_line_drawn(lines[1], several, True)[0])
+    assert "window" in str(_line_drawn(lines[1], {**several, "timelines": lines[1:]}, True)[0])

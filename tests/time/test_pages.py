@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from recovery.check import Check, Finding, Outcome, Verdict
-from recovery.proof import Planted, Proof
+from recovery.proof import Phase, Planted, Proof
 from tasks import pages
 from tasks.pages import Told
+from tasks.retaining import Swept
+from tasks.sweeping import Scratches, Sweep
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 WRONG = Finding(check="amcheck", fact="index a|b\nis <torn>", hint="rebuild it")
@@ -62,10 +64,19 @@ def test_a_planted_fault_holds_only_when_it_was_detected() -> None:
     assert "not detected" in unseen.text
 
 
-def test_data_stays_in_its_cell() -> None:
+def test_data_stays_on_its_line_and_a_fact_is_never_cut_off_by_a_tables_cell() -> None:
     page = pages.proof(made(Verdict.MISSED, BAD)).pages[0].markdown
-    assert "index a\\|b is &lt;torn>" in page
-    assert "| amcheck | **failed** |" in page
+    assert "- amcheck, **failed**: index a\\|b is &lt;torn>" in page
+
+
+def test_a_restore_that_was_made_says_its_figures_in_the_line() -> None:
+    phases = (Phase(name="fetch", seconds=13.72),)
+    done = made(Verdict.MET, GOOD).but(phases=phases, rto_seconds=13.72)
+    assert pages.proof(done).text == "orders-db · mark · met · RTO 13.7 s"
+    assert pages.proof(done.but(rpo_seconds=0.414)).text == "orders-db · mark · met · RTO 13.7 s · RPO 0.41 s"
+    assert "| RTO | — |" in pages.proof(made(Verdict.UNPROVEN)).pages[0].markdown, "of no restore there is no figure"
+    caught = Planted(name="rows-missing", what="a row", detected=True)
+    assert "RTO" not in pages.proof(done.but(planted=caught)).text
 
 
 def test_many_hold_only_together_and_nothing_never_holds() -> None:
@@ -73,3 +84,17 @@ def test_many_hold_only_together_and_nothing_never_holds() -> None:
     assert pages.several([good, good], key="proofs", title="t").held
     assert pages.several([good, bad], key="proofs", title="t").text == "two: why"
     assert not pages.several([], key="proofs", title="t").held
+
+
+def test_what_a_sweep_removed_for_one_reason_is_one_row_and_is_counted_whole() -> None:
+    names = tuple(f"{number:024X}" for number in range(440))
+    swept = Swept(
+        site="east", removed=(*names, "a-full"), kept=("b-full: held",), reasons=dict.fromkeys(names, "older")
+    )
+    told = pages.swept(Sweep(scratch=Scratches(), sites={"orders-db": (swept,)}))
+    assert told.text == "441 removed, 1 kept"
+    assert [(row["what"], row["outcome"], row["why"]) for row in told.pages[0].rows] == [
+        (f"440: {names[0]} … {names[-1]}", "removed", "older"),
+        ("a-full", "removed", "not kept any longer"),
+        ("b-full", "kept", "held"),
+    ]

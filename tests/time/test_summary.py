@@ -16,6 +16,7 @@ from tasks.summary import summary
         ({"by": ["ann", "bob"], "accepted": [{"klass": "data-loss"}]}, "by ann, bob, 1 accepted"),
         ({"asked": ["a", "b", "c", "d", "e"]}, "5 asked"),
         ({"seconds": 2.363, "p99_seconds": 0.4, "failing_seconds": 81}, "2.36 s, p99 0.40 s, failing 81.00 s"),
+        ({"size_bytes": 50297287, "wal_files": 39}, "size 50.3 MB, wal files 39"),
         ({"lsn": 989855968, "from_lsn": 1}, "LSN 0/3B0000E0, from LSN 0/1"),
         ({"at": "2026-11-28T05:22:47.430949Z"}, "at 2026-11-28 05:22:47Z"),
         ({"key": f"losses/{'ab' * 32}/db.json"}, "key losses/abababababab/db.json"),
