@@ -19,7 +19,7 @@ from recovery.plan import Plan
 from recovery.value import canonical, rfc3339
 
 CONSENT, HAZARDS, SIGNED = "consent", "hazards", "signed"
-_SAID = ("purpose", "arguments", CONSENT, HAZARDS)
+_SAID = ("purpose", "arguments", CONSENT, HAZARDS, "outage_since")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +63,7 @@ def begun(plan: Plan, record: Record, *, vouched: bool = False) -> Begun:
 
 
 def vouched_bytes(run: str, at: datetime, facts: Mapping[str, JsonValue]) -> bytes:
-    """What an engine signs of a first record: the run, the instant, and all that its beginning is judged by."""
+    """What an engine signs of a first record: the run, the instant, and all that people or measures go by."""
     return canonical({"run": run, "begun_at": rfc3339(at), **{name: facts.get(name) for name in _SAID}})
 
 

@@ -55,9 +55,9 @@ def facts(
         },
         HAZARDS: [each.words for each in found],
     }
-    mine = home.signer()(vouched_bytes(plan.run, at, said)).model_dump(mode="json")
-    since: dict[str, JsonValue] = {"outage_since": rfc3339(outage_since)} if outage_since else {}
-    return {**said, SIGNED: mine, **since}
+    if outage_since is not None:
+        said["outage_since"] = rfc3339(outage_since)
+    return {**said, SIGNED: home.signer()(vouched_bytes(plan.run, at, said)).model_dump(mode="json")}
 
 
 def claim(home: Home, plan: Plan, record: Record) -> Begun:

@@ -285,9 +285,10 @@ def test_what_an_engine_signs_covers_all_that_a_beginning_is_judged_by() -> None
             true.but(run="f" * 64),
             true.but(begin=scene.NOW + HOUR),
             *(record(**{name: None}) for name in ("purpose", "arguments", "consent", "hazards")),
+            record(outage_since="2026-11-24T02:00:00.000000Z"),
         )
     }
-    assert len(bodies) == 7
+    assert len(bodies) == 8
     assert vouched_bytes(true.run, true.begin, record(door="dr").facts) in bodies
     assert voucher(true) is None
     sign = scene.signature("engine")
