@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -190,7 +191,8 @@ def _write(path: Path, body: bytes, *, mode: int = 0o600, replace: bool = False)
         os.fsync(folder)
         os.close(folder)
     except OSError as error:
-        made.unlink(missing_ok=True)
+        with suppress(OSError):  # a file system that takes nothing lets nothing be removed either
+            made.unlink()
         raise Failed(
             f"the key {path} could not be written: {error.strerror}", hint="see the folder's mode and its disk"
         ) from error

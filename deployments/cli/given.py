@@ -6,6 +6,7 @@ Separate from the commands because it holds for all of them, and from main.py, w
 from __future__ import annotations
 
 import errno
+import os
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +14,11 @@ from pathlib import Path
 from deployments.cli.output import unsaid
 from recovery.errors import BadInput, DrError
 
-WRONG = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL}
-"""What the system says of a path that cannot be meant, or that lies in one …"""
-UNFIT = WRONG | {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST}
+WRONG = {
+    errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.EACCES, errno.EPERM, errno.EROFS,
+}  # fmt: skip
+"""What the system says of a path that cannot be meant or may not be used, or that lies in one …"""
+UNFIT = WRONG | {errno.ENOENT, errno.EEXIST}
 """… and of the very path that was named."""
 
 
@@ -37,10 +40,13 @@ def explained(error: Exception, words: Sequence[str]) -> DrError | None:
         return None
     if isinstance(error.filename, str):
         path = Path(error.filename).absolute()
-        named = [Path(each.partition("=")[2] if each.startswith("--") else each).absolute() for each in words]
+        given = [each.partition("=")[2] if each.startswith("--") else each for each in words]
+        named = [Path(each).absolute() for each in (*given, os.environ.get("DR_HOME", "")) if each]
         inside = any(path.is_relative_to(each) for each in named if each != Path.cwd())
         if (error.errno in UNFIT and path in named) or (error.errno in WRONG and inside):
             why = (error.strerror or "unknown").lower()
-            return BadInput(f"{error.filename} cannot be used: {why}", hint="see the path on the command line")
+            return BadInput(
+                f"{error.filename} cannot be used: {why}", hint="see the path on the command line, and DR_HOME"
+            )
     modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
     return unsaid(error) if modules and modules[-1].startswith(("rich.", "typer.")) else None

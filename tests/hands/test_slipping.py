@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,7 +32,7 @@ from tests.thought.ledger_scene import CATALOG, NOON
 class World:
     """A home with a ledger in a folder, a clock that is set, and people who can be told or not."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **service: Any) -> None:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         services = {"platform": {**CATALOG["services"]["platform"], "notify": {"team": "env:TEAM"}}}
         made = {**CATALOG, "ledger": {"home": "directory:ledger"}, "services": services}
         self.folder = folder
@@ -205,6 +207,28 @@ def test_the_dead_man_goes_on_until_it_is_stopped(world: World, monkeypatch: pyt
     monkeypatch.setattr(slipping.DeadMan, "look", look)
     slipping.DeadMan(act=world.act(), resources=["orders"], tell=print).go_on(stop)
     assert len(looks) == 3
+
+
+def test_dr_watch_alone_finds_what_was_missed_while_nothing_ran(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole process, as it stands by: no Prefect, no worker, no engine."""
+    world = World(home, monkeypatch)
+    world.backed_up(datetime.now(UTC) - timedelta(days=3), "a1" * 32)
+    watch = subprocess.Popen(
+        [sys.executable, "-m", "deployments.cli.main", "watch", "--every", "1 s", "--home", str(home)],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    patience = threading.Timer(120, watch.kill)
+    patience.start()
+    try:
+        assert watch.stderr is not None
+        said = next((line for line in watch.stderr if "missed" in line), "")
+    finally:
+        patience.cancel()
+        watch.terminate()
+        watch.communicate()
+    assert "platform: orders: " in said
+    assert "not configured" in said, "the service's channel is behind a variable that is not set"
+    assert ("full backup", "03:00", "missed") in world.on_record()
 
 
 def test_what_slipped_goes_on_record_behind_what_was_due_also_where_that_failed_and_never_in_its_way(

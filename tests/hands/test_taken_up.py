@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from recovery.begun import vouched_bytes
 from recovery.drive import Move
 from recovery.errors import Refused
 from recovery.evidence import GENESIS, Record, record_key
@@ -25,6 +26,7 @@ from tasks.engine import Act
 from tasks.home import Home
 from tasks.journal import read_records
 from tasks.kind import Facts
+from tasks.signatures import Signer
 from tests.time.change_scene import changing_home, made_up, performed
 
 LASTS = timedelta(hours=1)
@@ -58,12 +60,15 @@ def approve(home: Home, plan: Plan, lasts: timedelta = LASTS) -> None:
         approving.approve(home, plan, who=who, accepted=accepted, lasts=lasts)
 
 
-def first_record(plan: Plan, home: Home, consent: dict[str, Any]) -> None:
+def first_record(plan: Plan, home: Home, consent: dict[str, Any], sign: Signer | None = None) -> None:
     """As whoever can write to the bucket writes it."""
+    now = home.now()
+    facts: dict[str, Any] = {"purpose": plan.purpose, "arguments": plan.arguments, "consent": consent, "hazards": []}
+    if sign is not None:
+        facts["signed"] = sign(vouched_bytes(plan.run, now, facts)).model_dump(mode="json")
     record = Record(
         run=plan.run, sequence=0, previous=GENESIS, kind=RUN_BEGUN, subject=plan.service, digest=plan.digest,
-        begin=home.now(), who="engine", generation=1,
-        facts={"purpose": plan.purpose, "arguments": plan.arguments, "consent": consent, "hazards": [], "door": "dr"},
+        begin=now, who="engine", generation=1, facts={**facts, "door": "dr"},
     )  # fmt: skip
     home.ledger().put(record_key(plan.run, 0), canonical(record))
 
@@ -146,6 +151,21 @@ def test_a_first_record_is_vouched_for_by_its_own_engine_alone(tmp_path: Path) -
     assert not claim(home, plan, first.but(facts={**first.facts, "signed": None})).vouched
     keys.make(tmp_path / "two" / "keys", "engine", "engine")
     assert not claim(Home(folder=tmp_path / "two", catalog=home.catalog), plan, first).vouched
+
+
+def test_whoever_lays_a_key_of_his_own_into_the_ledger_vouches_for_nothing(tmp_path: Path) -> None:
+    home = changing_home(tmp_path / "one", n_of_m=2)
+    keys.make(tmp_path / "theirs", "engine", "engine")
+    theirs = keys.signer(tmp_path / "theirs", "engine")
+    with made_up(home.folder):
+        plan = planned(home)
+    publish(home.ledger(), theirs.public_pem)
+    first_record(plan, home, {"by": [], "spends": [], "standing": "", "accepted": []}, theirs)
+    first = read_records(home.ledger(), plan.run)[0]
+    assert first.facts["signed"]
+    assert not claim(home, plan, first).vouched
+    shutil.copy(tmp_path / "theirs" / "engine.pub", home.folder / "keys" / "engine-theirs.pub")
+    assert claim(home, plan, first).vouched, "the home's people alone say whose engine it is"
 
 
 def test_the_engine_whose_key_was_rotated_is_known_by_the_key_that_another_home_has(tmp_path: Path) -> None:

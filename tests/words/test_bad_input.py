@@ -66,6 +66,7 @@ def all_of(place: Path) -> list[tuple[str, bytes]]:
         (["lab", "down", "--home", "file/below"], "cannot be looked at: not a directory"),
         (["lab", "heal", "all", "--home", LONG], "cannot be looked at: file name too long"),
         (["status", "--home", "~nobody-at-all/x"], "cannot be looked at"),
+        (["lab", "up", "--home", "/sys/no-folder-of-ours"], "cannot be used: "),
         (["points", "--timeline", str(2**32)], "less than or equal to 4294967295"),
     ],
 )
