@@ -220,7 +220,7 @@ def _proof_page(made: Proof) -> str:
         parts += ["### Findings", *(f"- **{each.check}**: {plain(each.fact)}  \n  hint: {plain(each.hint)}"
                                     for each in made.findings[:50])]  # fmt: skip
     # A list: a table's cells are cut off on that screen, and the fact is what people look for.
-    checks = [f"- {each.name}, {_bold(_outcome(each), each.outcome.value)}: {plain(each.fact)}" for each in made.checks]
+    checks = [f"- {each.name}, {_said(each)}: {plain(each.fact)}" for each in made.checks]
     parts += ["### Checks", "\n".join(checks)]
     if made.leftovers:
         parts += ["### Left over", *(f"- `{each}`" for each in made.leftovers)]
@@ -230,6 +230,10 @@ def _proof_page(made: Proof) -> str:
 def _outcome(check: Check) -> str:
     idle = check.outcome is Outcome.UNPROVEN and not check.applies
     return f"{check.outcome.value} (does not apply here)" if idle else check.outcome.value
+
+
+def _said(check: Check) -> str:
+    return _bold(_outcome(check), check.outcome.value if check.applies else "")
 
 
 def _row(check: Check) -> dict[str, JsonValue]:

@@ -69,6 +69,12 @@ def test_data_stays_on_its_line_and_a_fact_is_never_cut_off_by_a_tables_cell() -
     assert "- amcheck, **failed**: index a\\|b is &lt;torn>" in page
 
 
+def test_what_does_not_apply_does_not_stand_out() -> None:
+    idle = Check(name="content", outcome=Outcome.UNPROVEN, fact="it was given no mark", applies=False)
+    page = pages.proof(made(Verdict.MET, GOOD, idle)).pages[0].markdown
+    assert "- content, unproven (does not apply here): it was given no mark" in page
+
+
 def test_a_restore_that_was_made_says_its_figures_in_the_line() -> None:
     phases = (Phase(name="fetch", seconds=13.72),)
     done = made(Verdict.MET, GOOD).but(phases=phases, rto_seconds=13.72)
