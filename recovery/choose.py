@@ -14,6 +14,7 @@ from recovery.errors import BadInput, NoPoint
 from recovery.point import Backup, lsn_text
 from recovery.value import Instant, Value, rfc3339
 from recovery.wal import Archive, Known, Reach, files_for, path_to, reach
+from recovery.wal_kept import Retired
 
 CLOCK_BOUND = timedelta(seconds=2)
 """How far two clocks may disagree before an instant in WAL is no longer trusted to lie on one side of another."""
@@ -21,18 +22,21 @@ CLOCK_BOUND = timedelta(seconds=2)
 
 class Target(Value):
     """Where recovery stops. `lsn`: before the first record at or behind `lsn`; `time`: before the first commit later
-    than `at`; `latest`: behind the archive's last record, which is `lsn`."""
+    than `at`; `latest`: behind the archive's last record, which is `lsn`; `own-end`: as soon as the backup is
+    consistent, which is at its end, `lsn`."""
 
-    kind: Literal["lsn", "time", "latest"]
+    kind: Literal["lsn", "time", "latest", "own-end"]
     lsn: int | None = None
     at: Instant | None = None
 
     def text(self) -> str:
-        """For people: `2026-11-24T03:00:00.000000Z`, `LSN 0/3000060`, `latest (LSN 0/3000060)`."""
+        """For people: `2026-11-24T03:00:00.000000Z`, `LSN 0/3000060`, `latest (LSN 0/3000060)`, `the backup's own end
+        (LSN 0/3000060)`."""
         if self.kind == "time" and self.at is not None:
             return rfc3339(self.at)
         where = f"LSN {lsn_text(self.lsn or 0)}"
-        return where if self.kind == "lsn" else f"latest ({where})"
+        words = {"latest": f"latest ({where})", "own-end": f"the backup's own end ({where})"}
+        return words.get(self.kind, where)
 
 
 class Rates(Value):
@@ -115,14 +119,16 @@ def choose(
     timeline: int,
     known: Sequence[Known] = (),
     rates: Rates | None = None,
+    retired: Retired | None = None,
 ) -> Point:
     """The point with the least forecast time. `timeline` is explicit: a clone's in the archive is never followed.
 
-    Raises NoPoint with the reason when no backup reaches the target.
+    Raises NoPoint with the reason when no backup reaches the target. `retired`: what retention may have removed.
     """
     by_id = {each.id: each for each in backups}
     usable: list[Point] = []
     refusals: list[str] = []
+    short: list[tuple[Backup, Reach]] = []
     for backup in sorted(backups, key=lambda each: each.end_lsn, reverse=True):
         if (why := _unusable(backup, by_id, target)) is not None:
             refusals.append(why)
@@ -131,17 +137,57 @@ def choose(
         if found is None:
             refusals.append(f"{backup.id} is not on timeline {timeline}")
             continue
+        found = retired.told(found) if retired is not None else found
         to_lsn = _needed_until(target, known, found)
-        if found.stops == "unusable" or found.to_lsn < to_lsn:
+        if found.stops == "unusable" or to_lsn is None or found.to_lsn < to_lsn:
             refusals.append(f"{backup.id} reaches only {lsn_text(found.to_lsn)}: {found.missing} is missing")
+            short.append((backup, found))
             continue
         usable.append(_point(backup, by_id, target, archive, timeline, to_lsn, rates or Rates()))
     if usable:
         return min(usable, key=lambda point: point.forecast_seconds)
+    if retired is not None and short and short[0][1].stops == "retired":
+        raise _retired(target, timeline, short[0][0], retired.why)
     why = "; ".join(refusals[:3]) or "there is no backup"
     raise NoPoint(
         f"no point for {target.text()} on timeline {timeline}: {why}",
         hint="'dr points' shows the windows and gaps; take a backup with 'dr backup', or choose a moment in a window",
+    )
+
+
+def _retired(target: Target, timeline: int, before: Backup, why: str) -> NoPoint:
+    """`before`: the newest backup that ended before the target, from which WAL no longer leads there."""
+    return NoPoint(
+        f"no point for {target.text()} on timeline {timeline}: WAL of that time has been retired ({why})",
+        hint=f"{before.id} before it, which ended at {rfc3339(before.ended_at)}, can be restored to its own end:"
+        f" 'dr restore {before.resource} --backup {before.id} --to DIR'; 'dr points' shows the others",
+    )
+
+
+def own_end(wanted: str, *, backups: Sequence[Backup], archive: Archive, rates: Rates | None = None) -> Point:
+    """One backup, restored to its own end: all that it needs is itself and the WAL that makes it consistent.
+
+    Postgres stops there when it has read the record behind it: the segment in which that one ends comes along, where it
+    is there. The segment in which a promotion left its timeline may be there on the next one only. Raises BadInput when
+    there is no such backup, NoPoint when its full or some of that WAL is not there.
+    """
+    by_id = {each.id: each for each in backups}
+    if (backup := by_id.get(wanted)) is None:
+        there = ", ".join(sorted(by_id)[-12:]) or "none yet"
+        raise BadInput(f"there is no backup {wanted!r}", hint=f"'dr points --all' lists them; the newest are: {there}")
+    target = Target(kind="own-end", lsn=backup.end_lsn)
+    if (why := _unusable(backup, by_id, target)) is not None:
+        raise NoPoint(why, hint="see whether the other site's bucket has it; 'dr points --all' lists every backup")
+    missing = ""
+    for timeline in (backup.timeline, *sorted(each for each in archive.histories if each > backup.timeline)):
+        found = reach(archive, backup, timeline)
+        if found is not None and found.stops != "unusable":
+            until = min(found.to_lsn, (backup.end_lsn // archive.segment_bytes + 2) * archive.segment_bytes)
+            return _point(backup, by_id, target, archive, timeline, until, rates or Rates())
+        missing = missing or (found.missing if found is not None else "")
+    raise NoPoint(
+        f"{backup.id} cannot be made consistent: {missing} is missing",
+        hint="see whether the other site's archive has it, or choose another backup: 'dr points --all'",
     )
 
 
@@ -155,15 +201,19 @@ def _unusable(backup: Backup, by_id: dict[str, Backup], target: Target) -> str |
     return None
 
 
-def _needed_until(target: Target, known: Sequence[Known], found: Reach) -> int:
-    """The LSN up to which WAL must be there: one record behind an exclusive target, else recovery waits for it."""
+def _needed_until(target: Target, known: Sequence[Known], found: Reach) -> int | None:
+    """The LSN up to which WAL must be there: one record behind an exclusive target, else recovery waits for it. None
+    where the moment lies behind the hole at which WAL ends: always at one that retention left, just behind a backup,
+    unless something known tells otherwise."""
     if target.kind == "lsn" and target.lsn is not None:
         return target.lsn + 1
     if target.kind == "latest" and target.lsn is not None:
         return target.lsn + 1
     later = [each.lsn for each in known if target.at is not None and each.at > target.at + CLOCK_BOUND]
     inside = [lsn for lsn in later if found.from_lsn < lsn <= found.to_lsn]
-    return min(inside, default=found.to_lsn)
+    behind = [each for each in known if target.at is not None and each.lsn > found.to_lsn and each.at <= target.at]
+    beyond = found.stops == "retired" or (found.stops == "gap" and behind)
+    return min(inside, default=None if beyond else found.to_lsn)
 
 
 def _point(

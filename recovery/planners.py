@@ -47,8 +47,8 @@ def prove(
 ) -> Plan:
     """The proof of one point: fetch into a fresh attempt, verify, recover, check, discard.
 
-    `sort` is what was asked for: mark, latest, time or random. `mutate` plants that fault on the way. `mark` is
-    TIMELINE/LSN (decimal) of the mark to compare with.
+    `sort` is what was asked for: mark, latest, time, random or own-end. `mutate` plants that fault on the way. `mark`
+    is TIMELINE/LSN (decimal) of the mark to compare with.
     """
     pinned: dict[str, JsonValue] = {"point": point.model_dump(mode="json"), "site": site, "mark": mark}
     fault: dict[str, JsonValue] = {"mutate": mutate.name, "stage": mutate.stage} if mutate else {}

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from itertools import takewhile
 
-from recovery.point import Backup, lsn_text
+from recovery.point import Backup
 from recovery.policy import BackupPolicy
 from recovery.value import Value
-from recovery.wal import HistoryFile, parse
 
 
 class Kept(Value):
@@ -43,9 +43,9 @@ def judge_backups(
     ahead, nothing ages on until all is gone.
     """
     younger = sorted(backups, key=lambda each: each.ended_at)
+    bases = window_bases(backups, window_begins(backups, policy, now))
     now = min([now, *(each.ended_at + policy.window for each in younger[-1:])])
-    own = {each.id: _own_reason(each, policy, proven, underway, now) for each in younger}
-    bases = _window_bases(younger, own, policy, now)
+    own = {each.id: spared(each, proven, underway) or _by_age(each, policy, now) for each in younger}
     verdicts: list[Kept | Expired] = []
     for each in younger:
         needed_by = next((b.id for b in younger if b.parent == each.id and _stays(b, own[b.id], bases)), None)
@@ -76,15 +76,18 @@ def agreed(by_site: Mapping[str, Sequence[Kept | Expired]]) -> dict[str, tuple[K
     }
 
 
-def _own_reason(
-    each: Backup, policy: BackupPolicy, proven: Collection[str], underway: Collection[str], now: datetime
-) -> str | None:
+def spared(each: Backup, proven: Collection[str], underway: Collection[str]) -> str | None:
+    """Why a backup stays whatever its age, and all WAL from it on: people count on what they can restore from it."""
     if each.hold:
         return "under hold"
     if each.id in proven:
         return "the last proven point stands on it"
     if each.id in underway:
         return "a run underway restores from it"
+    return None
+
+
+def _by_age(each: Backup, policy: BackupPolicy, now: datetime) -> str | None:
     kept = policy.full if each.kind == "full" else policy.incremental
     keep = (kept or policy.full).keep
     return "within its retention" if now - each.ended_at <= keep else None
@@ -94,60 +97,40 @@ def _stays(each: Backup, why: str | None, bases: Collection[Backup]) -> bool:
     return why is not None or any(each.id == base.id for base in bases)
 
 
-def _window_bases(
-    younger: Sequence[Backup], own: Mapping[str, str | None], policy: BackupPolicy, now: datetime
-) -> tuple[Backup, ...]:
-    """The newest backup that ended before the window begins: from it the window's first moment is restored. Beside the
-    newest of all, that of each line (system and timeline) of which anything is kept: one line's backup is none to
-    another's moments, and after a failover or a new cluster a window spans both. WAL that is kept for longer is of no
-    use without a backup before it."""
-    before = [each for each in younger if each.ended_at <= now - max(policy.window, policy.wal.keep)]
-    living = {_line(each) for each in younger if own[each.id] is not None}
-    newest = {_line(each): each for each in before if _line(each) in living}
-    return (*newest.values(), *before[-1:])
+def window_begins(backups: Sequence[Backup], policy: BackupPolicy, now: datetime) -> datetime:
+    """The first moment of the window, counted back from the newest backup at the latest: no clock that is stepped ahead
+    shortens it. WAL that is kept for longer makes it longer; without a backup before it that is of no use."""
+    return min([now, *(each.ended_at for each in sorted(backups, key=_ended)[-1:])]) - max(
+        policy.window, policy.wal.keep
+    )
+
+
+def window_bases(backups: Sequence[Backup], begins_at: datetime) -> tuple[Backup, ...]:
+    """The backups from which the window's first moments are restored. After a failover or a new cluster a window spans
+    two lines (system and timeline), and one line's backup is none to another's moments: so the newest of each system,
+    and of each line that goes on within the window, or the first of a line that began in it.
+
+    In the order of the log: a backup that a clock dates too early does not hide the one before it.
+    """
+    whole = {each.id for each in backups}
+    lines: dict[tuple[str, int], list[Backup]] = {}
+    for each in sorted(backups, key=lambda each: each.end_lsn):
+        if each.parent is None or each.parent in whole:
+            lines.setdefault(_line(each), []).append(each)
+    found: list[Backup] = []
+    newest: dict[str, Backup] = {}
+    for (system_id, _), line in lines.items():
+        before = list(takewhile(lambda each: each.ended_at <= begins_at, line))
+        if len(before) < len(line):
+            found.append(before[-1] if before else line[0])
+        for each in before[-1:]:
+            newest[system_id] = max(each, newest.get(system_id, each), key=_ended)
+    return (*found, *newest.values())
+
+
+def _ended(backup: Backup) -> datetime:
+    return backup.ended_at
 
 
 def _line(backup: Backup) -> tuple[str, int]:
     return backup.system_id, backup.timeline
-
-
-def judge_wal(names: Sequence[str], kept: Sequence[Backup], *, segment_bytes: int) -> tuple[Kept | Expired, ...]:
-    """A verdict for each WAL file of a system: all from the oldest kept backup on stays, on whatever timeline.
-
-    Labels and partial segments go with the segments of their number; histories stay, and with no backup kept all does.
-    """
-    if not kept:
-        return tuple(Kept(name=name, why="no backup is kept, so nothing says what is needed") for name in names)
-    oldest = min(kept, key=lambda each: each.begin_lsn)
-    first = oldest.begin_lsn // segment_bytes
-    verdicts: list[Kept | Expired] = []
-    for name in names:
-        number = _number(name, segment_bytes)
-        if isinstance(number, str):
-            verdicts.append(Kept(name=name, why=number))
-        elif number < first:
-            verdicts.append(Expired(name=name, why=f"before {oldest.id}, the oldest backup"))
-        else:
-            verdicts.append(Kept(name=name, why=f"{oldest.id} or a younger one needs it"))
-    return tuple(verdicts)
-
-
-def _number(name: str, segment_bytes: int) -> int | str:
-    """The number of the segment that a file belongs to, or why it has none."""
-    try:
-        found = parse(name, segment_bytes)
-    except ValueError:
-        return "no WAL of this system"
-    return "timeline history" if isinstance(found, HistoryFile) else found.number
-
-
-def judge_marks(places: Sequence[tuple[int, int]], kept: Sequence[Backup]) -> tuple[Kept | Expired, ...]:
-    """A verdict for each mark of a system, (timeline, LSN), by the name TIMELINE/LSN: one that lies before the end of
-    every kept backup can never be recovered to again."""
-    ended = min((each.end_lsn for each in kept), default=0)
-    return tuple(
-        Expired(name=f"{timeline}/{lsn}", why=f"before {lsn_text(ended)}, where the oldest backup ends")
-        if lsn < ended
-        else Kept(name=f"{timeline}/{lsn}", why="a kept backup reaches it")
-        for timeline, lsn in places
-    )

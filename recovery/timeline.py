@@ -11,7 +11,8 @@ from recovery.choose import End
 from recovery.errors import NoPoint
 from recovery.point import Backup, lsn_text
 from recovery.value import Value
-from recovery.wal import Archive, Known, Reach, name_of, windows
+from recovery.wal import Archive, Gap, Known, Reach, name_of, windows
+from recovery.wal_kept import Retired
 
 
 class Hole(Value):
@@ -30,6 +31,8 @@ class Timeline(Value):
     timeline: int
     windows: tuple[Reach, ...] = ()
     gaps: tuple[Hole, ...] = ()
+    retired: tuple[Hole, ...] = ()
+    """Holes that retention left: no gaps, for no promise covers their time."""
     marks: tuple[int, ...] = ()
     first_lsn: int | None = None
     last_lsn: int | None = None
@@ -42,15 +45,16 @@ def timelines(
     marks: Sequence[tuple[int, int]],
     *,
     known: Sequence[Known] = (),
+    retired: Retired | None = None,
 ) -> tuple[Timeline, ...]:
-    """Every timeline that WAL, a history, a backup or a mark tells of, oldest first."""
+    """Every timeline that WAL, a history, a backup or a mark tells of, oldest first. `retired`: what may be missing."""
     numbers = {
         *archive.histories,
         *(each.timeline for each in archive.stretches),
         *(each.timeline for each in backups),
         *(number for number, _ in marks),
     }
-    return tuple(_timeline(number, archive, backups, marks, known) for number in sorted(numbers))
+    return tuple(_timeline(number, archive, backups, marks, known, retired) for number in sorted(numbers))
 
 
 def moments(known: Sequence[Known], end: End | None) -> tuple[Known, ...]:
@@ -65,6 +69,7 @@ def _timeline(
     backups: Sequence[Backup],
     marks: Sequence[tuple[int, int]],
     known: Sequence[Known],
+    retired: Retired | None,
 ) -> Timeline:
     size = archive.segment_bytes
     mine = [each for each in archive.stretches if each.timeline == number]
@@ -74,24 +79,27 @@ def _timeline(
         found = windows(archive, backups, number, known)
     except NoPoint as trouble:
         why = trouble.fact
+    holes = [gap for gap in archive.gaps() if gap.timeline == number]
+    parts = [retired.parted(gap) if retired else ((gap,), ()) for gap in holes]
     return Timeline(
         timeline=number,
-        windows=found,
-        gaps=tuple(
-            Hole(
-                first=name_of(number, gap.first, size),
-                last=name_of(number, gap.last, size),
-                files=gap.last - gap.first + 1,
-                begin_lsn=gap.first * size,
-                end_lsn=(gap.last + 1) * size,
-            )
-            for gap in archive.gaps()
-            if gap.timeline == number
-        ),
+        windows=tuple(retired.told(each) for each in found) if retired else found,
+        gaps=tuple(_hole(gap, size) for missing, _ in parts for gap in missing),
+        retired=tuple(_hole(gap, size) for _, gone in parts for gap in gone),
         marks=tuple(lsn for on, lsn in marks if on == number),
         first_lsn=min((each.first * size for each in mine), default=None),
         last_lsn=max(((each.last + 1) * size for each in mine), default=None),
         why=why,
+    )
+
+
+def _hole(gap: Gap, size: int) -> Hole:
+    return Hole(
+        first=name_of(gap.timeline, gap.first, size),
+        last=name_of(gap.timeline, gap.last, size),
+        files=gap.last - gap.first + 1,
+        begin_lsn=gap.first * size,
+        end_lsn=(gap.last + 1) * size,
     )
 
 

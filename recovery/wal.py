@@ -243,8 +243,8 @@ class Known(Value):
 class Reach(Value):
     """What can be recovered from a backup along a timeline: any LSN from `from_lsn` up to `to_lsn`.
 
-    `stops` says why not further; `missing` names the first file that is not there. `to_at` is the newest known instant
-    inside, None when none is known.
+    `stops` says why not further (`retired`: on purpose, see wal_kept.py), `missing` names the first file that is not
+    there. `to_at` is the newest known instant inside, None when none is known.
     """
 
     backup: str
@@ -253,7 +253,7 @@ class Reach(Value):
     to_lsn: int
     from_at: Instant
     to_at: Instant | None = None
-    stops: Literal["end of archive", "gap", "unusable"]
+    stops: Literal["end of archive", "gap", "retired", "unusable"]
     missing: str
 
 

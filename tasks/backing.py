@@ -11,7 +11,8 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from recovery import due, planners
+from recovery import choose, due, planners, wal_kept
+from recovery.choose import Point
 from recovery.drive import Halt
 from recovery.engine_options import TAKES_INCREMENTALS
 from recovery.errors import BadInput, Failed, Refused, Unproven
@@ -19,6 +20,7 @@ from recovery.evidence import Record
 from recovery.plan import NothingToDo, Plan
 from recovery.point import Backup
 from recovery.policy import BackupPolicy
+from recovery.timeline import timelines
 from recovery.value import Value
 from tasks import marking, retaining
 from tasks.engine import Act, Said
@@ -29,8 +31,10 @@ from tasks.kind import Verbs
 from tasks.postgres import explain as explaining
 from tasks.postgres import looking, source, taking
 from tasks.postgres.engines import table
+from tasks.postgres.engines.native import Native
 from tasks.postgres.engines.port import Engine, Expires
 from tasks.retaining import Swept
+from tasks.store import Store
 
 Which = Literal["due", "full", "incremental"]
 
@@ -203,6 +207,16 @@ def _expire(engine: Engine, keeper: Expires, site: str, days: int, proven: froze
     return Swept(site=site, removed=(*gone.backups, *gone.others), kept=(*kept, *gone.notes))
 
 
+def _own_end_only(backup: Backup, backups: tuple[Backup, ...], store: Store, home: Home, name: str) -> Point | None:
+    """The backup's own end, where WAL after it was retired; None where it leads on."""
+    archive = Native(store=store, keys=home.keys(name)).archive(backup.system_id)
+    policy = home.catalog.backups[home.resource(name).backup]
+    mine = [each for each in backups if each.system_id == backup.system_id]
+    lines = timelines(archive, mine, (), retired=wal_kept.retired(archive, mine, policy, now=home.now()))
+    reached = [each.stops for line in lines for each in line.windows if each.backup == backup.id]
+    return choose.own_end(backup.id, backups=mine, archive=archive) if set(reached) == {"retired"} else None
+
+
 def explain(home: Home, name: str, wanted: str) -> str:
     """How a person restores that backup with stock tools only. Raises BadInput with the ids that there are."""
     resource = home.resource(name)
@@ -220,7 +234,9 @@ def explain(home: Home, name: str, wanted: str) -> str:
         if wanted in by_id:
             backup = by_id[wanted]
             full = by_id[backup.parent] if backup.parent is not None else None
-            return explaining.text(backup, store, full=full, bin_dir=next(iter(resource.members.values())).bin_dir)
+            bin_dir = next(iter(resource.members.values())).bin_dir
+            own_end = _own_end_only(backup, tuple(by_id.values()), store, home, name)
+            return explaining.text(backup, store, full=full, own_end=own_end, bin_dir=bin_dir)
     raise BadInput(
         f"there is no backup {wanted!r} of {name}", hint=f"there are: {', '.join(sorted(known)) or 'none yet'}"
     )

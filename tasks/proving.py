@@ -5,7 +5,6 @@ Separate from the kind's verbs: this is the one way that `dr`, Prefect and the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,19 +13,16 @@ from typing import Literal
 from pydantic import JsonValue
 
 from recovery import choose, planners
-from recovery.catalog import PostgresResource
-from recovery.check import Verdict
-from recovery.choose import Target
+from recovery.choose import Point, Target
 from recovery.drive import Halt
 from recovery.errors import BadInput, DrError, Failed, NoPoint, Unproven
 from recovery.evidence import Record
 from recovery.mark import Mark
 from recovery.plan import Plan
 from recovery.proof import Proof, proof
-from recovery.rates import speed
+from recovery.wal import Archive
 from tasks import rated
 from tasks.engine import Act, Said
-from tasks.fresh_folder import refuse_taken
 from tasks.home import Home
 from tasks.host import host_of
 from tasks.keeping import engine_at, refuse_unplantable, vouched
@@ -38,7 +34,8 @@ from tasks.postgres.looking import Points
 from tasks.postgres.planting import Plant
 from tasks.unbegun import not_begun
 
-Sort = Literal["mark", "latest", "time", "random"]
+Sort = Literal["mark", "latest", "time", "random", "own-end"]
+OWN_END: Literal["own-end"] = "own-end"
 LOOK_SECONDS = 6.0
 """The patience with a bucket while a point is chosen: nothing is underway yet that would be lost."""
 LOOK_REST_SECONDS = 30.0
@@ -54,6 +51,8 @@ class Wanted:
     share: float = 0.5
     mutate: str | None = None
     level: str = "daily"
+    backup: str = ""
+    """The backup that is restored to its own end (`own-end`)."""
     timeline: int | None = None
     """The timeline to follow, where a person says so."""
     site: str | None = None
@@ -73,9 +72,7 @@ def plan_proof(home: Home, wanted: Wanted) -> Plan:
     site = wanted.site or home.catalog.proofs[resource.proof].site
     now = home.now()
     choose.refuse_future(wanted.at, now=now)
-    points = _points(home, wanted.resource, site, wanted.timeline)
-    target, pinned = _target(points, wanted, window_of(home, resource), now)
-    point = rated.chosen(home, wanted.resource, site, target, points)
+    point, pinned = _point(home, wanted, site, now)
     return planners.prove(
         service=home.service_of(wanted.resource),
         resource=wanted.resource,
@@ -139,51 +136,6 @@ def lease_of(plan: Plan) -> str:
     return f"{plan.arguments['resource']}-{plan.purpose}-{plan.arguments.get('sort', 'by-hand')}"
 
 
-def plan_restore(home: Home, resource_name: str, at: datetime | None, into: Path, timeline: int | None = None) -> Plan:
-    """A restore that is kept. Refuses a folder that holds anything, and any server's own data directory."""
-    resource = home.resource(resource_name)
-    into = into.absolute()
-    refuse_taken(resource, into)
-    site = home.catalog.proofs[resource.proof].site
-    now = home.now()
-    choose.refuse_future(at, now=now)
-    points = _points(home, resource_name, site, timeline)
-    target = choose.latest(points.end) if at is None else choose.at_time(at, now=now, end=points.end)
-    point = rated.chosen(home, resource_name, site, target, points)
-    return planners.restore(
-        service=home.service_of(resource_name), resource=resource_name, site=site, point=point, into=str(into), now=now
-    )
-
-
-def discard_unfinished_restore(act: Act, resource_name: str) -> str:
-    """Before a new restore is planned: cancel the last one if it never ended, and clear the folder that it filled."""
-    act.home.resource(resource_name)
-    return act.discard_unfinished(f"{resource_name}-restore-by-hand", "", lambda old: verbs_of(act.home, old))
-
-
-def restore(act: Act, plan: Plan) -> Mapping[str, JsonValue]:
-    """Act on a restore's plan; gives what was restored. Raises what stopped it."""
-    ended: list[Halt | None] = []
-
-    def conclude(records: tuple[Record, ...], halt: Halt | None) -> Said:
-        ended.append(halt)
-        word = Verdict.MET if halt is None else Verdict.MISSED
-        seconds = (records[-1].begin - plan.asked_at).total_seconds()
-        facts: dict[str, JsonValue] = {"into": plan.arguments["into"], "why": halt.why if halt else ""}
-        facts["speed"] = speed(str(plan.pinned["site"]), records)
-        return Said(kind="restore", facts=facts, measures={"rto_seconds": seconds}, outcome=word.value)
-
-    records = act.run(plan, verbs_of(act.home, plan), lease=lease_of(plan), conclude=conclude)
-    if ended and (halt := ended[0]) is not None:
-        raise _as_error(halt)
-    said = next(record for record in reversed(records) if record.kind == "restore")
-    return {**said.facts, **said.measures}
-
-
-def _as_error(halt: Halt) -> DrError:
-    return Unproven(halt.why, hint=halt.hint) if halt.unproven else Failed(halt.why, hint=halt.hint)
-
-
 def verbs_of(home: Home, plan: Plan) -> Verbs:
     """The verbs that a proof's or a restore's steps name, bound to the plan's resource and site."""
     ground = ground_of(home, str(plan.arguments["resource"]), str(plan.pinned["site"]))
@@ -213,12 +165,7 @@ def ground_of(home: Home, name: str, site: str) -> Ground:
     )
 
 
-def window_of(home: Home, resource: PostgresResource) -> float:
-    """Seconds of the promised window."""
-    return home.catalog.backups[resource.backup].window.total_seconds()
-
-
-def _points(home: Home, name: str, site: str, timeline: int | None) -> Points:
+def points_of(home: Home, name: str, site: str, timeline: int | None) -> Points:
     """Raises NoPoint where nothing but the archive tells of a newer timeline: a person has to say which is ours."""
     resource = home.resource(name)
     member = resource.members.get(site) or next(iter(resource.members.values()))
@@ -244,21 +191,34 @@ def _points(home: Home, name: str, site: str, timeline: int | None) -> Points:
     return found
 
 
-def _target(points: Points, wanted: Wanted, window_seconds: float, now: datetime) -> tuple[Target, str | None]:
-    from datetime import timedelta
+def own_end_of(home: Home, name: str, site: str, backup: str) -> Point:
+    """One backup's own end. No server is asked, nor how far the archive goes: neither can matter to it."""
+    engine = engine_at(home, name, site, home.backups(name, site, patience_seconds=LOOK_SECONDS))
+    backups = engine.backups()
+    system_id = next((each.system_id for each in backups if each.id == backup), None)
+    archive = engine.archive(system_id) if system_id is not None else Archive(system_id="")
+    return choose.own_end(backup, backups=backups, archive=archive, rates=rated.rates_at(home, name, site))
 
+
+def _point(home: Home, wanted: Wanted, site: str, now: datetime) -> tuple[Point, str | None]:
+    """The point, and the mark to compare with if any."""
+    pinned: str | None = None
+    if wanted.sort == "own-end":
+        return own_end_of(home, wanted.resource, site, wanted.backup), None
+    points = points_of(home, wanted.resource, site, wanted.timeline)
     match wanted.sort:
         case "latest":
-            return choose.latest(points.end), None
+            target = choose.latest(points.end)
         case "time":
             if wanted.at is None:
                 raise BadInput("a proof of a moment needs the moment", hint="--as-of 2026-11-24T03:00:00Z")
-            return choose.at_time(wanted.at, now=now, end=points.end), None
+            target = choose.at_time(wanted.at, now=now, end=points.end)
         case "random":
-            window = timedelta(seconds=window_seconds)
-            return choose.at_random(wanted.share, points.backups, window=window, now=now, end=points.end), None
+            window = home.catalog.backups[home.resource(wanted.resource).backup].window
+            target = choose.at_random(wanted.share, points.backups, window=window, now=now, end=points.end)
         case "mark":
-            return _mark_target(points)
+            target, pinned = _mark_target(points)
+    return rated.chosen(home, wanted.resource, site, target, points), pinned
 
 
 def _mark_target(points: Points) -> tuple[Target, str]:

@@ -13,6 +13,7 @@ from recovery import choose
 from recovery.choose import Point, Rates, Target
 from recovery.errors import DrError
 from recovery.rates import USUAL, Measured, measured_of, rates
+from recovery.wal_kept import retired
 from tasks.engine import Act
 from tasks.home import Home
 from tasks.postgres.looking import Points
@@ -20,14 +21,19 @@ from tasks.scoring import one
 
 MOST_RUNS = 6
 """Of each sort, the newest; older ones were measured on older data."""
-LEASES = ("prove-latest", "prove-mark", "prove-time", "prove-random", "restore-by-hand")
+LEASES = ("prove-latest", "prove-mark", "prove-time", "prove-random", "prove-own-end", "restore-by-hand")
 
 
 def chosen(home: Home, name: str, site: str, target: Target, points: Points) -> Point:
-    """The point with the least forecast time at that site. Raises NoPoint with the reason."""
+    """The point with the least forecast time at that site. Raises NoPoint with the reason. Where a tool keeps the WAL
+    its own retention says what goes: ours retires nothing."""
+    resource = home.resource(name)
+    policy = home.catalog.backups[resource.backup]
+    native = resource.engine == "native"
     return choose.choose(
         target, backups=points.backups, archive=points.archive, timeline=points.timeline, known=points.known,
         rates=rates_at(home, name, site),
+        retired=retired(points.archive, points.backups, policy, now=home.now()) if native else None,
     )  # fmt: skip
 
 

@@ -7,21 +7,24 @@ what another site has already lost, and a sweep that is killed anywhere leaves l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from recovery import retention
+from recovery import retention, wal_kept
 from recovery.mark import mark_key
 from recovery.point import Backup
 from recovery.policy import BackupPolicy
 from recovery.retention import Expired
 from recovery.value import Value
+from recovery.wal_kept import Needed
 from tasks.postgres import leftovers, looking, mark
 from tasks.postgres.base_index import MARKER
 
 LEFTOVER_AGE = timedelta(hours=12)
 
 Sites = Mapping[str, leftovers.Sweepable]
+Listed = dict[str, str]
+"""The key of each WAL file by its name and of each mark by TIMELINE/LSN."""
 
 
 class Swept(Value):
@@ -43,10 +46,13 @@ def sweep(
     underway: Callable[[], frozenset[str]] = frozenset,
 ) -> tuple[Swept, ...]:
     """Every site is read before anything is removed: one that does not answer stops the sweep while all is whole.
+    What is archived meanwhile is younger than anything that goes.
 
     `underway` is asked last: the backups that runs restore from now. Such a run has its plan on record before it reads.
     """
     found = _held_everywhere({site: looking.backups(store) for site, store in sites.items()})
+    systems = sorted({each.system_id for backups in found.values() for each in backups})
+    listed = {site: {each: _listed(store, each) for each in systems} for site, store in sites.items()}
     spared = underway()
     verdicts = retention.agreed(
         {
@@ -56,9 +62,18 @@ def sweep(
     )
     gone = {site: {each.name for each in made if isinstance(each, Expired)} for site, made in verdicts.items()}
     expired = {site: [each for each in found[site] if each.id in gone[site]] for site in sites}
-    kept = {
-        (each.system_id, each.id): each for site in sites for each in found[site] if each.id not in gone[site]
-    }.values()
+    kept = tuple(
+        {
+            (each.system_id, each.id): each for site in sites for each in found[site] if each.id not in gone[site]
+        }.values()
+    )
+    retired = _judge_archive(
+        kept,
+        listed,
+        lambda each, system_id, firsts: wal_kept.needed_wal(
+            system_id, found[each], firsts, policy, proven=proven, underway=spared, now=now
+        ),
+    )
     if really:
         for site, store in sites.items():
             for backup in expired[site]:
@@ -69,7 +84,7 @@ def sweep(
         if really:
             for backup in expired[site]:
                 _remove(store, backup)
-        removed |= _sweep_archive(store, list(kept), really=really)
+        removed |= _sweep_archive(store, listed[site], retired, really=really)
         stale = leftovers.leftovers(store, now=now, older_than=LEFTOVER_AGE)
         removed |= {each.what: f"begun {each.since:%Y-%m-%d %H:%M:%S}Z and never finished" for each in stale}
         if really:
@@ -99,19 +114,46 @@ def _remove(store: leftovers.Sweepable, backup: Backup) -> None:
         store.delete(each.key)
 
 
-def _sweep_archive(store: leftovers.Sweepable, kept: list[Backup], *, really: bool) -> dict[str, str]:
-    """WAL and marks before everything that is kept at any site, so that all sites cut at the same place; with why."""
-    removed = {}
+def _listed(store: leftovers.Sweepable, system_id: str) -> Listed:
+    """What a bucket holds of a system's WAL and marks."""
+    files = {each.key.rpartition("/")[2].removesuffix(".zst"): each.key for each in store.list(f"wal/{system_id}/")}
+    marks = mark.marks(store, system_id=system_id)
+    return files | {f"{timeline}/{lsn}": mark_key("", system_id, timeline, lsn) for timeline, lsn in marks}
+
+
+def _judge_archive(
+    kept: Sequence[Backup],
+    listed: Mapping[str, Mapping[str, Listed]],
+    needed: Callable[[str, str, dict[int, int]], Iterable[Needed]],
+) -> dict[str, dict[str, str]]:
+    """Why WAL and marks go, by system and name: of all sites as one, so that all cut at the same places. `needed` gives
+    what one site's backups need; what any of them needs, every site keeps."""
+    gone: dict[str, dict[str, str]] = {}
     for system_id in sorted({each.system_id for each in kept}):
         mine = [each for each in kept if each.system_id == system_id]
-        keys = {each.key.rpartition("/")[2].removesuffix(".zst"): each.key for each in store.list(f"wal/{system_id}/")}
-        verdicts = list(retention.judge_wal(sorted(keys), mine, segment_bytes=mine[0].segment_bytes))
-        for timeline, lsn in (places := mark.marks(store, system_id=system_id)):
-            keys[f"{timeline}/{lsn}"] = mark_key("", system_id, timeline, lsn)
-        verdicts += retention.judge_marks(places, mine)
-        for each in verdicts:
-            if isinstance(each, Expired):
-                removed[each.name if "/" not in each.name else f"mark {each.name}"] = each.why
-                if really:
-                    store.delete(keys[each.name])
+        names = sorted({name for systems in listed.values() for name in systems[system_id]})
+        files = [each for each in names if "/" not in each]
+        size = mine[0].segment_bytes
+        firsts = wal_kept.first_numbers(files, size)
+        stays = [each for site in listed for each in needed(site, system_id, firsts)]
+        places = [(int(on), int(lsn)) for on, slash, lsn in (each.partition("/") for each in names) if slash]
+        verdicts = (
+            *wal_kept.judge_wal(files, stays, segment_bytes=size),
+            *wal_kept.judge_marks(places, mine, stays, segment_bytes=size),
+        )
+        gone[system_id] = {each.name: each.why for each in verdicts if isinstance(each, Expired)}
+    return gone
+
+
+def _sweep_archive(
+    store: leftovers.Sweepable, listed: Mapping[str, Listed], gone: Mapping[str, Mapping[str, str]], *, really: bool
+) -> dict[str, str]:
+    """The WAL and marks of one site that go, with why."""
+    removed = {}
+    for system_id, reasons in gone.items():
+        there = listed[system_id]
+        for name in [each for each in reasons if each in there]:
+            removed[f"mark {name}" if "/" in name else name] = reasons[name]
+            if really:
+                store.delete(there[name])
     return removed

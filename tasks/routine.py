@@ -17,6 +17,7 @@ from tasks.engine import Act
 from tasks.home import Home
 from tasks.pages import Told
 from tasks.postgres import looking, mark
+from tasks.proving import OWN_END
 
 
 def back_up(act: Act, resource: str, which: Which) -> Told:
@@ -71,12 +72,15 @@ def score(act: Act) -> Told:
 
 
 def last_proven(home: Home, resource: str) -> frozenset[str]:
-    """The backups of the newest proof of each sort that was met: retention never takes the last proven point."""
+    """The backups of the newest proof of each sort that was met: retention never takes the last proven point. A look
+    at an old backup's own end is none to count on, as long as anything else was proven."""
     found: dict[str, str] = {}
     for past in scoring.pasts(home.ledger()).runs:
         made = proof_of(past) if past.resource == resource else None
         if made is not None and made.verdict is Verdict.MET and made.planted is None:
             found.setdefault(made.sort, made.point)
+    if len(found) > 1:
+        found.pop(OWN_END, None)
     return frozenset(name for point in found.values() for name in point.split(" + "))
 
 

@@ -12,15 +12,12 @@ from deployments.cli.output import HomeOption, JsonOption, TimelineOption, emit,
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from rich.console import RenderableType
-
     from recovery.point import Backup
+    from recovery.policy import BackupPolicy
     from recovery.proof import Proof
-    from recovery.timeline import Timeline
+    from recovery.timeline import Hole, Timeline
     from tasks.home import Home
     from tasks.watching import Bucket
-
-SHOWN = 12
 
 
 def points(
@@ -33,6 +30,7 @@ def points(
     as_json: JsonOption = False,
 ) -> None:
     """Recovery points, marks, windows and their gaps. Exit code 1 when there are gaps, 3 when a bucket is silent."""
+    from deployments.cli.points_drawn import drawn
     from tasks.home import open_home
 
     opened = open_home(existing_home(home))
@@ -43,7 +41,7 @@ def points(
     now = opened.now()
     found = [place for name in names for place in _resource(opened, name, proven, now, timeline)]
     document = {"home": str(opened.folder), "at": _at(now), "ledger": ledger, "points": found}
-    emit(as_json, document, lambda: _drawn(document, every))
+    emit(as_json, document, lambda: drawn(document, every))
     raise typer.Exit(_code(found))
 
 
@@ -79,7 +77,10 @@ def _resource(
         buckets = pool.map(
             lambda site: watching.bucket(home, name, site, servers, marked=False, timeline=timeline), sites
         )
-        return [{**_place(name, each, proven, now), "forecast": _forecast(home, name, each)} for each in buckets]
+        policy = home.catalog.backups[resource.backup] if resource.engine == "native" else None
+        return [
+            {**_place(name, each, proven, now, policy), "forecast": _forecast(home, name, each)} for each in buckets
+        ]
 
 
 def _forecast(home: Home, name: str, bucket: Bucket) -> dict[str, Any] | None:
@@ -98,20 +99,26 @@ def _forecast(home: Home, name: str, bucket: Bucket) -> dict[str, Any] | None:
     return {key: plain[key] for key in ("backups", "forecast_seconds", "forecast_from")}
 
 
-def _place(name: str, bucket: Bucket, proven: Mapping[str, Proof], now: datetime) -> dict[str, Any]:
+def _place(
+    name: str, bucket: Bucket, proven: Mapping[str, Proof], now: datetime, policy: BackupPolicy | None
+) -> dict[str, Any]:
+    """`policy`: by which WAL is retired; None where a tool's own retention does that."""
     from recovery.timeline import moments, timelines
+    from recovery.wal_kept import retired
 
     head: dict[str, Any] = {"resource": name, "site": bucket.site, "why": bucket.why or bucket.end_why}
     found = bucket.points
     if found is None:
         return {**head, "state": "silent", "backups": [], "timelines": []}
     end = found.end
-    lines = timelines(found.archive, found.backups, found.marks, known=moments(found.known, end))
+    gone = retired(found.archive, found.backups, policy, now=now) if policy is not None else None
+    lines = timelines(found.archive, found.backups, found.marks, known=moments(found.known, end), retired=gone)
     return {
         **head,
         "state": "answers",
         "system_id": found.system_id,
         "timeline": found.timeline,
+        "retired": gone and gone.why,
         "doubt": found.doubt,
         "segment_bytes": found.archive.segment_bytes,
         "archive_end": end and {"lsn": _lsn(end.lsn), "record_lsn": _lsn(end.record_lsn), "at": _at(end.at)},
@@ -167,12 +174,14 @@ def _timeline(line: Timeline) -> dict[str, Any]:
             }
             for each in line.windows
         ],
-        "gaps": [
-            {**each.model_dump(), "begin_lsn": _lsn(each.begin_lsn), "end_lsn": _lsn(each.end_lsn)}
-            for each in line.gaps
-        ],
+        "gaps": [_hole(each) for each in line.gaps],
+        "retired": [_hole(each) for each in line.retired],
         "marks": [_lsn(each) for each in line.marks],
     }
+
+
+def _hole(hole: Hole) -> dict[str, Any]:
+    return {**hole.model_dump(), "begin_lsn": _lsn(hole.begin_lsn), "end_lsn": _lsn(hole.end_lsn)}
 
 
 def _code(found: Sequence[Mapping[str, Any]]) -> int:
@@ -192,104 +201,3 @@ def _lsn(lsn: int | None) -> str | None:
     from recovery.point import lsn_text
 
     return None if lsn is None else lsn_text(lsn)
-
-
-def _drawn(document: Mapping[str, Any], every: bool) -> RenderableType:
-    from rich.console import Group
-
-    parts = [part for place in document["points"] for part in _place_drawn(place, every)]
-    if document["ledger"]["state"] != "answers":
-        parts.append(f"[yellow]the ledger is silent, so nothing says what was proven: {document['ledger']['why']}[/]")
-    return Group(*parts)
-
-
-def _place_drawn(place: Mapping[str, Any], every: bool) -> list[RenderableType]:
-    from rich.markup import escape
-    from rich.text import Text
-
-    from deployments.cli.words import forecast_words
-
-    title = f"[bold]{escape(place['resource'])}[/] at [bold]{escape(place['site'])}[/]"
-    if place["state"] == "silent":
-        return [f"{title}  [yellow]silent[/]", Text(f"  {place['why']}\n")]
-    drawn: list[RenderableType] = [f"{title}  [dim]timeline {place['timeline']}, system {place['system_id']}[/]"]
-    drawn.append(_backups_drawn(place["backups"], every) if place["backups"] else "  [yellow]no backup yet[/]")
-    if place["forecast"] is not None:
-        drawn.append(f"  latest  [dim]{forecast_words(place['forecast'])}[/]")
-    if place["doubt"]:
-        drawn.append(Text(f"  doubt     {place['doubt']}; say which with --timeline N", style="bold red"))
-    drawn += [Text(f"  damaged   {fact}", style="bold red") for fact in place["damaged"]]
-    for line in place["timelines"]:
-        drawn += _line_drawn(line, place, every)
-    if place["why"]:
-        drawn.append(Text(f"  the archive's end could not be read: {place['why']}", style="yellow"))
-    drawn.append("")
-    return drawn
-
-
-def _backups_drawn(backups: Sequence[Mapping[str, Any]], every: bool) -> RenderableType:
-    from rich.table import Table
-
-    from deployments.cli.words import ago, short, size, took
-
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=True, show_edge=False, header_style="dim")
-    table.add_column("  backup", no_wrap=True)
-    table.add_column("ended, UTC", no_wrap=True)
-    for name in ("took", "size", "stored"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("last proven", no_wrap=True)
-    shown = backups if every else backups[-SHOWN:]
-    if len(shown) < len(backups):
-        table.add_row(f"  [dim]… {len(backups) - len(shown)} older, see --all[/]")
-    for each in shown:
-        branch = "  └ " if each["parent"] else "  "
-        proven = each["proven"]
-        said = f"[green]{ago(proven['age_seconds'])}[/]" if proven else "[yellow]never[/]"
-        said += "  held" if each["hold"] == "held" else ""
-        table.add_row(
-            f"{branch}{each['id']}", short(each["ended_at"]), took(each["taken_seconds"]), size(each["size_bytes"]),
-            size(each["stored_bytes"]), said,
-        )  # fmt: skip
-    return table
-
-
-def _line_drawn(line: Mapping[str, Any], place: Mapping[str, Any], every: bool) -> list[RenderableType]:
-    from rich.text import Text
-
-    from deployments.cli.words import moment
-
-    drawn: list[RenderableType] = []
-    if len(place["timelines"]) > 1:
-        drawn.append(f"  [dim]timeline {line['timeline']}[/]")
-    usable = [each for each in line["windows"] if each["stops"] != "unusable"]
-    for each in _merged(usable) if not every else usable:
-        until = moment(each["to_at"]) if each["to_at"] else "unknown instant"
-        whole = each["stops"] == "end of archive"
-        drawn.append(f"  [green]window[/]  {moment(each['from_at'])} → {'' if whole else 'at least '}{until}")
-        drawn.append(f"          [dim]LSN {each['from_lsn']} → {each['to_lsn']}, from {each['backup']}[/]")
-        if not whole:
-            drawn.append(f"          [bold red]stops: {each['missing']} is missing[/]")
-    drawn += [
-        f"  [bold red]unusable[/]  {each['backup']}: {each['missing']} is missing"
-        for each in line["windows"]
-        if each["stops"] == "unusable"
-    ]
-    for gap in line["gaps"]:
-        files = gap["first"] if gap["files"] == 1 else f"{gap['first']} to {gap['last']} ({gap['files']} files)"
-        drawn.append(f"  [bold red]gap[/]     {files}")
-    marks = line["marks"]
-    if marks:
-        drawn.append(f"  marks   {len(marks)}, newest at LSN {marks[-1]}")
-    elif line["timeline"] == place["timeline"]:
-        drawn.append("  marks   [yellow]none: content stays unproven until 'dr backup RESOURCE --mark'[/]")
-    if line["why"]:
-        drawn.append(Text(f"  {line['why']}", style="yellow"))
-    return drawn
-
-
-def _merged(windows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Windows that end at one place are one, from the oldest backup on: people ask for moments, not for backups."""
-    first: dict[str, Mapping[str, Any]] = {}
-    for each in windows:
-        first.setdefault(each["to_lsn"], each)
-    return list(first.values())

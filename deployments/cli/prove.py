@@ -27,6 +27,9 @@ def prove(
     mark: Annotated[bool, typer.Option("--mark", help="The newest mark only: content equality.")] = False,
     latest: Annotated[bool, typer.Option("--latest", help="The latest moment only: RPO.")] = False,
     random: Annotated[bool, typer.Option("--random", help="A random moment within the window.")] = False,
+    backup: Annotated[
+        str | None, typer.Option("--backup", metavar="BACKUP", help="That backup to its own end, however old.")
+    ] = None,
     mutate: Annotated[
         str | None, typer.Option("--mutate", metavar="FAULT", help="Plant one fault; 'random' picks.")
     ] = None,
@@ -45,6 +48,8 @@ def prove(
     proofs: list[Proof] = []
     troubles: list[tuple[Wanted, DrError]] = []
     asked = _wanted(opened, resources, as_of, (mark, latest, random), mutate, level, timeline)
+    if backup is not None:
+        asked = _own_end(asked, backup, plain=not (as_of or mark or latest or random or mutate or timeline))
     for wanted in asked:
         title = f"prove {wanted.resource} · {wanted.sort}" + (f" · {wanted.mutate}" if wanted.mutate else "")
         try:
@@ -115,6 +120,18 @@ def _wanted(
         for name in names
         for sort in chosen
     ]
+
+
+def _own_end(asked: list[Wanted], backup: str, *, plain: bool) -> list[Wanted]:
+    """One proof of that backup in the place of the daily ones."""
+    from dataclasses import replace
+
+    if not plain or len({each.resource for each in asked}) != 1:
+        raise BadInput(
+            "a backup's own end is one moment of one resource",
+            hint="name that resource, and leave out moments, --timeline and --mutate; or leave out --backup",
+        )
+    return [replace(asked[0], sort="own-end", backup=backup)]
 
 
 def _fault(name: str, engines: set[str], sort: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from datetime import datetime
 
+from recovery.choose import Point
 from recovery.errors import BadInput
 from recovery.point import Backup
 from recovery.value import rfc3339
@@ -46,10 +47,11 @@ def text(
     *,
     full: Backup | None = None,
     target: datetime | None = None,
+    own_end: Point | None = None,
     bin_dir: str = "/usr/lib/postgresql/18/bin",
 ) -> str:
     """A POSIX shell script that restores `backup` (with its `full` when it is incremental) below the current folder,
-    up to `target`, or to the end of the archive. Raises BadInput when the full is missing."""
+    up to `target`, to its own end, or to the end of the archive. Raises BadInput when the full is missing."""
     if backup.kind == "incremental" and full is None:
         raise BadInput(f"{backup.id} is incremental", hint=f"explain it together with its full, {backup.parent}")
     chain = [full, backup] if full is not None and backup.kind == "incremental" else [backup]
@@ -60,8 +62,8 @@ def text(
         *(_fetch(one, store) for one in chain),
         _combine(chain, bin_dir),
         _verify(bin_dir),
-        _wal(backup, store, sealed=bool(sealed)),
-        _settings(backup, target),
+        _wal(backup, store, own_end, sealed=bool(sealed)),
+        _settings(own_end.timeline if own_end else backup.timeline, target, own_end=own_end is not None),
         _start(bin_dir),
     ]
     return "\n".join(parts)
@@ -112,7 +114,7 @@ def _verify(bin_dir: str) -> str:
     return f"# 3. What Postgres wrote down about the files must hold.\n{tool} --no-parse-wal --exit-on-error data\n"
 
 
-def _wal(backup: Backup, store: Store, *, sealed: bool) -> str:
+def _wal(backup: Backup, store: Store, own_end: Point | None, *, sealed: bool) -> str:
     unseal = (
         'for f in $(find archive -name "*.zst"); do\n'
         '  if [ "$(head -c 6 "$f")" = SFENC1 ]; then python3 unseal.py "$KEYFILE" < "$f" > plain; mv plain "$f"; fi\n'
@@ -120,17 +122,25 @@ def _wal(backup: Backup, store: Store, *, sealed: bool) -> str:
         if sealed
         else ""
     )
+    what = "The WAL that was archived after it. Without any, recovery ends where the backup ended."
+    copies = [_copy(store, f"wal/{backup.system_id}/", "archive/", recursive=True)]
+    if own_end is not None:
+        what = "The WAL that makes it consistent. What came after it was retired."
+        names = (*own_end.segments, *(f"{timeline:08X}.history" for timeline in own_end.histories))
+        copies = [
+            _copy(store, f"wal/{backup.system_id}/{each[:8]}/{each}.zst", f"archive/{each}.zst") for each in names
+        ]
     return (
-        "# 4. The WAL that was archived after it. Without any, recovery ends where the backup ended.\n"
-        "mkdir archive wal\n"
-        f"{_copy(store, f'wal/{backup.system_id}/', 'archive/', recursive=True)}\n"
+        f"# 4. {what}\n"
+        "mkdir archive wal\n" + "\n".join(copies) + "\n"
         f"{unseal}"
         'find archive -name "*.zst" -exec zstd -q -d --output-dir-flat wal {} +\n'
     )
 
 
-def _settings(backup: Backup, target: datetime | None) -> str:
+def _settings(timeline: int, target: datetime | None, *, own_end: bool) -> str:
     goal = f"recovery_target_time = '{rfc3339(target).replace('Z', '+00')}'\n" if target else ""
+    goal = "recovery_target = 'immediate'\n" if own_end else goal
     return (
         "# 5. Settings that travelled with the data and must not act again, then the recovery's own.\n"
         "# The timeline is explicit: `latest` would follow a clone that once archived here.\n"
@@ -139,9 +149,9 @@ def _settings(backup: Backup, target: datetime | None) -> str:
         "cat >> data/postgresql.auto.conf <<END\n"
         "archive_mode = 'off'\n"
         f'restore_command = \'cp "$PWD/wal/%f" "%p"\'\n'
-        f"recovery_target_timeline = '{backup.timeline}'\n"
+        f"recovery_target_timeline = '{timeline}'\n"
         f"{goal}"
-        f"recovery_target_action = '{'pause' if target else 'promote'}'\n"
+        f"recovery_target_action = '{'pause' if goal else 'promote'}'\n"
         "END\n"
         "rm -f data/standby.signal\ntouch data/recovery.signal\n"
     )

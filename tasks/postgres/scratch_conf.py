@@ -102,6 +102,8 @@ def target_settings(target: Target) -> dict[str, str]:
             return {"recovery_target_lsn": lsn_text(target.lsn or 0), "recovery_target_inclusive": "off"}
         case "latest":
             return {"recovery_target_lsn": lsn_text(target.lsn or 0), "recovery_target_inclusive": "on"}
+        case "own-end":  # no LSN: a backup of a standby may be consistent before the end that its marker tells
+            return {"recovery_target": "immediate"}
 
 
 def conf_text(settings: Mapping[str, str]) -> str:

@@ -17,7 +17,7 @@ from recovery.check import Outcome, Verdict
 from recovery.errors import BadInput, Failed
 from recovery.evidence import Record
 from recovery.wal import name_of
-from tasks import backing, keeping, proving
+from tasks import backing, keeping, proving, restores
 from tasks.journal import read_records
 from tasks.proving import Wanted
 from tests.hands.engine_scene import Estate, aside, by_name, estate, now, tool
@@ -124,7 +124,7 @@ def test_a_differential_is_restored_with_its_full_to_a_moment_between_two_commit
 
 def test_a_restore_that_is_kept_carries_nothing_of_the_source_and_of_the_tool(running: Estate, tmp_path: Path) -> None:
     into = tmp_path / "kept"
-    proving.restore(running.act, proving.plan_restore(running.home, "db", None, into))
+    restores.restore(running.act, restores.plan_restore(running.home, "db", None, into))
     settings = (into / "data" / "postgresql.auto.conf").read_text()
     assert "archive_mode = 'off'" in settings
     assert "restore_command" not in settings

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from recovery.point import SEGMENT_BYTES, Backup
 from recovery.policy import BackupPolicy, Kept, Schedule, WalPolicy
-from recovery.retention import Expired, agreed, judge_backups, judge_marks, judge_wal
-from recovery.wal import name_of
+from recovery.retention import Expired, agreed, judge_backups
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
 DAILY = Schedule(cron="0 3 * * *")
 POLICY = BackupPolicy(
     full=Kept(schedule=DAILY, keep=timedelta(days=30)),
@@ -66,7 +66,9 @@ def test_wal_that_is_kept_for_longer_than_the_window_keeps_its_backup() -> None:
 
 
 def test_holds_and_the_last_proven_point_stay() -> None:
-    found = judged(backup("h", 50, hold=True), backup("p", 45), backup("x", 44), backup("b", 8), proven=("p",))
+    found = judged(
+        backup("h", 50, hold=True), backup("p", 45), backup("x", 44), backup("b", 8), backup("c", 1), proven=("p",)
+    )
     assert found["h"] == "kept: under hold"
     assert found["p"] == "kept: the last proven point stands on it"
     assert found["x"].startswith("expired")
@@ -91,20 +93,6 @@ def test_whatever_is_kept_is_restorable(ages: list[tuple[float, int]]) -> None:
     before = [each for each in backups if each.ended_at <= NOW - POLICY.window]
     newest = max((each.ended_at for each in before), default=None)
     assert newest is None or any(each.id in kept for each in before if each.ended_at == newest)
-
-
-def test_wal_is_cut_only_before_the_oldest_kept_backup() -> None:
-    oldest = backup("f", 10)
-    first = oldest.begin_lsn // SEGMENT_BYTES
-    names = [name_of(1, number) for number in (first - 1, first, first + 1)]
-    found = judge_wal([*names, "00000002.history"], [backup("g", 1), oldest], segment_bytes=SEGMENT_BYTES)
-    assert [isinstance(each, Expired) for each in found] == [True, False, False, False]
-    assert found[0].why == "before f, the oldest backup"
-
-
-def test_what_is_no_wal_and_wal_without_any_backup_stay() -> None:
-    assert not isinstance(judge_wal(["notes.txt"], [backup("g", 1)], segment_bytes=SEGMENT_BYTES)[0], Expired)
-    assert not isinstance(judge_wal([name_of(1, 1)], [], segment_bytes=SEGMENT_BYTES)[0], Expired)
 
 
 def test_nothing_ages_on_while_no_younger_backup_comes_or_a_clock_is_ahead() -> None:
@@ -133,24 +121,25 @@ def test_what_any_site_keeps_every_site_keeps() -> None:
     assert made["there"][1].why == "here keeps it"
 
 
-def test_labels_and_partials_go_with_their_segment_on_any_timeline() -> None:
-    oldest = backup("f", 10)
-    first = oldest.begin_lsn // SEGMENT_BYTES
-    before, after = name_of(2, first - 1), name_of(2, first)
-    names = [f"{before}.00000028.backup", f"{before}.partial", f"{after}.00000028.backup", f"{after}.partial", after]
-    found = judge_wal(names, [oldest], segment_bytes=SEGMENT_BYTES)
-    assert [isinstance(each, Expired) for each in found] == [True, True, False, False, False]
+def test_a_clock_that_is_ahead_shortens_no_window() -> None:
+    found = judge_backups([backup("a", 40), backup("b", 9), backup("c", 1)], POLICY, proven=(), now=NOW + 8 * DAY)
+    assert {each.name: each.why for each in found}["b"] != "full, 9.0 days old"
+    short = POLICY.but(full=Kept(schedule=DAILY, keep=timedelta(days=7)))
+    verdicts = judge_backups([backup("b", 9), backup("c", 1)], short, proven=(), now=NOW + 8 * DAY)
+    assert not any(isinstance(each, Expired) for each in verdicts), "the window of the days before c begins on b"
 
 
-def test_a_mark_goes_when_no_kept_backup_reaches_it_any_more() -> None:
-    oldest = backup("f", 10)
-    found = judge_marks([(1, oldest.end_lsn - 1), (1, oldest.end_lsn), (2, oldest.end_lsn + 1)], [oldest])
-    assert [isinstance(each, Expired) for each in found] == [True, False, False]
-    assert not isinstance(judge_marks([(1, 5)], [])[0], Expired)
+def test_a_backup_that_a_clock_dates_too_early_does_not_hide_the_one_on_which_the_window_begins() -> None:
+    """The log's order decides: z was taken last, by a server whose clock was set back."""
+    short = POLICY.but(full=Kept(schedule=DAILY, keep=timedelta(days=7)))
+    old, middle, late = backup("old", 9), backup("middle", 3), backup("z", 1)
+    late = late.but(begun_at=NOW - 8 * DAY, ended_at=NOW - 8 * DAY)
+    found = judged(old, middle, late, backup("new", 0), policy=short)
+    assert found["old"] == "kept: the window begins on it"
 
 
-def test_what_a_run_restores_from_now_stays_whatever_its_age() -> None:
-    verdicts = judge_backups(
-        [backup("old", 90), backup("base", 10), backup("new", 1)], POLICY, proven=(), underway=("old",), now=NOW
-    )
-    assert {each.name: each.why for each in verdicts}["old"] == "a run underway restores from it"
+def test_a_backup_without_its_full_begins_no_window() -> None:
+    short = POLICY.but(full=Kept(schedule=DAILY, keep=timedelta(days=7)))
+    found = judged(backup("f", 9), backup("i", 8, parent="lost"), backup("g", 0), policy=short)
+    assert found["f"] == "kept: the window begins on it"
+    assert found["i"].startswith("expired")

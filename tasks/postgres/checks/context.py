@@ -29,9 +29,10 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """Where the recovery was to end. `lsn`: exactly there; `time`: `at`; `latest`: at least `lsn`, the WAL's end."""
+    """Where the recovery was to end. `lsn`: exactly there; `time`: `at`; `latest`: at least `lsn`, the WAL's end;
+    `own-end`: where the backup is consistent, which is `lsn`, its end."""
 
-    kind: Literal["lsn", "time", "latest"]
+    kind: Literal["lsn", "time", "latest", "own-end"]
     lsn: int | None = None
     at: datetime | None = None
     inclusive: bool = True

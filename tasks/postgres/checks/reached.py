@@ -33,6 +33,7 @@ _AT_TIME = re.compile(
     r"recovery stopping (before|after) (?:commit|abort)[a-z ]* transaction (\d+), time (\S+ \S+?)\s*$", re.MULTILINE
 )
 _AT_LSN = re.compile(r'recovery stopping (before|after) WAL location \(LSN\) "([0-9A-F]+/[0-9A-F]+)"')
+_AT_OWN_END = "recovery stopping after reaching consistency"
 _HINT = "the copy holds another moment than was asked for: don't use it; check backup, timeline, zone and WAL"
 
 
@@ -44,7 +45,7 @@ def target(context: CheckContext, name: str) -> Check:
             "" if not stands.in_recovery else only(connection, "select pg_catalog.pg_get_wal_replay_pause_state()")[0]
         )
     log = _tail(context.log)
-    facts = [*_identity(context, stands, state), *_before_backup(context), *_place(context.target, stands, log)]
+    facts = [*_identity(context, stands, state), *_before_backup(context), *_place(context, stands, log)]
     unknown = [fact for fact in facts if fact.startswith("?")]
     wrong = [Finding(check=name, fact=fact, hint=_HINT) for fact in facts if not fact.startswith("?")]
     if wrong:
@@ -84,8 +85,9 @@ def _identity(context: CheckContext, stands: Place, state: str) -> list[str]:
     facts = []
     if stands.system_id != context.backup.system_id:
         facts.append(f"the copy is of system {stands.system_id}, the backup of {context.backup.system_id}")
-    if stands.timeline != context.timeline:
-        facts.append(f"the copy was recovered on timeline {stands.timeline} instead of {context.timeline}")
+    timeline = context.backup.timeline if context.target.kind == "own-end" else context.timeline
+    if stands.timeline != timeline:
+        facts.append(f"the copy was recovered on timeline {stands.timeline} instead of {timeline}")
     if stands.in_recovery and context.promoted:
         facts.append("the copy was to be promoted and is still in recovery")
     if not stands.in_recovery and not context.promoted:
@@ -107,7 +109,8 @@ def _before_backup(context: CheckContext) -> list[str]:
     return []
 
 
-def _place(wanted: Target, stands: Place, log: str) -> list[str]:
+def _place(context: CheckContext, stands: Place, log: str) -> list[str]:
+    wanted = context.target
     match wanted.kind:
         case "lsn":
             return _at_lsn(wanted, stands, log)
@@ -115,6 +118,8 @@ def _place(wanted: Target, stands: Place, log: str) -> list[str]:
             return _at_time(wanted, stands, log)
         case "latest":
             return _at_latest(wanted, stands)
+        case "own-end":
+            return _at_own_end(wanted, stands, log, from_standby=_from_standby(context.data_dir))
 
 
 def _at_lsn(wanted: Target, stands: Place, log: str) -> list[str]:
@@ -157,6 +162,25 @@ def _at_latest(wanted: Target, stands: Place) -> list[str]:
         end = lsn_text(wanted.lsn)
         return [f"the copy stands at {lsn_text(stands.lsn)}, {gap} bytes before the end of the stored WAL {end}"]
     return []
+
+
+def _at_own_end(wanted: Target, stands: Place, log: str, *, from_standby: bool) -> list[str]:
+    """A primary writes a record of a backup's end, at which the copy then stands exactly. A standby's is consistent at
+    the LSN that its control file had when it was copied, last of all: at the backup's end or shortly before."""
+    if wanted.lsn is None:
+        return ["? the backup's end is not known"]
+    facts = []
+    if _AT_OWN_END not in log:
+        facts.append("the server's log does not say that recovery stopped where the backup is consistent")
+    if stands.lsn > wanted.lsn or (stands.lsn < wanted.lsn and not from_standby):
+        facts.append(f"the copy stands at {lsn_text(stands.lsn)} instead of the backup's end {lsn_text(wanted.lsn)}")
+    return facts
+
+
+def _from_standby(data_dir: Path) -> bool:
+    """Whether the backup was taken on a standby, as its label says; the server renames it when it starts."""
+    labels = [each for each in (data_dir / "backup_label", data_dir / "backup_label.old") if each.exists()]
+    return any("BACKUP FROM: standby" in each.read_text(errors="replace") for each in labels)
 
 
 def _not_there(connection: Connection, commit: Commit, stands: Place) -> list[str]:
