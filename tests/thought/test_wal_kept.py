@@ -114,6 +114,7 @@ def test_wal_that_is_kept_for_longer_than_the_window_is() -> None:
 def test_labels_and_partials_go_with_their_segment_and_histories_never() -> None:
     names = [f"{name}{end}" for name in files(10, 12) for end in ("", ".partial", ".00000028.backup")]
     odd = ["00000002.history", "notes.txt"]
+    assert first_numbers([*names, *odd], S) == {1: 10}
     kept = stays([*names, *odd], needed())
     assert kept == [*names[:3], *odd]
 
