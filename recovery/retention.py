@@ -43,7 +43,8 @@ def judge_backups(
     ahead, nothing ages on until all is gone.
     """
     younger = sorted(backups, key=lambda each: each.ended_at)
-    bases = window_bases(backups, window_begins(backups, policy, now))
+    begins = (window_begins(backups, policy, now), now - max(policy.window, policy.wal.keep))
+    bases = [base for begin in begins for base in window_bases(backups, begin)]
     now = min([now, *(each.ended_at + policy.window for each in younger[-1:])])
     own = {each.id: spared(each, proven, underway) or _by_age(each, policy, now) for each in younger}
     verdicts: list[Kept | Expired] = []
