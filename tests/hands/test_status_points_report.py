@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from deployments.cli.main import run
-from deployments.cli.points import _line_drawn
+from deployments.cli.points_drawn import _line_drawn
 from recovery.point import Backup
 from recovery.standing import ServerFacts
 from recovery.value import canonical
