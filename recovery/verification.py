@@ -59,11 +59,12 @@ class Report(Value):
 
     @property
     def outcome(self) -> Outcome:
-        """Failed when anything was tampered with; unproven when a run is open or unsigned, or a copy of the ledger did
-        not answer; passed otherwise."""
+        """Failed when anything was tampered with; unproven when a run is open or unsigned, a copy of the ledger did not
+        answer, or there is no run (one that was emptied looks so, too); passed otherwise."""
         if self.troubles:
             return Outcome.FAILED
-        found = {checked.outcome for checked in self.runs} | ({Outcome.UNPROVEN} if self.silent else set())
+        unproven = {Outcome.UNPROVEN} if self.silent or not self.runs else set()
+        found = {checked.outcome for checked in self.runs} | unproven
         return next((o for o in (Outcome.FAILED, Outcome.UNPROVEN) if o in found), Outcome.PASSED)
 
 

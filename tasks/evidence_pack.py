@@ -40,7 +40,7 @@ Everything here was copied from the evidence ledger at {place}. Nothing needs St
 
 | control | what it asks | where to look |
 |---|---|---|
-| SOC 2 A1.2 | backups and recovery infrastructure are in place, monitored | kinds `backup`, `mark`, `missed` |
+| SOC 2 A1.2 | backups and recovery infrastructure are in place, monitored | kinds `backup`, `mark`, `slots` |
 | SOC 2 A1.3 | recovery plan procedures are tested | kind `proof`; `measures` hold RPO and RTO |
 | ISO/IEC 27001:2022 A.8.13 | backup copies are kept and regularly tested | kinds `backup` and `proof` |
 | ISO/IEC 27001:2022 A.5.30 | readiness for continuity is planned, maintained, tested | `proof`, drills, `plans/` |

@@ -34,6 +34,8 @@ def backup(
             "more than one thing was asked for",
             hint="choose one of --full, --incremental, --mark, --explain, --hold, --release",
         )
+    if why and hold is None and release is None:
+        raise BadInput("--why says why a backup is held or released", hint="add --hold BACKUP or --release BACKUP")
     opened = open_home(existing_home(home))
     opened.resource(resource)
     if explain is not None:

@@ -59,8 +59,8 @@ def verify(
     run: RunOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Find any change, gap or reordering. Exit 0 all whole and signed, 1 tampered with, 3 only unproven tails, or a
-    copy of the ledger that did not answer."""
+    """Find any change, gap or reordering. Exit 0 all whole and signed, 1 tampered with, 3 only unproven tails, a
+    copy of the ledger that did not answer, or no run at all."""
     from tasks.evidence import compared
     from tasks.evidence import verify as check
 
@@ -153,6 +153,8 @@ def _report(report: Report) -> Table:
     drawn = _table("run", "records", "ended", "verification", "why", title=f"{report.place}: {word(report.outcome)}")
     for run in report.runs:
         drawn.add_row(run.run[:12], str(run.records), run.closed or "open", word(run.outcome), run.why)
+    if not report.runs:
+        drawn.add_row("ledger", "", "", word("unproven"), "it holds no run: nothing was there to verify")
     for place, why in report.silent.items():
         drawn.add_row("ledger", "", "", word("unproven"), f"{place} is silent and was not compared: {why}")
     for trouble in report.troubles:

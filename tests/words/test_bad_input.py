@@ -53,6 +53,7 @@ def all_of(place: Path) -> list[tuple[str, bytes]]:
         (["evidence", "verify", "--ledger", ""], "an empty word behind --ledger"),  # was `.`: an empty ledger, passed
         (["run", "sync", "--api-url="], "an empty word: --api-url="),
         (["show", ""], "an empty word behind show"),
+        (["backup", "orders", "--why", "audit"], "--why says why a backup is held or released"),  # was left unsaid
         (["report", "--html", "folder"], "folder cannot be written"),
         (["restore", "orders", "--to", LONG], "cannot be made: file name too long"),
         (["evidence", "list", "--ledger", LONG], "file name too long"),
@@ -95,6 +96,12 @@ def test_a_file_in_the_place_of_keys_or_of_the_ledger_is_not_taken_for_none(
     for words in (["keys", "list"], ["keys", "make", "bob"]):
         code, error = told(capsys, *words)
         assert (code, "hint: " in error) == (2, True)
+
+
+def test_a_ledger_without_a_run_is_unproven(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "home" / "ledger").mkdir(exist_ok=True)
+    assert run(["evidence", "verify"]) == 3
+    assert "it holds no run" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
