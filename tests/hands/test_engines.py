@@ -114,7 +114,7 @@ def info(**changes: Any) -> dict[str, Any]:
         "archive": {"start": "0000000100000000000000FE", "stop": "000000010000000100000001"},
         "database": {"id": 2, "repo-key": 1},
         "error": False,
-        "info": {"size": 1000, "repository": {"delta": 10}},
+        "info": {"size": 1000, "delta": 1000, "repository": {"delta": 10}},
         "label": "20261124-175344F_20261124-175348D",
         "lsn": {"start": "0/FE000028", "stop": "1/1000050"},
         "timestamp": {"start": 1795542828, "stop": 1795542829},

@@ -101,18 +101,18 @@ class PgBackRest:
 
     def fetch_data(self, chain: Sequence[Backup], into: Path, progress: Progress) -> Restored:
         """See Engine.fetch_data. Tablespaces go beside the folder, never to where the source has them."""
-        last = chain[-1]
-        refuse_unfit(self.tool.host, into, last.size_bytes)
+        last, size = chain[-1], sum(each.size_bytes for each in chain)
+        refuse_unfit(self.tool.host, into, size)
         begun = time.monotonic()
         into.mkdir(mode=0o700, parents=True, exist_ok=True)
-        progress(0, last.size_bytes)
+        progress(0, size)
         self._must(
             "restore", f"--set={last.id}", "--type=none", "--archive-mode=off", "--no-delta", "--no-link-all",
             f"--pg1-path={into}", f"--tablespace-map-all={into.parent / 'tablespaces'}",
             f"--process-max={self.options.process_max}", patience=DATA_SECONDS,
         )  # fmt: skip
-        progress(last.size_bytes, last.size_bytes)
-        return Restored(seconds=time.monotonic() - begun, size_bytes=last.size_bytes)
+        progress(size, size)
+        return Restored(seconds=time.monotonic() - begun, size_bytes=size)
 
     def fetch_wal(self, system_id: str, names: Sequence[str], into: Path) -> int:
         """See Engine.fetch_wal."""

@@ -61,7 +61,7 @@ def _backup(told: Mapping[str, Any], systems: Mapping[Any, Any], resource: str, 
         ended_at=datetime.fromtimestamp(told["timestamp"]["stop"], UTC) + _LATER,
         server_version=_version(str(db["version"])),
         segment_bytes=segment_bytes,
-        size_bytes=int(told["info"]["size"]),
+        size_bytes=int(told["info"]["delta"]),  # what is in it: of a differential not what its full holds
         stored_bytes=int(told["info"].get("repository", {}).get("delta") or 0),
     )
 
