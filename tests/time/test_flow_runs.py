@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
+import pytest
 
 from deployments.flown import Flown, flown, prefect_home
 from deployments.lab.process import HOME_MARK
@@ -56,20 +58,29 @@ def runs_made(api_url: str) -> list[datetime]:
     return [datetime.fromisoformat(each["expected_start_time"]) for each in found]
 
 
-def test_a_server_makes_the_runs_of_its_schedules_by_itself(tmp_path: Path) -> None:
-    with server(tmp_path) as ready:
-        made = runs_made(ready())
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """The home and the address of a server, which leaves no process behind."""
+    home = tmp_path_factory.mktemp("served")
+    with server(home) as ready:
+        yield home, ready()
+    assert left_behind(home) == []
+
+
+def test_a_server_makes_the_runs_of_its_schedules_by_itself(served: tuple[Path, str]) -> None:
+    made = runs_made(served[1])
     assert made, "schedules are dead: their log is HOME/prefect/log/server.log"
     assert {each.astimezone(UTC).strftime("%H:%M") for each in made} == {"03:00"}
 
 
-def test_each_move_is_a_task_run_named_after_its_step_and_a_failure_says_fact_and_hint(tmp_path: Path) -> None:
-    with server(tmp_path) as ready:
-        api_url = ready()
-        met, missed, both = run(tmp_path, api_url)
-        checks = [each for each in ask(f"{api_url}/task_runs/filter", {"limit": 50}) if each["name"] == "check"]
-        artifacts = {each["key"]: each for each in ask(f"{api_url}/artifacts/filter", {})}
-        lines = ask(f"{api_url}/logs/filter", {"limit": 200})
+def test_each_move_is_a_task_run_named_after_its_step_and_a_failure_says_fact_and_hint(
+    served: tuple[Path, str],
+) -> None:
+    home, api_url = served
+    met, missed, both = run(home, api_url)
+    checks = [each for each in ask(f"{api_url}/task_runs/filter", {"limit": 50}) if each["name"] == "check"]
+    artifacts = {each["key"]: each for each in ask(f"{api_url}/artifacts/filter", {})}
+    lines = ask(f"{api_url}/logs/filter", {"limit": 200})
     assert (met.name, met.state, met.message) == ("small-met", "Completed", "orders-db · small · met")
     assert met.task_runs == (("fetch", "Completed"), ("check", "Completed"), ("discard", "Completed"))
     assert (missed.name, missed.state) == ("small-missed", "Failed")
@@ -82,4 +93,3 @@ def test_each_move_is_a_task_run_named_after_its_step_and_a_failure_says_fact_an
     assert {"proof-small", "proof-small-checks", "both"} <= set(artifacts)
     assert artifacts["proof-small"]["type"] == "markdown"
     assert any("check: failed" in each["message"] for each in lines)
-    assert left_behind(tmp_path) == []
