@@ -15,7 +15,7 @@ from recovery.approval import FORM, Admitted, Asked, ConsentPolicy, Given, Given
 from recovery.begun import Begun
 from recovery.errors import Refused
 from recovery.failover import lease_of, refuse_beyond_limits
-from recovery.hazard import Acceptance, Hazard, agreed
+from recovery.hazard import Acceptance, Hazard, agreed, within
 from recovery.observation import Observation
 from recovery.plan import NothingToDo, Plan
 from recovery.rules import RULES, one_run
@@ -189,17 +189,10 @@ def _unfounded(stored: Plan, begun: Begun, seen: Observation, consents: Consents
     if strangers := sorted(set(begun.by) - set(consent.by)):
         return f"nothing signed says that {', '.join(strangers)} consented"
     given = accepted(Start(by=consent.by, spends=consent.spends, standing=consent.standing), consents)
-    if beyond := [each for each in begun.accepted if not any(_within(each, one) for one in given)]:
+    if beyond := [each for each in begun.accepted if not any(within(each, one) for one in given)]:
         return f"nobody accepted {', '.join(_told(each) for each in beyond)}"
     left = [each for each in begun.hazards if not any(_covers(one, each) for one in begun.accepted)]
     return f"it begins with {', '.join(each.words for each in left)}, which nobody accepted" if left else ""
-
-
-def _within(claimed: Acceptance, given: Acceptance) -> bool:
-    """Whether what was given goes as far as what is claimed."""
-    if claimed.klass != given.klass or claimed.limit is None:
-        return claimed.klass == given.klass
-    return given.limit is not None and (given.unit, given.limit >= claimed.limit) == (claimed.unit, True)
 
 
 def _covers(accepted: Acceptance, hazard: Hazard) -> bool:

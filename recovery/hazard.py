@@ -47,6 +47,13 @@ class Acceptance(Value):
         return self.limit is not None and self.unit == hazard.unit and hazard.figure <= self.limit
 
 
+def within(claimed: Acceptance, given: Acceptance) -> bool:
+    """Whether what was given goes as far as what is claimed."""
+    if claimed.klass != given.klass or claimed.limit is None:
+        return claimed.klass == given.klass
+    return given.limit is not None and (given.unit, given.limit >= claimed.limit) == (claimed.unit, True)
+
+
 def uncovered(hazards: Iterable[Hazard], accepted: Iterable[Acceptance]) -> tuple[Hazard, ...]:
     """The hazards that no acceptance covers."""
     given = tuple(accepted)

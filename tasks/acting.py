@@ -28,7 +28,7 @@ from recovery.outcome import Changed, changed
 from recovery.plan import NothingToDo, Plan
 from recovery.runbook import Runbook
 from recovery.step import Mode
-from tasks import approving, beginning, kinds, outlived, runbook_file
+from tasks import approving, beginning, kinds, ordered, outlived, runbook_file
 from tasks.beginning import Beginning
 from tasks.engine import Act, keep_plan
 from tasks.home import Home, ledger_seen
@@ -147,15 +147,19 @@ class Running:
         outlived_it = bool(journal.records()) and seen.epoch != self.plan.epoch
         if outlived_it:
             outlived.hear(home, self.plan, journal, self.look_again)
-        first = self.admitted(journal.records(), seen, consents.result())
+        known = journal.records()
+        first = self.admitted(known, seen, consents.result())
         if first is None:
             return self.told(journal.records(), None)
         keep_plan(ledger, self.plan)
-        if not journal.records():
+        if not known:
             facts = {**first.facts, **before, "door": self.act.via}
             journal.append(RUN_BEGUN, self.plan.service, facts=facts, begin=first.at)
         else:
             journal.append(RUN_RESUMED, self.plan.service, facts={"door": self.act.via})
+        journal.alone()
+        if not outlived_it and len(journal.records()) > len(known) + 1:  # an older engine's last word, or nobody's
+            ordered.hold(home, self.plan, journal.records(), seen)
         if outlived_it:
             outlived.keep(self.plan, journal, seen.epoch)
         return self.conclude(journal, None if outlived_it else self.drive(journal, held))
@@ -181,6 +185,8 @@ class Running:
                 facts = beginning.facts(home, stored, start, consents, found, at=now, outage_since=since)
                 return Beginning(at=now, facts=facts)
             case Resume(spends=spends):
+                if seen.epoch == stored.epoch:  # in another one nothing is done but its end put on record
+                    ordered.hold(home, stored, records, seen)
                 approving.spend(home, stored, spends)
                 return Beginning(at=now, facts={})
             case Report():

@@ -6,7 +6,7 @@ keys of this home.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from recovery.admission import Consents, Start, accepted
 from recovery.begun import CONSENT, HAZARDS, SIGNED, Begun, begun, vouched_bytes, voucher
-from recovery.evidence import Record
+from recovery.evidence import Record, Signature
 from recovery.hazard import Hazard
 from recovery.plan import Plan
 from recovery.value import rfc3339
@@ -72,17 +72,26 @@ def heard_by(home: Home, consents: Consents) -> Consents:
 
 
 def _vouched(home: Home, record: Record) -> bool:
+    signed = voucher(record)
+    return signed is not None and vouches(home, signed, vouched_bytes(record.run, record.begin, record.facts))
+
+
+def vouches(home: Home, signed: Signature, body: bytes) -> bool:
     """By an engine's key that lies in this home, or that one of them vouches for (a rotated one)."""
-    signed, folder = voucher(record), home.folder / "keys"
-    if signed is None:
-        return False
+    trusted, public = engines(home, [signed.key])
+    pem = public.get(signed.key)
+    return signed.key in trusted and pem is not None and signatures.valid(body, signed, pem)
+
+
+def engines(home: Home, asked: Collection[str]) -> tuple[frozenset[str], dict[str, bytes]]:
+    """The keys of engines that count here, and public keys: where all that are asked for lie in this home, the ledger
+    is not read for those that were rotated elsewhere."""
+    folder = home.folder / "keys"
     trusted, public = engine_fingerprints(folder), public_pems(folder)
-    if signed.key not in trusted:
+    if not trusted.issuperset(asked):
         from tasks.endorsements import endorsed
         from tasks.evidence import public_keys
 
         public = {**public_keys(home.ledger()), **public}
         trusted = endorsed(home.ledger(), trusted, public)
-    pem = public.get(signed.key)
-    body = vouched_bytes(record.run, record.begin, record.facts)
-    return signed.key in trusted and pem is not None and signatures.valid(body, signed, pem)
+    return trusted, public

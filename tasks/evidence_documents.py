@@ -15,12 +15,14 @@ from recovery.approval import Approval, StandingApproval
 from recovery.epoch import CHANGED, Change
 from recovery.evidence import Link, Signature, Trouble, read_link
 from recovery.journal import RUN_BEGUN
-from recovery.orders import Order, order_key
+from recovery.ordered import by_id, rights_of_signers, unfounded, unheard
+from recovery.orders import Order, Said, order_key
 from recovery.plan import Plan
 from recovery.value import Value, canonical
 from tasks import signatures
 from tasks.approving import Cancellation, Spent
 from tasks.ledger import Ledger
+from tasks.ledger_mirrored import silent_of
 
 Public = Mapping[str, bytes]
 V = TypeVar("V", bound=Value)
@@ -63,6 +65,7 @@ def _plan(ledger: Ledger, key: str, body: bytes, public: Public) -> Iterator[str
         return
     if plan.pinned.get("live") is True:
         yield from _begun_by(ledger, run, public)
+        yield from _ordered(ledger, plan, public)
 
 
 def _begun_by(ledger: Ledger, run: str, public: Public) -> Iterator[str]:
@@ -87,6 +90,25 @@ def _begun_by(ledger: Ledger, run: str, public: Public) -> Iterator[str]:
     named = {str(each) for each in by} if isinstance(by, list) else set[str]()
     if lacking := ", ".join(sorted(named - signed)) or ("" if named else "nobody"):
         yield f"was begun in the name of {lacking}: no signed approval of it says so"
+
+
+def _ordered(ledger: Ledger, plan: Plan, public: Public) -> Iterator[str]:
+    """What a live run has on record as people's orders is what they signed. Who is listed, and how many have to agree,
+    the catalog knows: that is asked when a run is taken up."""
+    links = [read_link(key, ledger.get(key) or b"") for key in ledger.list(f"runs/{plan.run}/0")]
+    records = [each.record for each in links if isinstance(each, Link)]  # of others the walk tells
+    orders, given = [], []
+    for key in ledger.list(f"orders/{plan.run}/") if records else ():
+        order = _read(ledger.get(key) or b"", Order)
+        if not isinstance(order, str):
+            orders.append(Said(order=order, valid=not any(_signed(order.signed_bytes(), order.signature, public))))
+    for key in ledger.list(f"approvals/{plan.run}/") if orders else ():
+        found = _read(ledger.get(key) or b"", Approval)
+        if not isinstance(found, str) and not any(_signed(found.signed_bytes(), found.signature, public, found.who)):
+            given.append(found)
+    rights = rights_of_signers(orders, given)
+    if why := unfounded(plan, records, by_id(orders), rights, vouched=range(len(records))):
+        yield f"has a run whose record of an order is not what people signed: {why}{unheard(silent_of(ledger))}"
 
 
 def _signers(body: bytes, signatures_: Iterable[Signature | None], public: Public) -> set[str]:

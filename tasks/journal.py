@@ -59,6 +59,9 @@ class Journal:
         self._generation = generation
         self._clock = clock
         self._digest = digest
+        self._alone = False
+        self._tried: set[str] = set()
+        """Hashes of records that were sent to the ledger and whose answer has not come: they may lie there."""
         self._lock = threading.Lock()
         self._links = read_chain(ledger, run)
         self._refuse_stale()
@@ -67,6 +70,11 @@ class Journal:
         """All records of the run that are known here, in order, without the first `since`."""
         with self._lock:
             return tuple(link.record for link in self._links[since:])
+
+    def alone(self) -> None:
+        """From here on whatever else is found behind our records is nobody's: an older engine is told apart by the
+        record that we have written in our generation, a newer one by its own. Appending then raises Refused."""
+        self._alone = True
 
     def append(
         self,
@@ -148,13 +156,16 @@ class Journal:
                 measures=measures,
             )
             body = canonical(record)
+            self._tried.add(hash_ := sha256(body).hexdigest())
             try:
                 self._ledger.put(record.key, body)
             except AlreadyThere:
                 if self._ledger.get(record.key) != body:  # else an earlier try of ours, whose answer was lost
+                    self._tried.discard(hash_)
                     self._catch_up()
                     continue
-            self._links.append(Link(key=record.key, record=record, hash=sha256(body).hexdigest()))
+            self._tried.discard(hash_)
+            self._links.append(Link(key=record.key, record=record, hash=hash_))
             return record
         raise Failed(
             f"run {self.run[:12]} was written to by others {_MOST_CONFLICTS} times in a row",
@@ -166,16 +177,28 @@ class Journal:
 
     def _catch_up(self) -> None:
         """Read what others wrote behind our tail. Raises Refused when a newer owner was among them."""
+        fresh: list[Link] = []
         known = len(self._links)
-        while (body := self._ledger.get(key := record_key(self.run, len(self._links)))) is not None:
+        while (body := self._ledger.get(key := record_key(self.run, known + len(fresh)))) is not None:
             link = _link(self.run, key, body)
-            _refuse_another_chain(self.run, link, self._links[-1].hash if self._links else GENESIS)
-            self._links.append(link)
-        if len(self._links) == known:
+            last = (fresh or self._links)[-1:]
+            _refuse_another_chain(self.run, link, last[0].hash if last else GENESIS)
+            fresh.append(link)
+        if not fresh:
             raise Failed(
                 f"the ledger says that record {known} of run {self.run[:12]} exists, but does not give it",
                 hint=f"look at {self._ledger.place}; 'dr evidence verify' says what is wrong with it",
             )
+        foreign = [each.record for each in fresh if each.hash not in self._tried]
+        if self._alone and foreign and generation(foreign) <= self._generation:
+            # It is not taken in: what it says must not be gone by, not even in another thread.
+            raise Refused(
+                f"record {foreign[0].sequence} of run {self.run[:12]} ({foreign[0].kind}) was written by somebody else,"
+                " while this engine alone drives it",
+                hint=f"see who writes to {self._ledger.place}, then act again: what people ordered is held against what"
+                " they signed",
+            )
+        self._links += fresh
         self._refuse_stale()
 
     def _refuse_stale(self) -> None:

@@ -17,10 +17,12 @@ from dataclasses import dataclass, field
 from pydantic import JsonValue
 
 from recovery import orders
+from recovery.begun import SIGNED
 from recovery.errors import BadInput, DrError, Failed
 from recovery.evidence import Record
 from recovery.hazard import Acceptance, Hazard
 from recovery.journal import history, outcome
+from recovery.ordered import HAZARDS, vouched_bytes
 from recovery.orders import NotTaken, Order, Rights, Said, Taken, Waiting, Word, order_key
 from recovery.plan import Plan
 from recovery.step import Mode
@@ -200,6 +202,7 @@ class Desk:
             return
         self._news = False
         rights = rights_of(self.home, self.plan)
+        tuple(self.home.ledger().list(f"orders/{self.plan.run}/"))  # so that no copy gets the record without the order
         for name in sorted(self._pending, key=lambda each: (self._pending[each].order.made_at, each)):
             if name in self._pending:
                 self._judge(name, rights)
@@ -228,7 +231,9 @@ class Desk:
         past, ended = history(records), outcome(records)
         match orders.decide(said, others, self.plan, past, rights, hazards=now.hazards, ended=ended):
             case Taken() as taken:
-                self.journal.append(taken.kind, self.plan.service, facts={**taken.facts, **now.facts}, rule=taken.rule)
+                danger: list[JsonValue] = [each.model_dump(mode="json") for each in now.hazards]
+                more = {HAZARDS: danger} if said.order.word is Word.UNGRACEFUL else {}
+                self._write(taken.kind, {**taken.facts, **now.facts, **more}, taken.rule)
                 also = taken.facts.get("with")
                 for each in (name, *(also if isinstance(also, list) else ())):
                     self._pending.pop(str(each), None)
@@ -240,7 +245,13 @@ class Desk:
                 return
 
     def _refuse(self, facts: dict[str, str], refusal: NotTaken) -> None:
-        self.journal.append(orders.REFUSED, self.plan.service, facts={**facts, "why": refusal.why}, rule=refusal.rule)
+        self._write(orders.REFUSED, {**facts, "why": refusal.why}, refusal.rule)
+
+    def _write(self, kind: str, facts: dict[str, JsonValue], rule: str) -> None:
+        """With the engine's signature: whoever takes the run up knows by it which hazards were seen here."""
+        at = self.home.now()
+        signed = self.home.signer()(vouched_bytes(self.plan.run, kind, at, facts)).model_dump(mode="json")
+        self.journal.append(kind, self.plan.service, begin=at, facts={**facts, SIGNED: signed}, rule=rule)
 
 
 def fate(records: Sequence[Record], order: str) -> str | None:

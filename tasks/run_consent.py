@@ -10,7 +10,11 @@ from pydantic import JsonValue
 from recovery.evidence import Record
 from recovery.hazard import Acceptance
 from recovery.journal import RUN_BEGUN
+from recovery.orders import KINDS
 from tasks.stage import Consented
+
+ORDERS = frozenset(KINDS.values())
+"""What people ordered and was taken: a refusal accepts nothing."""
 
 
 def consented(records: tuple[Record, ...]) -> Consented:
@@ -24,7 +28,7 @@ def consented(records: tuple[Record, ...]) -> Consented:
             by = tuple(str(each) for each in names) if isinstance(names, list) else ()
             standing = str(consent.get("standing") or "")
             accepted += _acceptances(consent.get("accepted"))
-        elif record.kind.startswith("order."):
+        elif record.kind in ORDERS:
             accepted += _acceptances(record.facts.get("accepted"))
     return Consented(by=by, accepted=tuple(accepted), standing=standing)
 

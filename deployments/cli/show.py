@@ -222,8 +222,9 @@ def _by(event: Mapping[str, Any]) -> str:
 
 
 def _about(event: Mapping[str, Any]) -> str:
-    """What an order or another event is about, without the numbers of documents."""
-    return _brief({name: each for name, each in event["facts"].items() if name not in ("who", "by", "order", "with")})
+    """What an order or another event is about, without the numbers of documents and what engines check."""
+    left = ("who", "by", "order", "with", "hazards", "signed")
+    return _brief({name: each for name, each in event["facts"].items() if name not in left})
 
 
 def _said(said: Mapping[str, Any] | None) -> list[RenderableType]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import JsonValue
 
+from deployments.cli.show import _about as about
 from deployments.cli.show import _brief as brief
 
 
@@ -25,3 +26,8 @@ from deployments.cli.show import _brief as brief
 )
 def test_what_is_true_or_false_is_said_in_words(facts: dict[str, JsonValue], line: str) -> None:
     assert brief(facts) == line
+
+
+def test_an_order_s_line_has_neither_the_engine_s_signature_nor_what_it_is_checked_by() -> None:
+    facts = {"order": "a" * 64, "who": "ann", "by": ["ann"], "step": "fence", "hazards": [{"klass": "split-brain"}]}
+    assert about({"facts": {**facts, "signed": {"who": "engine", "ed25519": "0" * 128}}}) == brief({"step": "fence"})
