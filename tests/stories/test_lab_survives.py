@@ -56,6 +56,7 @@ def streams_on_a_port_of_its_own(world: World) -> bool:
         return said == (True, "streaming") and sql.info.port == layout.PORTS["postgres-2"]
 
 
+@pytest.mark.slow
 def test_two_labs_stand_side_by_side_and_data_outlives_down_and_up(tmp_path: Path):
     one = up(tmp_path / "one", without=LIGHT)
     try:

@@ -328,7 +328,7 @@ DAYS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)  # each is weeks of backups and sweeps
 @given(DAYS)
 def test_sweep_after_sweep_the_window_stays_whole_each_kept_backup_has_its_own_end_and_no_gap_is_told(
     days: list[tuple[int, str, int, bool, bool, int]],
