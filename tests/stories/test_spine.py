@@ -186,6 +186,7 @@ def test_evidence_of_all_that_is_whole(home: Home) -> None:
     assert code == 0, said
 
 
+@pytest.mark.slow
 def test_encrypted_backups_and_wal_are_proven_too_and_need_their_key(world: World, home: Home) -> None:
     keys.make(home.folder / "keys", "backup", "backup")
     text = (home.folder / "catalog.yaml").read_text()
