@@ -145,9 +145,13 @@ class DeadMan:
             self._said.pop(name, None)
 
     def go_on(self, stop: threading.Event) -> None:
-        """Until it is stopped."""
+        """Until it is stopped, whatever happens: nothing misses a dead man's switch that has ended."""
         while not stop.is_set():
-            self.look()
+            try:
+                self.look()
+            except Exception as surprise:  # noqa: BLE001 -- told, and looked again
+                words = f"{type(surprise).__name__}: {surprise}"
+                self._say("", f"what slipped could not be looked for: unexpected {words}; it is tried again")
             stop.wait(LOOK_SECONDS)
 
     def _say(self, name: str, text: str) -> None:

@@ -31,6 +31,7 @@ from tasks.postgres.leash_watch import LeashWatch
 from tasks.postgres.obeying import Obeying, obey
 from tasks.postgres.shipper import Shipper
 from tasks.prober import part as prober_part
+from tasks.store import Store
 from tasks.store_place import StorePlace
 
 __all__ = ["Agent", "AgentConfig", "StorePlace", "build", "load", "run"]
@@ -143,19 +144,8 @@ def build(config: AgentConfig) -> Agent:
         ahead=config.ahead,
         barred=obeying.barred,
     )
-    shippers += [
-        Shipper(
-            site=place.site,
-            here=local,
-            there=place.open(config.store_patience_seconds),
-            memory=memory,
-            alerts=alerts,
-            segment_bytes=archiver.segment_bytes,
-            reconcile_seconds=config.reconcile_seconds,
-            base_seconds=config.base_seconds,
-        )
-        for place in places
-    ]
+    segment_bytes = archiver.segment_bytes
+    shippers += [_shipper(config, place, local, memory, alerts, segment_bytes) for place in places]
     agent = Agent(
         config=config,
         memory=memory,
@@ -186,6 +176,26 @@ def build(config: AgentConfig) -> Agent:
     if config.leash is not None:
         agent.parts["leash"] = LeashWatch(config=config, asking=obeying.asking, alerts=alerts).run
     return agent
+
+
+def _shipper(
+    config: AgentConfig,
+    place: StorePlace,
+    local: Store,
+    memory: Memory,
+    alerts: Alerts,
+    segment_bytes: Callable[[], int],
+) -> Shipper:
+    return Shipper(
+        site=place.site,
+        here=local,
+        there=place.open(config.store_patience_seconds),
+        memory=memory,
+        alerts=alerts,
+        segment_bytes=segment_bytes,
+        reconcile_seconds=config.reconcile_seconds,
+        base_seconds=config.base_seconds,
+    )
 
 
 def run(agent: Agent, *, parent: int) -> int:

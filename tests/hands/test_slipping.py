@@ -194,19 +194,24 @@ def test_the_dead_man_finds_what_no_engine_did_and_says_its_own_trouble_once(
     assert len(world.told) == 2
 
 
-def test_the_dead_man_goes_on_until_it_is_stopped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_dead_man_goes_on_until_it_is_stopped_whatever_happens(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(slipping, "LOOK_SECONDS", 0.01)
     looks: list[int] = []
+    said: list[str] = []
     stop = threading.Event()
 
     def look(self: slipping.DeadMan) -> None:
         looks.append(1)
         if len(looks) == 3:
             stop.set()
+        raise ValueError("a defect")
 
     monkeypatch.setattr(slipping.DeadMan, "look", look)
-    slipping.DeadMan(act=world.act(), resources=["orders"], tell=print).go_on(stop)
+    slipping.DeadMan(act=world.act(), resources=["orders"], tell=said.append).go_on(stop)
     assert len(looks) == 3
+    assert said == ["what slipped could not be looked for: unexpected ValueError: a defect; it is tried again"]
 
 
 def test_dr_watch_alone_finds_what_was_missed_while_nothing_ran(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
