@@ -11,7 +11,7 @@ import errno
 import os
 import threading
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,13 +30,18 @@ _CHUNK_BYTES = 1024 * 1024
 
 
 class Piece(NamedTuple):
-    """A stretch of the raw stream and where it goes: a file of that name and mode, or a buffer in memory."""
+    """A stretch of the raw stream and where it goes: a file of that name and mode, or a buffer in memory.
+
+    `passing` sees each part of it, and its offset in the piece, before that is written, and may change it; it is called
+    from several threads, in any order.
+    """
 
     begin: int
     size: int
     name: str
     mode: int
     memory: bytearray | None = None
+    passing: Callable[[memoryview, int], None] | None = None
 
 
 def lay(source: Source, into: Path, pieces: Sequence[Piece], *, threads: int, progress: Progress | None = None) -> int:
@@ -191,6 +196,8 @@ class _Work:
             if low >= high:
                 continue
             part, offset = raw[low - raw_begin : high - raw_begin], low - piece.begin
+            if piece.passing is not None:
+                piece.passing(part, offset)
             if piece.memory is not None:
                 piece.memory[offset : offset + len(part)] = part
             else:

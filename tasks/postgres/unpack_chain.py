@@ -1,8 +1,7 @@
 """From a full and an incremental backup to a data directory, without writing the whole twice.
 
-pg_combinebackup reads both and writes a third; here the full is laid down (only what the incremental still needs of it)
-and the incremental's changed blocks are applied in place. The rules are those of src/bin/pg_combinebackup/reconstruct.c
-for a chain of two: an incremental file says the length the relation was cut to since, and holds changed blocks.
+pg_combinebackup reads both and writes a third; here the incremental is laid first (its changed blocks in memory where
+they fit), and then of the full what the incremental still needs, with the changed blocks put in while it passes.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import json
 import os
 import struct
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,26 +26,31 @@ from tasks.postgres import seal
 from tasks.postgres.base_source import Source, open_source
 from tasks.postgres.basebackup import manifest_of
 from tasks.postgres.laying import Piece, lay, told
+from tasks.postgres.merge import DAMAGED, Merge, Read
 from tasks.postgres.pack import Progress
 from tasks.postgres.tar_index import Member
 from tasks.postgres.unpack import Restored, folders, refuse_unfit
 from tasks.store import Store
 
-MAGIC = 0xD3AE1F0D
-BLOCK_BYTES = 8192
 _PREFIX = "INCREMENTAL."
-_IN_MEMORY_BYTES = 256 * 1024
-_IN_MEMORY_TOTAL_BYTES = 64 * 1024 * 1024
-_DAMAGED = "restore another backup, or this one from the other site's copy"
+_IN_MEMORY_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Overlay:
-    """An INCREMENTAL file: whose blocks it changes, and its content, in memory when small."""
+    """An INCREMENTAL file: whose blocks it changes, and its content, in memory as long as there is room."""
 
     member: Member
     target: str
     memory: bytearray | None
+
+    def reader(self, into: Path) -> Read:
+        """How its bytes are had, once it was laid into that folder."""
+        if self.memory is not None:
+            view = memoryview(self.memory)
+            return lambda at, size: view[at : at + size]
+        path = into / self.member.name
+        return lambda at, size: _pread(path, at, size)
 
 
 def restore_chain(
@@ -72,24 +76,29 @@ def restore_chain(
     plain = [one for one in above.index.members if one.kind == "f" and not _is_overlay(one)]
     needed = _needed(below, overlays)
     kept_folders = [one for one in above.index.members if one.kind == "d"]
-    refuse_unfit(into, [*kept_folders, *plain, *needed], host or LocalHost())
+    by_disk = [one.member for one in overlays if one.memory is None]
+    refuse_unfit(into, [*kept_folders, *plain, *needed, *by_disk], host or LocalHost())
     folders(into, kept_folders)
-    total = sum(one.size_bytes for one in (*needed, *plain)) + sum(one.member.size_bytes for one in overlays)
-    base = sum(one.size_bytes for one in needed)
-    fetched = lay(below, into, [_piece(one) for one in needed], threads=threads, progress=_of(progress, 0, total))
     pieces = sorted([*map(_piece, plain), *map(_overlay_piece, overlays)], key=lambda piece: piece.begin)
-    fetched += lay(above, into, pieces, threads=threads, progress=_of(progress, base, total))
+    first = sum(piece.size for piece in pieces)
+    total = first + sum(one.size_bytes for one in needed)
+    fetched = lay(above, into, pieces, threads=threads, progress=_of(progress, 0, total))
+    with told(into):
+        merges = _merges(into, overlays, needed)
+    merged = [_merged_piece(one, merges[one.name]) for one in needed]
+    fetched += lay(below, into, merged, threads=threads, progress=_of(progress, first, total))
     with told(into), ThreadPoolExecutor(threads, "combine") as pool:
-        changed = dict(zip(overlays, pool.map(lambda one: _apply(into, one), overlays), strict=True))
+        again = [name for name, merge in merges.items() if merge.changed]
+        sums = dict(zip(again, pool.map(lambda name: merges[name].finish(into / name), again), strict=True))
+        for one in by_disk:
+            (into / one.name).unlink()
         _strip_label(into)
-        sums = {one.target: size for one, size in changed.items()}
-        _write_manifest(into, manifest_of(store, full), sums, pool.map)
-    files = [*plain, *needed]
+        _write_manifest(into, manifest_of(store, full), {name: (merges[name].size_bytes, sums[name]) for name in again})
     return Restored(
         seconds=time.monotonic() - begun,
-        size_bytes=sum(one.size_bytes for one in files),
+        size_bytes=sum(one.size_bytes for one in plain) + sum(merge.size_bytes for merge in merges.values()),
         fetched_bytes=fetched,
-        files=len(files),
+        files=len(plain) + len(needed),
     )
 
 
@@ -98,16 +107,20 @@ def _is_overlay(member: Member) -> bool:
 
 
 def _overlays(source: Source) -> list[Overlay]:
+    """All of them; the small ones have the room in memory, since a file of its own costs the same for each."""
     found: list[Overlay] = []
-    room = _IN_MEMORY_TOTAL_BYTES
-    for member in source.index.members:
-        if _is_overlay(member):
-            small = member.size_bytes <= min(_IN_MEMORY_BYTES, room)
-            room -= member.size_bytes if small else 0
-            folder, _, name = member.name.rpartition("/")
-            target = f"{folder}/{name.removeprefix(_PREFIX)}".lstrip("/")
-            found.append(Overlay(member=member, target=target, memory=bytearray(member.size_bytes) if small else None))
+    room = _IN_MEMORY_BYTES
+    for member in sorted(filter(_is_overlay, source.index.members), key=lambda one: one.size_bytes):
+        fits = member.size_bytes <= room
+        room -= member.size_bytes if fits else 0
+        memory = bytearray(member.size_bytes) if fits else None
+        found.append(Overlay(member=member, target=_target(member.name), memory=memory))
     return found
+
+
+def _target(name: str) -> str:
+    folder, _, last = name.rpartition("/")
+    return f"{folder}/{last.removeprefix(_PREFIX)}".lstrip("/")
 
 
 def _needed(below: Source, overlays: Sequence[Overlay]) -> list[Member]:
@@ -115,8 +128,21 @@ def _needed(below: Source, overlays: Sequence[Overlay]) -> list[Member]:
     targets = {one.target for one in overlays}
     needed = [one for one in below.index.members if one.kind == "f" and one.name in targets]
     if missing := targets - {one.name for one in needed}:
-        raise Failed(f"the full {below.backup.id} lacks {min(missing)}, which the incremental changes", hint=_DAMAGED)
+        raise Failed(f"the full {below.backup.id} lacks {min(missing)}, which the incremental changes", hint=DAMAGED)
     return needed
+
+
+def _merges(into: Path, overlays: Sequence[Overlay], needed: Sequence[Member]) -> dict[str, Merge]:
+    before = {one.name: one.size_bytes for one in needed}
+    return {
+        one.target: Merge(
+            one.member.name,
+            full_bytes=before[one.target],
+            overlay_bytes=one.member.size_bytes,
+            read=one.reader(into),
+        )
+        for one in overlays
+    }
 
 
 def _piece(member: Member) -> Piece:
@@ -127,65 +153,13 @@ def _overlay_piece(one: Overlay) -> Piece:
     return Piece(one.member.begin, one.member.size_bytes, one.member.name, one.member.mode, one.memory)
 
 
+def _merged_piece(member: Member, merge: Merge) -> Piece:
+    passing = merge.put_in if merge.changed else None
+    return Piece(member.begin, merge.kept_bytes, member.name, member.mode, passing=passing)
+
+
 def _of(progress: Progress | None, before: int, total: int) -> Progress | None:
     return (lambda done, _: progress(before + done, total)) if progress else None
-
-
-def _apply(into: Path, one: Overlay) -> int | None:
-    """Apply the changed blocks; gives the file's new size, or None when the file is exactly the full's."""
-    if one.memory is not None:
-        content = one.memory
-        return _patch(into / one.target, one, lambda at, size: memoryview(content)[at : at + size])
-    path = into / one.member.name
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        return _patch(into / one.target, one, lambda at, size: memoryview(os.pread(handle, size, at)))
-    finally:
-        os.close(handle)
-        path.unlink()
-
-
-def _patch(path: Path, one: Overlay, read: Callable[[int, int], memoryview]) -> int | None:
-    size = one.member.size_bytes
-    if size < 12:
-        raise Failed(f"{one.member.name} is too short for an incremental file", hint=_DAMAGED)
-    magic, count, cut_blocks = struct.unpack("<III", read(0, 12))
-    head = 12 + 4 * count
-    head += -head % BLOCK_BYTES if count else 0
-    if magic != MAGIC or size != head + count * BLOCK_BYTES:
-        raise Failed(f"{one.member.name} is not of an incremental file's form", hint=_DAMAGED)
-    blocks = struct.unpack(f"<{count}I", read(12, 4 * count))
-    handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-    try:
-        before = os.fstat(handle).st_size
-        after: int = max((cut_blocks, *(block + 1 for block in blocks))) * BLOCK_BYTES
-        if not count and before == after:
-            return None
-        os.ftruncate(handle, min(before - before % BLOCK_BYTES, cut_blocks * BLOCK_BYTES))
-        os.ftruncate(handle, after)
-        for position, number, length in _runs(blocks):
-            _write_all(handle, read(head + position * BLOCK_BYTES, length * BLOCK_BYTES), number * BLOCK_BYTES)
-    finally:
-        os.close(handle)
-    return after
-
-
-def _runs(blocks: Sequence[int], limit: int = 256) -> list[tuple[int, int, int]]:
-    """Adjacent blocks joined: (position in the incremental file, block number, how many), at most `limit` (2 MiB)."""
-    runs: list[tuple[int, int, int]] = []
-    for position, block in enumerate(blocks):
-        if runs and block == runs[-1][1] + runs[-1][2] and runs[-1][2] < limit:
-            first, number, length = runs[-1]
-            runs[-1] = (first, number, length + 1)
-        else:
-            runs.append((position, block, 1))
-    return runs
-
-
-def _write_all(handle: int, data: memoryview, at: int) -> None:
-    done = 0
-    while done < len(data):
-        done += os.pwrite(handle, data[done:], at + done)
 
 
 def _strip_label(into: Path) -> None:
@@ -195,29 +169,31 @@ def _strip_label(into: Path) -> None:
     label.write_text("".join(line for line in lines if not line.startswith("INCREMENTAL FROM ")))
 
 
-def _write_manifest(into: Path, fulls: bytes, changed: Mapping[str, int | None], spread: Callable[..., Any]) -> None:
-    """The incremental's manifest with the combined files in place of its INCREMENTAL ones, sealed by its checksum."""
+def _write_manifest(into: Path, fulls: bytes, again: Mapping[str, tuple[int, int]]) -> None:
+    """The incremental's manifest with the combined files in place of its INCREMENTAL ones, sealed by its checksum.
+
+    `again` has size and CRC32C of what is not exactly the full's.
+    """
     path = into / "backup_manifest"
     told_ = json.loads(path.read_bytes())
     below = {one["Path"]: one for one in json.loads(fulls)["Files"] if "Path" in one}
-    again = [name for name, size in changed.items() if size is not None]
-    sums = dict(zip(again, spread(lambda name: _crc32c(into / name), again), strict=True))
+    label = (into / "backup_label").read_bytes()
     entries: list[dict[str, Any]] = []
     for entry in told_["Files"]:
-        folder, _, name = str(entry.get("Path", "")).rpartition("/")
-        target = f"{folder}/{name.removeprefix(_PREFIX)}".lstrip("/")
-        if name.startswith(_PREFIX):
-            if (size := changed.get(target)) is None:
-                entry = below[target]  # noqa: PLW2901 -- the full's file, untouched
-            else:
-                checksum = struct.pack("<I", sums[target]).hex()
-                entry = {**entry, "Path": target, "Size": size, "Checksum": checksum}  # noqa: PLW2901
-        elif entry.get("Path") == "backup_label":
-            label = (into / "backup_label").read_bytes()
-            checksum = struct.pack("<I", crc32c(label)).hex()
-            entry = {**entry, "Size": len(label), "Checksum": checksum}  # noqa: PLW2901
-        entries.append(entry)
+        name = str(entry.get("Path", ""))
+        target = _target(name)
+        if name != target:
+            made = {**entry, "Path": target, **_sized(*again[target])} if target in again else below[target]
+        elif name == "backup_label":
+            made = {**entry, **_sized(len(label), crc32c(label))}
+        else:
+            made = entry
+        entries.append(made)
     path.write_bytes(manifest_bytes({**told_, "Files": entries}))
+
+
+def _sized(size_bytes: int, checksum: int) -> dict[str, Any]:
+    return {"Size": size_bytes, "Checksum": struct.pack("<I", checksum).hex()}
 
 
 def manifest_bytes(told_: Mapping[str, Any]) -> bytes:
@@ -231,10 +207,9 @@ def manifest_bytes(told_: Mapping[str, Any]) -> bytes:
     return body + f'"Manifest-Checksum": "{hashlib.sha256(body).hexdigest()}"}}\n'.encode()
 
 
-def _crc32c(path: Path) -> int:
-    total = 0
-    with path.open("rb", buffering=0) as source:
-        buffer = bytearray(1024 * 1024)
-        while got := source.readinto(buffer):
-            total = crc32c(memoryview(buffer)[:got], total)
-    return total
+def _pread(path: Path, at: int, size: int) -> memoryview:
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        return memoryview(os.pread(handle, size, at))
+    finally:
+        os.close(handle)
