@@ -12,13 +12,20 @@ settings.register_profile("here", deadline=None, suppress_health_check=[HealthCh
 settings.register_profile("ci", parent=settings.get_profile("here"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
+_FAR = {"hands", "stories", "time"}
+"""Rooms whose tests are run without the tracer: the coverage of `recovery/` is a promise of the rooms beside it, and
+tracing slows down all Python that runs in its process."""
+
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Stories first, so that no worker is left alone with the longest at the end. Tests that take minutes run only when
-    they are asked for: `pytest -m slow`."""
+    they are asked for: `pytest -m slow`. Tests that are far from `recovery/` run without the tracer of coverage."""
+    for item in items:
+        if _FAR.intersection(item.path.relative_to(config.rootpath).parts[:2]):
+            item.add_marker(pytest.mark.no_cover)
     items.sort(key=lambda item: "stories" not in item.path.parts and item.path.name != "test_readme.py")
     if config.option.markexpr:
         return

@@ -20,13 +20,14 @@ import psycopg
 import tasks
 from recovery import choose
 from recovery.point import Backup
+from tasks import aws
 from tasks.host import LocalHost
 from tasks.postgres import basebackup, looking, scratch, scratch_conf, unpack, unpack_chain, wal
 from tasks.postgres.agent_memory import Alerts, Memory
 from tasks.postgres.archive_socket import listen
 from tasks.postgres.archiver import Archiver
 from tests.bench.measure import Contender
-from tests.bench.scene import Scene, stand_in
+from tests.bench.scene import BUCKET, REGION, Scene, stand_in
 
 CLIENT = Path(tasks.__file__).parent / "postgres" / "archive_client.py"
 PREFIX = "ours"
@@ -96,6 +97,12 @@ def backups(ours: Ours) -> list[Contender]:
             before=gone(out),
         ),
         Contender(
+            name="pg_basebackup | zstd -1 | the SDK's upload",
+            who="Postgres and boto3",
+            limit=limit,
+            act=lambda: _uploaded(scene, f"{basebackup_} -Ft -D - -X fetch | zstd -q -1 -T0 -c"),
+        ),
+        Contender(
             name="full backup", who=ME, limit=limit, act=lambda: take(scene, f"taken/{_stamp()}", "full").stored_bytes
         ),
         Contender(
@@ -112,6 +119,18 @@ def backups(ours: Ours) -> list[Contender]:
             before=lambda: _native_full(basebackup_, taken, out),
         ),
     ]
+
+
+def _uploaded(scene: Scene, line: str) -> int:
+    """What a line of shell prints, in the bucket as people put it there without us."""
+    client = aws.client("s3", scene.s3.endpoint, region=REGION)
+    key = f"streamed/{_stamp()}"
+    with subprocess.Popen(["/bin/sh", "-c", line], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
+        assert running.stdout is not None
+        client.upload_fileobj(running.stdout, BUCKET, key)
+    if running.returncode:
+        raise RuntimeError(f"it ended with {running.returncode}: {line}")
+    return int(client.head_object(Bucket=BUCKET, Key=key)["ContentLength"])
 
 
 def _native_full(command: str, taken: str, out: Path) -> None:

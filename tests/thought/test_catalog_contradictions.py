@@ -261,3 +261,11 @@ def test_a_quorum_that_a_lost_site_leaves_no_room_for_is_told() -> None:
     assert told(2) == ["2 vantage points must agree, but when east is lost 1 are left"]
     assert told(2, third="http://third") == []
     assert told(2, east="http://east") == ["`east` is already a vantage point", *told(2)]
+
+
+def test_a_site_with_two_servers_is_one_site() -> None:
+    database = copy.deepcopy(GOOD["resources"]["db"])
+    database["members"]["east-2"] = {**database["members"]["east"], "site": "east", "data_dir": "/other"}
+    found = Catalog.model_validate({**GOOD, "resources": {"db": database}}).resources["db"]
+    assert found.sites == ("east",)
+    assert [name for name, _ in found.at("east")] == ["east", "east-2"]

@@ -1,4 +1,5 @@
-"""A mark's plan: whatever happens to the mark, the standby's replay goes on. A hold's: its order is in its digest."""
+"""A mark's plan: whatever happens to the mark, the standby's replay goes on. A hold's: its order is in its digest.
+A sweep's: retention is begun whatever became of the scratch."""
 
 from __future__ import annotations
 
@@ -27,3 +28,11 @@ def test_holding_and_releasing_are_two_plans() -> None:
 
     assert [step.verb for step in plan("hold").steps] == ["hold"]
     assert plan("hold").digest != plan("release").digest
+
+
+def test_retention_does_not_wait_for_the_scratch() -> None:
+    plan = planners.sweep(service="p", resource="db", now=NOW)
+    absent = {step.id: Seen(truth=Truth.ABSENT) for step in plan.steps}
+    moves = next_moves(plan, History(), absent, NOW)
+    assert isinstance(moves, Perform)
+    assert [each.step.id for each in moves.moves] == ["clear-scratch", "retain"]

@@ -88,6 +88,7 @@ def test_people_are_told_who_said_what() -> None:
     found = joined(votes(east="silent", west="failed", third="passed", machine="unproven"), 2)
     said = "1 of 4 vantage points say failed (2 needed); passed: third; cannot ask: machine; no answer: east"
     assert found.words == said
+    assert joined(votes(west="failed"), 1).words == "1 of 1 vantage points say failed (1 needed)"
     assert failed({"app": found, "api": joined(votes(west="failed"), 1)}, ["app", "api", "other"]) == ["api"]
 
 
