@@ -19,6 +19,7 @@ from recovery.errors import BadInput
 if TYPE_CHECKING:
     from recovery.epoch import Change
     from recovery.observation import LedgerSeen
+    from recovery.past import Past
     from tasks.circuit import Circuit
     from tasks.ledger import Ledger
     from tasks.postgres.seal import Keys
@@ -54,6 +55,8 @@ class Home:
     _circuits: dict[str, Circuit] = field(default_factory=dict, compare=False, repr=False)
     changes: dict[str, Change] = field(default_factory=dict, compare=False, repr=False)
     """The changes of roles that were read (tasks/observing.py), by their keys in the ledger."""
+    pasts: dict[str, Past] = field(default_factory=dict, compare=False, repr=False)
+    """The signed runs that were read (tasks/remembered.py)."""
 
     @property
     def scratch(self) -> Path:

@@ -11,13 +11,14 @@ from recovery.past import proof_of
 from recovery.plan import NothingToDo
 from recovery.point import lsn_text
 from recovery.scorecard import scorecard
-from tasks import backing, pages, scoring, slipping, sweeping
+from tasks import backing, pages, slipping, sweeping
 from tasks.asking import Which
 from tasks.engine import Act
 from tasks.home import Home
 from tasks.pages import Told
 from tasks.postgres import looking, mark
 from tasks.proving import OWN_END
+from tasks.remembered import pasts_of
 
 
 def back_up(act: Act, resource: str, which: Which) -> Told:
@@ -68,14 +69,14 @@ def score(act: Act) -> Told:
     """The scorecard of everything that the ledger holds, now; what slipped is put on record first."""
     home = act.home
     slipping.noted(act, *home.catalog.resources)
-    return pages.score(scorecard(scoring.pasts(home.ledger()).runs, home.catalog, now=home.now()))
+    return pages.score(scorecard(pasts_of(home).runs, home.catalog, now=home.now()))
 
 
 def last_proven(home: Home, resource: str) -> frozenset[str]:
     """The backups of the newest proof of each sort that was met: retention never takes the last proven point. A look
     at an old backup's own end is none to count on, as long as anything else was proven."""
     found: dict[str, str] = {}
-    for past in scoring.pasts(home.ledger()).runs:
+    for past in pasts_of(home).runs:
         made = proof_of(past) if past.resource == resource else None
         if made is not None and made.verdict is Verdict.MET and made.planted is None:
             found.setdefault(made.sort, made.point)

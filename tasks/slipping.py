@@ -30,7 +30,7 @@ from tasks.home import Home
 from tasks.keeping import engine_at
 from tasks.kind import Facts, Scene, Verbs
 from tasks.loop import Event
-from tasks.scoring import pasts
+from tasks.remembered import pasts_of
 
 LOOK_SECONDS = 300.0
 """Shorter than any grace, and seldom enough for a ledger of years, whose keys are listed at each look."""
@@ -122,16 +122,13 @@ class DeadMan:
     act: Act
     resources: Sequence[str]
     tell: Tell
-    _known: dict[str, Past] = field(default_factory=dict)
     _said: dict[str, str] = field(default_factory=dict)
 
     def look(self) -> None:
         """Once, at every resource. What can't be asked is told, once, and asked again at the next look."""
         for name in self.resources:
             try:
-                runs = pasts(self.act.home.ledger(), self._known).runs
-                self._known = {each.run: each for each in runs}
-                found = find(self.act, name, runs)
+                found = find(self.act, name, pasts_of(self.act.home).runs)
             except Refused:
                 continue  # whoever holds the lease puts it on record; else the next look does
             except DrError as trouble:
@@ -166,7 +163,7 @@ def noted(act: Act, *names: str) -> None:
     runs: tuple[Past, ...] | None = None
     for name in names:
         try:
-            runs = pasts(act.home.ledger()).runs if runs is None else runs  # what one resource adds is of no other
+            runs = pasts_of(act.home).runs if runs is None else runs  # what one resource adds is of no other
             found = find(act, name, runs)
         except DrError as trouble:
             text = f"what slipped of {name} could not be put on record: {trouble.fact}"

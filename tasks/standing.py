@@ -25,7 +25,8 @@ from recovery.timeline import moments
 from recovery.value import Instant, Value
 from tasks.home import Home
 from tasks.postgres.engines.native import MEND
-from tasks.scoring import Pasts, Unreadable, pasts
+from tasks.remembered import pasts_of
+from tasks.scoring import Pasts, Unreadable
 from tasks.watching import AgentSaid, Bucket, Server, Watched, watch
 
 
@@ -82,7 +83,7 @@ def overview(home: Home, names: Sequence[str]) -> Overview:
 
 def _past(home: Home) -> tuple[Pasts, str]:
     try:
-        return pasts(home.ledger()), ""
+        return pasts_of(home), ""
     except DrError as trouble:
         return Pasts(place=""), trouble.fact
 

@@ -28,8 +28,8 @@ from tasks.kind import Facts, Scene, Verb
 from tasks.ledger_mirrored import MirroredLedger, Synced
 from tasks.postgres.ending import keep_log
 from tasks.postgres.scratch import Scratch, discard
+from tasks.remembered import pasts_of
 from tasks.retaining import Swept
-from tasks.scoring import pasts
 
 READERS = frozenset({"prove", "restore"})
 """Purposes of runs that read backups."""
@@ -123,7 +123,7 @@ def underway(home: Home, name: str) -> frozenset[str]:
     """The backups that unfinished proofs and restores of the resource read. Their plans stand in the ledger."""
     ledger = home.ledger()
     found: set[str] = set()
-    for past in pasts(ledger).runs:
+    for past in pasts_of(home).runs:
         if past.resource != name or past.outcome or past.purpose not in READERS:
             continue
         try:

@@ -49,10 +49,10 @@ def proofs_by_backup(home: Home) -> tuple[dict[str, Any], dict[str, Proof]]:
     """The ledger's state, and for each backup its newest proof without a planted fault that was met."""
     from recovery.errors import DrError
     from recovery.past import proof_of
-    from tasks.scoring import pasts
+    from tasks.remembered import pasts_of
 
     try:
-        found = pasts(home.ledger())
+        found = pasts_of(home)
     except DrError as trouble:
         return {"state": "silent", "why": trouble.fact}, {}
     proven: dict[str, Proof] = {}

@@ -25,12 +25,12 @@ def runs(
 ) -> None:
     """Runs and how they ended, newest first."""
     from tasks.home import open_home
-    from tasks.scoring import pasts
+    from tasks.remembered import pasts_of
 
     opened = open_home(existing_home(home))
     if resource is not None:
         opened.resource(resource)
-    found = pasts(opened.ledger())
+    found = pasts_of(opened)
     chosen = [each for each in found.runs if resource in (None, each.resource) and not (unfinished and each.outcome)]
     shown = chosen[:limit]
     document = {
