@@ -100,6 +100,17 @@ class Holding:
                 return  # another took it after it lapsed: it is released as far as anybody can tell
             self._lease = wanted
 
+    def release_untouched(self) -> None:
+        """As `release`, but only while the object is as this holding wrote it last: this process may have taken the
+        lease anew for the same run. Raises Failed when the bucket can't be reached."""
+        with self._lock:
+            if self._lost or self._lease.released:
+                return
+            wanted = self._lease.model_copy(update={"expires_at": self._clock(), "released": True})
+            with suppress(Changed):
+                self._etag = self._store.replace(lease_key(wanted.service), canonical(wanted), self._etag)
+                self._lease = wanted
+
     def _replace(self, wanted: Lease) -> str:
         key = lease_key(wanted.service)
         for _ in range(2):
@@ -207,11 +218,13 @@ class Leases:
 
     def _give_up(self, holding: Holding, keeper: threading.Thread, stop: threading.Event) -> None:
         stop.set()
-        if not self._reachable():
-            return  # the lease lapses by itself; a renewal that is underway ends with the process
-        keeper.join()
-        with suppress(Failed):  # unreachable: the next owner waits for the lapse
-            holding.release()
+        if self._reachable():
+            keeper.join()
+            with suppress(Failed):
+                holding.release()
+                return
+        # It lapses by itself, or with this process; sooner where the bucket answers again meanwhile.
+        threading.Thread(target=_release_late, args=(holding, self._terms.seconds), daemon=True).start()
 
     def _take_patiently(self, service: str, run: str, patience_seconds: float, least: int) -> Holding:
         deadline = time.monotonic() + patience_seconds
@@ -242,6 +255,15 @@ def _keep(holding: Holding, stop: threading.Event, every_seconds: float) -> None
             return  # holding.lost tells the run at its next check
         except DrError:
             pause = every_seconds / 4
+
+
+def _release_late(holding: Holding, within_seconds: float) -> None:
+    deadline = time.monotonic() + within_seconds
+    while time.monotonic() < deadline:
+        with suppress(DrError):
+            holding.release_untouched()
+            return
+        time.sleep(min(1.0, within_seconds / 10))
 
 
 def _dead(existing: Lease | None) -> frozenset[str]:

@@ -236,6 +236,35 @@ def test_an_unreachable_bucket_is_asked_again_until_the_time_has_passed(local: D
     assert engine(local, "bob@b", ahead_seconds=1, terms=short).take("shop", "run-two").generation == 2
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["known to be silent", "found silent"])
+def test_a_lease_that_could_not_be_released_at_the_end_is_released_when_the_bucket_answers_again(
+    local: DirStore, known: bool
+) -> None:
+    store = Unreachable(local)
+    alice = Leases(store, Terms(seconds=60), owner="alice@a", reachable=lambda: not (known and store.silent))  # type: ignore[arg-type]
+    with alice.hold("shop", "run-one"):
+        store.silent = True
+    asked = store.asked
+    until(lambda: store.asked > asked)
+    with pytest.raises(Refused, match="driven by alice@a"):
+        engine(local, "bob@b").take("shop", "run-two")
+    store.silent = False
+    until(lambda: (lease := engine(local, "x").look("shop")) is not None and lease.released)
+    assert engine(local, "bob@b").take("shop", "run-two").generation == 2
+
+
+def test_a_late_release_leaves_a_lease_alone_that_the_same_process_has_taken_anew(local: DirStore) -> None:
+    """The same run taken up again: owner, run and generation are those of the holding that was to be released."""
+    first = engine(local, "alice@a").take("shop", "run-one")
+    again = engine(local, "alice@a").take("shop", "run-one")
+    assert again.generation == first.generation
+    first.release_untouched()
+    again.check()
+    stored = engine(local, "x").look("shop")
+    assert stored is not None
+    assert not stored.released
+
+
 def standing_still(holding: Holding) -> None:
     """As behind a SIGSTOP of minutes, or as many of a bucket's silence."""
     holding._ends_at_seconds = 0.0
