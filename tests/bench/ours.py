@@ -15,12 +15,12 @@ from pathlib import Path
 from threading import Thread
 from typing import Literal
 
+import boto3
 import psycopg
 
 import tasks
 from recovery import choose
 from recovery.point import Backup
-from tasks import aws
 from tasks.host import LocalHost
 from tasks.postgres import basebackup, looking, scratch, scratch_conf, unpack, unpack_chain, wal
 from tasks.postgres.agent_memory import Alerts, Memory
@@ -123,7 +123,13 @@ def backups(ours: Ours) -> list[Contender]:
 
 def _uploaded(scene: Scene, line: str) -> int:
     """What a line of shell prints, in the bucket as people put it there without us."""
-    client = aws.client("s3", scene.s3.endpoint, region=REGION)
+    client = boto3.client(
+        "s3",
+        endpoint_url=scene.s3.endpoint.endpoint_url,
+        region_name=REGION,
+        aws_access_key_id=scene.s3.access_key,
+        aws_secret_access_key=scene.s3.secret_key,
+    )
     key = f"streamed/{_stamp()}"
     with subprocess.Popen(["/bin/sh", "-c", line], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
         assert running.stdout is not None
