@@ -94,7 +94,7 @@ def at_time(at: datetime, *, now: datetime, end: End | None) -> Target:
         known = rfc3339(end.at) if end is not None and end.at is not None else "none"
         raise NoPoint(
             f"the archive's last commit is {known}, which is not later than {rfc3339(at)}",
-            hint="wait until the WAL of that moment is archived, or restore to the latest moment with --latest",
+            hint="wait until the WAL of that moment is archived, or leave --as-of out: that takes the latest moment",
         )
     return Target(kind="time", at=at)
 
