@@ -1,8 +1,8 @@
 """What ended runs said, kept in the home: a look at a ledger of years reads only what is new.
 
 Separate from scoring.py, which reads a ledger and knows no home. A run that is signed changes no more. What is kept is
-gone by only while the ledger lists the run, signed, with as many records; the report and the verification read
-everything themselves. Lost, torn or another version's: it is read anew.
+gone by only while the ledger lists the run, signed, with as many records; report, scorecard and verification
+read everything themselves. Lost, torn or another version's: it is read anew.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from recovery.past import proof_of
 from recovery.plan import NothingToDo
 from recovery.point import lsn_text
 from recovery.scorecard import scorecard
-from tasks import backing, pages, slipping, sweeping
+from tasks import backing, pages, scoring, slipping, sweeping
 from tasks.asking import Which
 from tasks.engine import Act
 from tasks.home import Home
@@ -69,7 +69,7 @@ def score(act: Act) -> Told:
     """The scorecard of everything that the ledger holds, now; what slipped is put on record first."""
     home = act.home
     slipping.noted(act, *home.catalog.resources)
-    return pages.score(scorecard(pasts_of(home).runs, home.catalog, now=home.now()))
+    return pages.score(scorecard(scoring.pasts(home.ledger()).runs, home.catalog, now=home.now()))
 
 
 def last_proven(home: Home, resource: str) -> frozenset[str]:

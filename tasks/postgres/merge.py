@@ -30,7 +30,8 @@ Read = Callable[[int, int], memoryview]
 
 class Merge:
     """What becomes of one file: `kept_bytes` of the full's come through `put_in`, in stretches of any order and from
-    any thread; then `finish` writes what lies behind them. Raises Failed for an INCREMENTAL file of another form."""
+    any thread; then `finish` writes what lies behind them. One that is not `changed` is the full's and needs neither.
+    Raises Failed for an INCREMENTAL file of another form."""
 
     def __init__(self, name: str, *, full_bytes: int, overlay_bytes: int, read: Read) -> None:
         self._read = read
@@ -59,8 +60,7 @@ class Merge:
             low, high = max(begin, offset), min(begin + length, end)
             if low < high:
                 part[low - offset : high - offset] = self._read(at + low - begin, high - low)
-        if self.changed:
-            self._sums.append((offset, len(part), crc32c(part)))
+        self._sums.append((offset, len(part), crc32c(part)))
 
     def finish(self, path: Path) -> int:
         """Write what lies behind the full's part, cut or lengthen the file; gives its CRC32C."""
