@@ -119,6 +119,8 @@ class Watch:
                 answer = Resolved(outcome="silent", why=f"{type(error).__name__}: {error}")
             word = said(answer, self.dns, self.site)
             if word == "silent":
+                if left < answer_seconds and time.monotonic() >= deadline:
+                    return  # the watch's end cut the question short: that is no silence of the server's
                 answer_seconds = min(2 * answer_seconds, ANSWER_MOST_SECONDS)
             with self._news:
                 before = self._found[server]
@@ -178,7 +180,11 @@ def told(
 def unfinished(found: Mapping[str, Watched], dns: DnsName, site: str, series: int = SERIES) -> DrError:
     """Why it did not converge: an old answer is a failure; one that was never heard leaves it unproven."""
     late = {server: each for server, each in found.items() if not turned(each, series)}
-    fact = f"{dns.name} is not {site}'s everywhere: {'; '.join(each.words for each in late.values())}"
+    heard_last = "; ".join(
+        f"{each.words} only {each.series} of {series} times in a row" if each.last == "new" else each.words
+        for each in late.values()
+    )
+    fact = f"{dns.name} is not {site}'s everywhere: {heard_last}"
     if any(each.last != "silent" for each in late.values()):
         return Failed(fact, hint="a resolver that keeps answers beyond their TTL has to be flushed by its owner")
     return Unproven(
