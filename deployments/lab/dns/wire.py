@@ -55,6 +55,7 @@ class NameServer:
         self, address: str, port: int, respond: Respond, *, weather: Callable[[], Weather], pool: Executor | None = None
     ) -> None:
         self.respond, self.weather, self.pool = respond, weather, pool
+        self.closed = False
         handler = type("Handler", (_Stream,), {"server_of": self})
         for left in reversed(range(PORT_TRIES if port == 0 else 1)):
             self.tcp = _Streams((address, port), handler)
@@ -77,13 +78,19 @@ class NameServer:
 
     def start(self) -> None:
         """Serve in threads of its own."""
-        threading.Thread(target=self._serve, name="dns-udp", daemon=True).start()
+        self.receiving = threading.Thread(target=self._serve, name="dns-udp", daemon=True)
+        self.receiving.start()
         threading.Thread(target=self.tcp.serve_forever, args=(POLL_SECONDS,), name="dns-tcp", daemon=True).start()
 
     def close(self) -> None:
-        """Stop serving and close the sockets."""
+        """Stop serving and close the sockets. The receiving thread ends first: one that still waits in a closed socket
+        keeps its port, and goes on with whatever gets the same number."""
         self.tcp.shutdown()
         self.tcp.server_close()
+        self.closed = True
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+            last.sendto(b"", self.udp.getsockname())
+        self.receiving.join()
         self.udp.close()
 
     def _serve(self) -> None:
@@ -91,9 +98,9 @@ class NameServer:
             try:
                 wire, client = self.udp.recvfrom(65535)
             except OSError:
-                if self.udp.fileno() < 0:
-                    return
                 continue
+            if self.closed:
+                return
             if self.pool is None:
                 self._answer(wire, client)
             else:
