@@ -1,7 +1,8 @@
 """The heartbeat: a row a second in `standfast.beat` on a primary, and what the server says of itself meanwhile.
 
 Separate because it is the one part of the agent that talks to Postgres: RPO is read from these rows after a restore
-(their commit times, not their clocks), and status from the same question. On a standby it only looks.
+(their commit times, not their clocks), and status from the same question. On a standby it only looks. On a primary it
+ends a segment that the server leaves open beyond its own `archive_timeout` (recovery/open_segment.py says when).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -17,6 +19,7 @@ from typing import Any
 import psycopg
 from pydantic import JsonValue
 
+from recovery.open_segment import OpenSegment, ended, is_overdue, looked
 from recovery.value import Instant, Value
 from tasks.postgres.agent_memory import Alerts, utc_now
 
@@ -39,9 +42,14 @@ select pg_is_in_recovery(),
             else ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int end,
        case when pg_is_in_recovery() then pg_last_wal_receive_lsn() else pg_current_wal_flush_lsn() end - '0/0',
        case when pg_is_in_recovery() then pg_last_wal_replay_lsn() - '0/0' end,
-       pg_last_xact_replay_timestamp()
+       pg_last_xact_replay_timestamp(),
+       case when not pg_is_in_recovery() and current_setting('archive_mode') <> 'off'
+            then pg_walfile_name(pg_current_wal_lsn()) end,
+       pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
+       extract(epoch from current_setting('archive_timeout')::interval)::float
 """
 _BEAT = "insert into standfast.beat default values returning at"
+_END_SEGMENT = "select pg_switch_wal()"
 _SWEEP = f"delete from standfast.beat where at < clock_timestamp() - interval '{KEEP}'"  # noqa: S608 -- a constant
 
 
@@ -77,6 +85,7 @@ class Heartbeat:
         self._every_seconds = every_seconds
         self._now = now
         self.pulse: Pulse | None = None
+        self._segment: OpenSegment | None = None
 
     def status(self) -> JsonValue:
         """The last pulse, or None before the first."""
@@ -126,7 +135,7 @@ class Heartbeat:
     def _once(self, connection: psycopg.Connection[Any], *, made: bool, sweep: bool) -> bool:
         """One look and, on a primary, one row. Gives whether the table is known to be there."""
         row = connection.execute(_LOOK).fetchone()
-        standby, timeline, flushed, replayed, replayed_at = row or (True, 0, None, None, None)
+        standby, timeline, flushed, replayed, replayed_at, *segment = row or (True, 0, None, None, None, None, 0, 0.0)
         beat_at = None
         if self._beats and not standby:
             if not made:
@@ -135,6 +144,7 @@ class Heartbeat:
             beat_at = beat[0] if beat else None
             if sweep:
                 connection.execute(_SWEEP)
+        self._bound(connection, *segment)
         self.pulse = Pulse(
             seen_at=self._now(),
             role="standby" if standby else "primary",
@@ -145,6 +155,27 @@ class Heartbeat:
             beat_at=beat_at,
         )
         return not standby
+
+    def _bound(self, connection: psycopg.Connection[Any], name: str | None, xid: int, timeout_seconds: float) -> None:
+        """End the segment that is being written where the server should have. `name`: None: nothing is archived."""
+        if name is None:
+            self._segment = None
+            return
+        now = time.monotonic()
+        self._segment = looked(self._segment, name=name, xid=xid, at_seconds=now)
+        if self._segment.since_seconds == now:  # another one than at the last look
+            self._alerts.over("open-segment")
+        if not is_overdue(self._segment, at_seconds=now, timeout_seconds=timeout_seconds):
+            return
+        self._segment = ended(self._segment, at_seconds=now)
+        try:
+            connection.execute(_END_SEGMENT)
+        except psycopg.errors.InsufficientPrivilege as refused:
+            self._alerts.tell(
+                "open-segment",
+                f"a segment is open beyond archive_timeout and may not be ended: {refused.diag.message_primary}",
+                "grant the agent's role execute on function pg_switch_wal(), or make it a superuser",
+            )
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import psycopg
 import pytest
 
 from deployments.lab.scratch_cluster import cluster
@@ -137,9 +138,9 @@ def test_an_alert_is_written_once_and_so_is_its_end(tmp_path: Path) -> None:
 
 
 @contextmanager
-def beating(dsn: str, alerts: Alerts) -> Iterator[Heartbeat]:
+def beating(dsn: str, alerts: Alerts, *, beats: bool = True) -> Iterator[Heartbeat]:
     stop = threading.Event()
-    one = Heartbeat(dsn, alerts=alerts, every_seconds=0.05)
+    one = Heartbeat(dsn, alerts=alerts, beats=beats, every_seconds=0.05)
     thread = threading.Thread(target=one.run, args=(stop,))
     thread.start()
     try:
@@ -179,6 +180,27 @@ def test_the_heart_beats_on_a_primary_only_looks_on_a_standby_and_outlives_a_sto
                 15,
             )
             eventually(lambda: not alerts.standing(), "the alert's end", 15)
+
+
+ARCHIVED = "select archived_count from pg_stat_archiver"
+
+
+@pytest.mark.parametrize("beats_too", [True, False])
+def test_a_segment_that_a_started_server_leaves_open_beyond_its_timeout_is_ended_by_the_agent(
+    tmp_path: Path, beats_too: bool
+) -> None:
+    """By itself this server would do so after five minutes: its checkpointer sleeps for `checkpoint_timeout` first."""
+    settings = {"archive_mode": "on", "archive_command": "/bin/true", "archive_timeout": "1s"}
+    alerts = Alerts(tmp_path / "state")
+    with cluster(tmp_path / "pg", settings=settings) as pg, psycopg.connect(pg.dsn, autocommit=True) as sql:
+        sql.execute("create role agent login")
+        with beating(pg.dsn.replace("user=postgres", "user=agent"), alerts, beats=False):
+            eventually(lambda: "pg_switch_wal" in str(alerts.standing()), "the alert of a role that may not", 30)
+        assert sql.execute(ARCHIVED).fetchone() == (0,)
+        with beating(pg.dsn, alerts, beats=beats_too):
+            sql.execute("create table something ()")
+            eventually(lambda: sql.execute(ARCHIVED).fetchone() != (0,), "the segment in the archive", 30)
+            eventually(lambda: "pg_switch_wal" not in str(alerts.standing()), "the alert's end")
 
 
 def _children(pid: int) -> list[int]:
