@@ -29,8 +29,8 @@ def test_an_old_answer_lives_exactly_as_long_as_its_ttl(world: Scene):
     world.publish(published(a("app", WEST), serial=2))
     assert values(world.ask("app")) == [WEST], "the authoritative server has it at once"
     assert values(world.resolve("app")) == [EAST], "the resolver keeps what it was told"
-    until(lambda: values(world.resolve("app")) == [WEST], "the end of the TTL", patience_seconds=3)
-    assert 0.9 < time.monotonic() - begun < 2
+    until(lambda: values(world.resolve("app")) == [WEST], "the end of the TTL")
+    assert 0.9 < time.monotonic() - begun < 6
 
 
 def test_no_is_kept_too_and_ends_as_the_soa_says(world: Scene):
@@ -38,14 +38,14 @@ def test_no_is_kept_too_and_ends_as_the_soa_says(world: Scene):
     world.publish(published(a("late", EAST), serial=2))
     assert values(world.ask("late")) == [EAST]
     assert world.resolve("late").rcode() == dns.rcode.NXDOMAIN, "a name must exist before it is asked for"
-    until(lambda: values(world.resolve("late")) == [EAST], "the end of the negative TTL", patience_seconds=3)
+    until(lambda: values(world.resolve("late")) == [EAST], "the end of the negative TTL")
 
 
 def test_what_is_left_of_a_ttl_is_told(world: Scene):
     first = world.resolve("slow")
     assert first.answer[0].ttl == 30
     assert first.flags & dns.flags.RA
-    until(lambda: world.resolve("slow").answer[0].ttl < 30, "some ageing", patience_seconds=3)
+    until(lambda: world.resolve("slow").answer[0].ttl < 30, "some ageing")
 
 
 def test_a_chain_of_aliases_is_resolved_to_its_end(world: Scene):

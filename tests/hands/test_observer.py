@@ -121,7 +121,7 @@ def scene(tmp_path: Path) -> Iterator[tuple[World, Observer, Path]]:
             world,
             Observer(
                 names=by, port=east.server_port, numbers=itertools.count(FIRST_SEQ), journal=journal,
-                patience_seconds=0.4,
+                patience_seconds=1.5,
             ),
             tmp_path / "journal.jsonl",
         )  # fmt: skip

@@ -159,7 +159,7 @@ def test_who_takes_a_run_over_takes_its_orders_over_without_doing_them_again(sce
 
 
 def test_an_order_that_is_underway_is_taken_over_and_its_end_is_kept(scene: Scene):
-    waiting = threading.Thread(target=lambda: scene.order("a-1", "slow", patience_seconds=0.3))
+    waiting = threading.Thread(target=lambda: scene.order("a-1", "slow", patience_seconds=1.5))
     waiting.start()
     assert scene.begun.wait(5)
     waiting.join()
@@ -278,7 +278,7 @@ def test_a_defect_of_a_handler_is_a_failure_with_its_name(scene: Scene):
 
 def test_progress_is_told_and_a_patience_that_ends_is_silence_with_the_order_underway(scene: Scene):
     said: list[tuple[str, float | None]] = []
-    answer = scene.order("a-1", "slow", patience_seconds=0.3, say=lambda text, share: said.append((text, share)))
+    answer = scene.order("a-1", "slow", patience_seconds=1.5, say=lambda text, share: said.append((text, share)))
     assert isinstance(answer, Silent)
     assert answer.underway
     assert ("half", 0.5) in said
@@ -305,7 +305,7 @@ def test_an_order_that_nobody_wants_any_more_is_not_sent_again_but_one_that_was_
 
 
 def test_an_agent_that_was_killed_in_the_middle_goes_on_with_the_order(scene: Scene):
-    scene.order("a-1", "slow", patience_seconds=0.3)
+    scene.order("a-1", "slow", patience_seconds=1.5)
     assert scene.begun.wait(5)
     kept = OrderState.model_validate_json((scene.folder / "orders" / "a-1.json").read_bytes())
     assert kept.state == "underway"

@@ -70,8 +70,7 @@ def test_one_that_hangs_or_drips_fails_within_the_patience(serve: object) -> Non
         found = ask(Question(url=f"http://{where}/", expect="ok"), patience_seconds=0.3)
         took = time.monotonic() - begin
     assert (found.outcome, found.why) == ("failed", "no answer within 0.3 s")
-    assert 0.3 <= took < 1.0
-    assert found.seconds == pytest.approx(took, abs=0.05)
+    assert 0.3 <= found.seconds <= took < 10
 
 
 def test_one_that_refuses_resets_or_talks_nonsense_fails() -> None:
@@ -86,7 +85,7 @@ def test_one_that_refuses_resets_or_talks_nonsense_fails() -> None:
 def test_a_bare_port_passes_when_it_takes_the_connection_and_says_what_is_expected() -> None:
     with bare(lambda link: link.sendall(b"220 ready\r\n")) as where:
         assert ask(Question(url=f"tcp://{where}")).outcome == "passed"
-        assert ask(Question(url=f"tcp://{where}", expect="220"), patience_seconds=0.2).outcome == "passed"
+        assert ask(Question(url=f"tcp://{where}", expect="220")).outcome == "passed"
         assert ask(Question(url=f"tcp://{where}", expect="554"), patience_seconds=0.2).outcome == "failed"
 
 
@@ -112,14 +111,14 @@ def test_a_name_that_cannot_be_resolved_or_a_url_that_is_none_is_unproven(monkey
 
 def test_a_resolver_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     def late(*_: object) -> socket.socket:
-        time.sleep(1)
+        time.sleep(12)
         raise socket.gaierror(socket.EAI_AGAIN, "try again")
 
     monkeypatch.setattr(probing, "_connected", late)
     begin = time.monotonic()
     found = ask_all({"app": Question(url="http://app.nowhere.test/")}, patience_seconds=0.1)
     assert found["app"].outcome == "unproven"
-    assert time.monotonic() - begin < 1.0
+    assert time.monotonic() - begin < 10
 
 
 def test_many_are_asked_at_once_and_another_address_may_be_asked_by_the_name() -> None:
@@ -128,7 +127,7 @@ def test_many_are_asked_at_once_and_another_address_may_be_asked_by_the_name() -
         begin = time.monotonic()
         hanging = {f"h{n}": Question(url=f"http://{where}/") for n in range(8)}
         named = Question(url=f"http://app.lab.test:{port}/ready", connect_to="127.0.0.1")
-        found = ask_all({**hanging, "named": named}, patience_seconds=0.4)
-        assert time.monotonic() - begin < 1.5
+        found = ask_all({**hanging, "named": named}, patience_seconds=1.5)
+        assert time.monotonic() - begin < 8 * 1.5, "as long as one of them, not as all of them one by one"
     assert [found[name].outcome for name in (*hanging, "named")] == ["failed"] * 8 + ["passed"]
     assert east.asked[0][2] == f"app.lab.test:{port}"
