@@ -42,6 +42,7 @@ from tasks.postgres.terms import Asking, OwnTerm, WitnessTerms
 from tasks.s3_small import SmallObjects
 from tasks.store_place import StorePlace
 from tests.hands.faulty_s3 import Faults, faulty_s3
+from tests.hands.site_scene import until
 
 LEASE = Under(lease="shop", generation=1)
 T0 = datetime(2026, 11, 24, 3, tzinfo=UTC)
@@ -278,7 +279,7 @@ def test_a_leash_is_known_by_its_beginning_too_and_not_by_a_pid_that_is_anothers
     with subprocess.Popen(words) as process:
         try:
             now = datetime.now(UTC)
-            assert is_leash(process.pid, now)
+            until(lambda: is_leash(process.pid, now))  # the kernel shows no words yet for a moment
             assert not is_leash(process.pid, now - timedelta(minutes=1)), "it began after that was said"
             assert not is_leash(os.getpid(), now)
         finally:
