@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 from recovery.errors import DrError, Failed, Refused
-from recovery.lease import Held, Lease, Mine, Request, Take, Terms, decide, lease_key, made
+from recovery.lease import Held, Lease, Mine, Request, Terms, decide, lease_key, made
 from recovery.value import canonical
 from tasks import owner as owners
 from tasks.store import Changed, Store
@@ -100,16 +100,32 @@ class Holding:
                 return  # another took it after it lapsed: it is released as far as anybody can tell
             self._lease = wanted
 
-    def release_untouched(self) -> None:
-        """As `release`, but only while the object is as this holding wrote it last: this process may have taken the
-        lease anew for the same run. Raises Failed when the bucket can't be reached."""
+    def release_later(self) -> None:
+        """Beside whatever goes on, as soon as the bucket answers and shows what was written; later it has lapsed."""
+
+        def release() -> None:
+            deadline = time.monotonic() + self._terms.seconds
+            while time.monotonic() < deadline:
+                with suppress(DrError):
+                    if self.release_untouched():
+                        return
+                time.sleep(min(1.0, self._terms.seconds / 10))
+
+        threading.Thread(target=release, daemon=True).start()
+
+    def release_untouched(self) -> bool:
+        """As `release`, but only where the object is what this holding wrote last (true): this process may have taken
+        the lease anew for the same run. Raises Failed when the bucket can't be reached."""
         with self._lock:
-            if self._lost or self._lease.released:
-                return
+            key = lease_key(self._lease.service)
+            found = self._store.get(key)
+            if found is None or _read(key, found[0]) != self._lease:
+                return False
             wanted = self._lease.model_copy(update={"expires_at": self._clock(), "released": True})
             with suppress(Changed):
-                self._etag = self._store.replace(lease_key(wanted.service), canonical(wanted), self._etag)
+                self._etag = self._store.replace(key, canonical(wanted), found[1].etag)
                 self._lease = wanted
+            return self._lease.released
 
     def _replace(self, wanted: Lease) -> str:
         key = lease_key(wanted.service)
@@ -167,18 +183,19 @@ class Leases:
             clock = self._clock if found is None else self._agreed(found[1].told_at, asked_at)
             begun, now = time.monotonic(), clock()
             request = Request(service=service, owner=self._owner, run=run, dead=_dead(existing))
-            match decide(existing, request, now, self._terms.clock_bound):
-                case Held() as held:
-                    raise held.refusal()
-                case Mine(lease=lease):
-                    generation = lease.generation
-                case Take(generation=generation):
-                    pass
+            decided = decide(existing, request, now, self._terms.clock_bound)
+            if isinstance(decided, Held):
+                raise decided.refusal()
+            generation = decided.lease.generation if isinstance(decided, Mine) else decided.generation
             lease = made(request, max(generation, least), now, self._terms.seconds)
             try:
                 etag = self._store.replace(key, canonical(lease), found[1].etag if found else None)
             except Changed:
                 continue  # somebody was faster, or an answer of ours was lost; what is stored now decides
+            except Failed:
+                # Written all the same, perhaps, or still to be: nobody would know that it is nobody's.
+                Holding(self._store, lease, "", terms=self._terms, clock=clock, taken_at_seconds=begun).release_later()
+                raise
             return Holding(self._store, lease, etag, terms=self._terms, clock=clock, taken_at_seconds=begun)
         raise Failed(
             f"the lease on {service} changed {_MOST_RACES} times while it was being taken",
@@ -224,7 +241,7 @@ class Leases:
                 holding.release()
                 return
         # It lapses by itself, or with this process; sooner where the bucket answers again meanwhile.
-        threading.Thread(target=_release_late, args=(holding, self._terms.seconds), daemon=True).start()
+        holding.release_later()
 
     def _take_patiently(self, service: str, run: str, patience_seconds: float, least: int) -> Holding:
         deadline = time.monotonic() + patience_seconds
@@ -255,15 +272,6 @@ def _keep(holding: Holding, stop: threading.Event, every_seconds: float) -> None
             return  # holding.lost tells the run at its next check
         except DrError:
             pause = every_seconds / 4
-
-
-def _release_late(holding: Holding, within_seconds: float) -> None:
-    deadline = time.monotonic() + within_seconds
-    while time.monotonic() < deadline:
-        with suppress(DrError):
-            holding.release_untouched()
-            return
-        time.sleep(min(1.0, within_seconds / 10))
 
 
 def _dead(existing: Lease | None) -> frozenset[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -202,11 +203,16 @@ class Unreachable:
 
     def __init__(self, under: DirStore) -> None:
         self.under, self.silent, self.loses_answers, self.asked = under, False, False, 0
+        self.late: Callable[[Callable[[], object]], object] | None = None
 
     def replace(self, key: str, body: bytes, etag: str | None) -> str:
         self.asked += 1
         if self.silent:
             raise Failed("the bucket is silent", hint="wait")
+        if (late := self.late) is not None:
+            self.late = None
+            late(lambda: self.under.replace(key, body, etag))
+            raise Failed("no answer within the patience", hint="wait")
         made = self.under.replace(key, body, etag)
         if self.loses_answers:
             self.loses_answers = False
@@ -263,6 +269,18 @@ def test_a_late_release_leaves_a_lease_alone_that_the_same_process_has_taken_ane
     stored = engine(local, "x").look("shop")
     assert stored is not None
     assert not stored.released
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.3], ids=["written already", "written later"])
+def test_a_lease_that_was_written_without_an_answer_is_given_back(local: DirStore, seconds: float) -> None:
+    """The run goes on at another place, or not at all; this process lives on, so that nobody could take the lease."""
+    store = Unreachable(local)
+    store.late = lambda write: threading.Timer(seconds, write).start() if seconds else write()
+    alice = Leases(store, Terms(seconds=60), owner="alice@a")  # type: ignore[arg-type]
+    with pytest.raises(Failed, match="no answer within"):
+        alice.take("shop", "run-one")
+    until(lambda: (lease := engine(local, "x").look("shop")) is not None and lease.released)
+    assert engine(local, "bob@b").take("shop", "run-two").generation == 2
 
 
 def standing_still(holding: Holding) -> None:
