@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Protocol
 import zstandard
 
 from recovery.errors import Failed, Refused
-from recovery.wal import Segment, WalName, following, name_of
+from recovery.wal import Segment, WalName, following, name_of, parse
 from tasks.postgres import wal_file
 from tasks.postgres.agent_memory import Alerts, Memory, Position, utc_now
 from tasks.postgres.archived import key_of
@@ -91,11 +92,14 @@ class Archiver:
         """Make the file durable. Returns only then. Raises DrError; Postgres keeps the file and asks again."""
         self._refuse_barred()
         self._own(path)
-        job = self._job(path)
+        jobs = [*(self._job(each) for each in self._forgotten_before(path.name)), self._job(path)]
         for later in self._ready_after(path.name):
             self._job(later, ahead=True)
         try:
-            kept = job.result(self._patience_seconds)
+            for forgotten in jobs[:-1]:
+                with suppress(Refused):  # told as an alert; the gap is, too, and the newer file has to be safe
+                    self._claim(forgotten.result(self._patience_seconds))
+            kept = jobs[-1].result(self._patience_seconds)
         except TooLate:
             raise Failed(
                 f"{path.name} was not durable within {self._patience_seconds:g} s",
@@ -173,6 +177,19 @@ class Archiver:
             if not (self._status() / f"{name}.ready").exists() or not path.exists():
                 return
             yield path
+
+    def _forgotten_before(self, name: str) -> list[Path]:
+        """Whole segments behind the last archived one that Postgres passes over: where it crashes between ending one by
+        a switch and writing its `.ready` file, it asks for that only when a later checkpoint would remove it."""
+        try:
+            file = parse(name, self.segment_bytes())
+        except ValueError:
+            return []  # no WAL file at all, as whoever reads it will say
+        before = self._memory.archived(file.timeline) if isinstance(file, Segment) else None
+        if before is None or name <= before.segment or following(before.segment, self.segment_bytes()) == name:
+            return []
+        mine = (each for each in (self._data_dir / "pg_wal").iterdir() if before.segment < each.name < name)
+        return sorted(each for each in mine if len(each.name) == len(name))
 
     def _keep(self, path: Path) -> Kept:
         system = wal_file.system_id(self._data_dir)

@@ -199,6 +199,40 @@ def test_a_gap_is_told(place: Place) -> None:
     assert "between 000000010000000000000002 and 000000010000000000000004" in str(place.alerts.standing())
 
 
+def test_segments_that_a_crash_made_postgres_forget_are_archived_before_the_next(place: Place) -> None:
+    """It ended them by a switch, and crashed before it wrote their `.ready` files."""
+    place.archiver.archive(write_segment(place.wal, 2))
+    forgotten = [write_segment(place.wal, number, ready=False) for number in (3, 4)]
+    write_segment(place.wal, 6, ready=False)  # the one that is written now
+    place.archiver.archive(write_segment(place.wal, 5))
+    assert set(place.store.objects) == {place.key(name_of(1, number, SIZE)) for number in range(2, 6)}
+    assert place.alerts.standing() == []
+    place.archiver.archive(forgotten[0])  # a later checkpoint finds it, and Postgres asks after all
+    assert place.alerts.standing() == []
+
+
+def test_a_forgotten_segment_that_is_none_keeps_no_newer_one_from_being_safe(place: Place) -> None:
+    place.archiver.archive(write_segment(place.wal, 2))
+    write_segment(place.wal, 3, ready=False, system=1)
+    newer = write_segment(place.wal, 4)
+    place.archiver.archive(newer)
+    assert place.key(newer.name) in place.store.objects
+    assert "was not archived by this agent" in str(place.alerts.standing())
+
+
+def test_forgotten_segments_are_waited_for_or_postgres_asks_again(place: Place) -> None:
+    place.archiver.archive(write_segment(place.wal, 2))
+    write_segment(place.wal, 3, ready=False)
+    newer = write_segment(place.wal, 4)
+    place.store.down = True
+    with pytest.raises(Failed):
+        place.archiver.archive(newer)
+    place.store.down = False
+    place.archiver.archive(newer)
+    assert place.key(name_of(1, 3, SIZE)) in place.store.objects
+    assert place.alerts.standing() == []
+
+
 def test_a_missing_file_is_a_failure(place: Place) -> None:
     with pytest.raises(Failed, match="can't be read"):
         place.archiver.archive(place.wal / name_of(1, 5, SIZE))
