@@ -277,6 +277,21 @@ def test_a_backlog_is_stored_ahead(world: World) -> None:
     assert world.get()["stored_ahead"] > 0
 
 
+def test_a_segment_that_postgres_forgets_to_have_archived_is_no_gap(running: World) -> None:
+    """As after a crash between the switch that ended it and its `.ready` file: only a later checkpoint would find it."""
+    running.write(1)
+    running.drain()
+    running.sql("alter system set archive_command = ''", "select pg_reload_conf()")
+    (forgotten,) = running.write(1)
+    (running.pg.data_dir / "pg_wal" / "archive_status" / f"{forgotten}.ready").unlink()
+    running.sql("alter system reset archive_command", "select pg_reload_conf()")
+    names = [forgotten, *running.write(1)]
+    running.drain()
+    eventually(lambda: set(names) <= running.held("west"), "the other site's copy")
+    assert wal.list_archive(running.stores["east"], running.system()).gaps() == ()
+    assert "was not archived" not in str(running.get()["alerts"])
+
+
 def test_a_stopped_agent_keeps_wal_and_says_what_to_do(world: World) -> None:
     world.end()
     ran = subprocess.run(
