@@ -120,10 +120,12 @@ def choose(
     known: Sequence[Known] = (),
     rates: Rates | None = None,
     retired: Retired | None = None,
+    reached: End | None = None,
 ) -> Point:
     """The point with the least forecast time. `timeline` is explicit: a clone's in the archive is never followed.
 
     Raises NoPoint with the reason when no backup reaches the target. `retired`: what retention may have removed.
+    `reached`: where WAL behind a hole is archived, the end of what lies before it; the reason names its last commit.
     """
     by_id = {each.id: each for each in backups}
     usable: list[Point] = []
@@ -149,10 +151,10 @@ def choose(
     if retired is not None and short and short[0][1].stops == "retired":
         raise _retired(target, timeline, short[0][0], retired.why)
     why = "; ".join(refusals[:3]) or "there is no backup"
-    raise NoPoint(
-        f"no point for {target.text()} on timeline {timeline}: {why}",
-        hint="'dr points' shows the windows and gaps; take a backup with 'dr backup', or choose a moment in a window",
-    )
+    hint = "'dr points' shows the windows and gaps; take a backup with 'dr backup', or choose a moment in a window"
+    if short and reached is not None and reached.at is not None:
+        hint += f": the last commit before the gap is of {rfc3339(reached.at)}, so --as-of an earlier one"
+    raise NoPoint(f"no point for {target.text()} on timeline {timeline}: {why}", hint=hint)
 
 
 def _retired(target: Target, timeline: int, before: Backup, why: str) -> NoPoint:

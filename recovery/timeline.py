@@ -63,6 +63,17 @@ def moments(known: Sequence[Known], end: End | None) -> tuple[Known, ...]:
     return (*known, *more)
 
 
+def hole_behind(archive: Archive, backups: Sequence[Backup], timeline: int) -> Reach | None:
+    """The reach that goes furthest, where WAL is archived that it does not come to; None where nothing is missing, or
+    nothing can be followed along the timeline at all."""
+    try:
+        usable = [each for each in windows(archive, backups, timeline) if each.stops != "unusable"]
+    except NoPoint:
+        return None
+    furthest = max(usable, key=lambda each: each.to_lsn, default=None)
+    return furthest if furthest is not None and furthest.stops == "gap" else None
+
+
 def _timeline(
     number: int,
     archive: Archive,

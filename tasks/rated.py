@@ -32,7 +32,7 @@ def chosen(home: Home, name: str, site: str, target: Target, points: Points) -> 
     native = resource.engine == "native"
     return choose.choose(
         target, backups=points.backups, archive=points.archive, timeline=points.timeline, known=points.known,
-        rates=rates_at(home, name, site),
+        rates=rates_at(home, name, site), reached=points.reached,
         retired=retired(points.archive, points.backups, policy, now=home.now()) if native else None,
     )  # fmt: skip
 

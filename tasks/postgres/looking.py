@@ -18,8 +18,8 @@ from recovery.catalog import Member, PostgresResource
 from recovery.choose import End
 from recovery.errors import BadInput, DrError, Failed, NoPoint
 from recovery.point import Backup
-from recovery.timeline import doubt
-from recovery.wal import Archive, Known, name_of
+from recovery.timeline import doubt, hole_behind
+from recovery.wal import Archive, Known, name_of, path_to, timeline_for
 from tasks.postgres.engines.native import Native, complete, readable
 from tasks.postgres.engines.port import Engine
 from tasks.postgres.mark import marks
@@ -52,6 +52,8 @@ class Points:
     marks: tuple[tuple[int, int], ...]
     known: tuple[Known, ...]
     end: End | None
+    reached: End | None = None
+    """The end of what can be reached, where a hole parts it from `end`."""
     damaged: tuple[str, ...] = ()
     """Facts of commit markers that do not read: backups that are lost until these are mended."""
     doubt: str = ""
@@ -115,6 +117,12 @@ def look(
         told = timelines if standing or timeline else (*timelines, *(on for on, _ in marked.result()), *vouched())
         chosen = timeline or max(told)
         end = end_of(store, archive, chosen, bin_dir=bin_dir, keys=keys, engine=keeper) if need_end else None
+        hole = hole_behind(archive, mine, chosen) if end is not None else None
+        reached = (
+            end_of(store, archive, chosen, bin_dir=bin_dir, keys=keys, engine=keeper, until_lsn=hole.to_lsn)
+            if hole is not None
+            else None
+        )
         all_marks = marked.result()
     return Points(
         system_id=system_id,
@@ -124,6 +132,7 @@ def look(
         marks=all_marks,
         known=_known(mine),
         end=end,
+        reached=reached,
         damaged=damaged,
         doubt="" if standing or timeline else doubt(archive, chosen),
     )
@@ -144,17 +153,30 @@ def _refuse_unknown(timeline: int | None, known: set[int]) -> None:
 
 
 def end_of(
-    store: Store, archive: Archive, timeline: int, *, bin_dir: Path, keys: Keys | None, engine: Engine | None = None
+    store: Store,
+    archive: Archive,
+    timeline: int,
+    *,
+    bin_dir: Path,
+    keys: Keys | None,
+    engine: Engine | None = None,
+    until_lsn: int | None = None,
 ) -> End | None:
-    """The last record and the last commit of a timeline's newest stretch; None when it has no segment."""
-    stretch = next((each for each in reversed(archive.stretches) if each.timeline == timeline), None)
+    """The last record and the last commit of a timeline's newest stretch; None when it has no segment. `until_lsn`: of
+    the WAL on the way to that timeline before it."""
+    last = None
+    if until_lsn is not None:
+        last = until_lsn // archive.segment_bytes - 1
+        timeline = timeline_for(path_to(archive.histories, timeline), last, archive.segment_bytes)
+    mine = (each for each in reversed(archive.stretches) if each.timeline == timeline)
+    stretch = next((each for each in mine if last is None or each.first <= last <= each.last), None)
     if stretch is None:
         return None
     keeper = engine or Native(store=store, keys=keys or {})
     with tempfile.TemporaryDirectory(prefix="standfast-") as folder:
         found: End | None = None
         for back in range(8):
-            number = stretch.last - back
+            number = (stretch.last if last is None else last) - back
             if number < stretch.first:
                 break
             name = name_of(timeline, number, archive.segment_bytes)

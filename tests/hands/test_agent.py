@@ -278,7 +278,7 @@ def test_a_backlog_is_stored_ahead(world: World) -> None:
 
 
 def test_a_segment_that_postgres_forgets_to_have_archived_is_no_gap(running: World) -> None:
-    """As after a crash between the switch that ended it and its `.ready` file: only a later checkpoint would find it."""
+    """As after a crash between the switch that ended it and its `.ready` file: a later checkpoint would find it."""
     running.write(1)
     running.drain()
     running.sql("alter system set archive_command = ''", "select pg_reload_conf()")

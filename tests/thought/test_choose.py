@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from recovery.choose import CLOCK_BOUND, End, Rates, Target, at_random, at_time, choose, latest
 from recovery.errors import BadInput, NoPoint
 from recovery.point import SEGMENT_BYTES, Backup
+from recovery.value import rfc3339
 from recovery.wal import Archive, Known, Stretch, Switch
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -83,6 +84,19 @@ def test_a_gap_before_the_target_is_no_point_and_names_the_missing_file() -> Non
     holed = archive((10, 30), (32, 70))
     with pytest.raises(NoPoint, match="00000001000000000000001F is missing"):
         choose(latest(END), backups=(FULL,), archive=holed, timeline=1)
+
+
+def test_the_reason_names_the_last_commit_before_a_gap_where_it_is_known() -> None:
+    holed, at = archive((10, 30), (32, 70)), NOW - timedelta(hours=3)
+    for end, told in (
+        (End(lsn=31 * S, record_lsn=31 * S - 8, at=at), True),
+        (End(lsn=31 * S, record_lsn=30 * S), False),
+    ):
+        with pytest.raises(NoPoint) as caught:
+            choose(latest(END), backups=(FULL,), archive=holed, timeline=1, reached=end)
+        assert (f"the last commit before the gap is of {rfc3339(at)}" in caught.value.hint) is told
+    found = choose(Target(kind="time", at=at - timedelta(seconds=1)), backups=(FULL,), archive=holed, timeline=1)
+    assert len(found.segments) == 21, "up to the gap"
 
 
 def test_a_clones_timeline_is_never_followed() -> None:
