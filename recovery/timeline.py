@@ -57,10 +57,9 @@ def timelines(
     return tuple(_timeline(number, archive, backups, marks, known, retired) for number in sorted(numbers))
 
 
-def moments(known: Sequence[Known], end: End | None) -> tuple[Known, ...]:
-    """What is known of instants, with the archive's own end: every commit up to its last lies before it."""
-    more = (Known(lsn=end.lsn, at=end.at),) if end is not None and end.at is not None else ()
-    return (*known, *more)
+def moments(known: Sequence[Known], *ends: End | None) -> tuple[Known, ...]:
+    """What is known of instants, with the archive's own ends: every commit up to the last of each lies before it."""
+    return (*known, *(Known(lsn=end.lsn, at=end.at) for end in ends if end is not None and end.at is not None))
 
 
 def hole_behind(archive: Archive, backups: Sequence[Backup], timeline: int) -> Reach | None:

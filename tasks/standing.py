@@ -170,7 +170,8 @@ def stored(bucket: Bucket) -> StoredFacts:
     if points is None:
         return StoredFacts(site=bucket.site, why=bucket.why)
     try:
-        reached = wal.windows(points.archive, points.backups, points.timeline, moments(points.known, points.end))
+        known = moments(points.known, points.end, points.reached)
+        reached = wal.windows(points.archive, points.backups, points.timeline, known)
     except NoPoint as trouble:
         return StoredFacts(site=bucket.site, why=trouble.fact)
     usable = [each for each in reached if each.stops != "unusable"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -17,7 +17,6 @@ import psycopg
 import urllib3
 
 from recovery.catalog import Member
-from recovery.choose import End
 from recovery.errors import DrError
 from recovery.value import Instant, Value
 from tasks import unanswered
@@ -186,13 +185,15 @@ def bucket(
         )  # fmt: skip
     except DrError as trouble:
         return Bucket(site=site, points=None, why=trouble.fact)
-    end, end_why = _tried(
-        lambda: looking.end_of(
-            store, points.archive, points.timeline, bin_dir=bin_dir, keys=home.keys(name), engine=engine
+    ends, end_why = _tried(
+        lambda: looking.ends_of(
+            store, points.archive, points.backups, points.timeline,
+            bin_dir=bin_dir, keys=home.keys(name), engine=engine,
         )
-    )
+    )  # fmt: skip
+    end, reached = ends or (None, None)
     times, _ = _tried(lambda: _marked_at(store, points)) if marked else ((), "")
-    return Bucket(site=site, points=_with_end(points, end), end_why=end_why, marked_at=times or ())
+    return Bucket(site=site, points=replace(points, end=end, reached=reached), end_why=end_why, marked_at=times or ())
 
 
 def _marked_at(store: Store, points: Points) -> tuple[datetime, ...]:
@@ -203,19 +204,6 @@ def _marked_at(store: Store, points: Points) -> tuple[datetime, ...]:
 
     with ThreadPoolExecutor(max_workers=8) as pool:
         return tuple(sorted(pool.map(read, points.marks[-MOST_MARKS:])))
-
-
-def _with_end(points: Points, end: End | None) -> Points:
-    return Points(
-        system_id=points.system_id,
-        timeline=points.timeline,
-        backups=points.backups,
-        archive=points.archive,
-        marks=points.marks,
-        known=points.known,
-        end=end,
-        damaged=points.damaged,
-    )
 
 
 def _tried(do: Callable[[], T]) -> tuple[T | None, str]:

@@ -112,7 +112,8 @@ def _place(
         return {**head, "state": "silent", "backups": [], "timelines": []}
     end = found.end
     gone = retired(found.archive, found.backups, policy, now=now) if policy is not None else None
-    lines = timelines(found.archive, found.backups, found.marks, known=moments(found.known, end), retired=gone)
+    known = moments(found.known, end, found.reached)
+    lines = timelines(found.archive, found.backups, found.marks, known=known, retired=gone)
     return {
         **head,
         "state": "answers",

@@ -116,12 +116,10 @@ def look(
         _refuse_unknown(timeline, {*timelines, *archive.histories, *(each.timeline for each in archive.stretches)})
         told = timelines if standing or timeline else (*timelines, *(on for on, _ in marked.result()), *vouched())
         chosen = timeline or max(told)
-        end = end_of(store, archive, chosen, bin_dir=bin_dir, keys=keys, engine=keeper) if need_end else None
-        hole = hole_behind(archive, mine, chosen) if end is not None else None
-        reached = (
-            end_of(store, archive, chosen, bin_dir=bin_dir, keys=keys, engine=keeper, until_lsn=hole.to_lsn)
-            if hole is not None
-            else None
+        end, reached = (
+            ends_of(store, archive, mine, chosen, bin_dir=bin_dir, keys=keys, engine=keeper)
+            if need_end
+            else (None, None)
         )
         all_marks = marked.result()
     return Points(
@@ -150,6 +148,24 @@ def _refuse_unknown(timeline: int | None, known: set[int]) -> None:
         raise BadInput(
             f"no server, backup or WAL here tells of timeline {timeline}", hint=f"--timeline takes one of: {told}"
         )
+
+
+def ends_of(
+    store: Store,
+    archive: Archive,
+    backups: tuple[Backup, ...],
+    timeline: int,
+    *,
+    bin_dir: Path,
+    keys: Keys | None,
+    engine: Engine | None = None,
+) -> tuple[End | None, End | None]:
+    """The end of a timeline's archive; and the end of what can be reached, where a hole parts it from that."""
+    end = end_of(store, archive, timeline, bin_dir=bin_dir, keys=keys, engine=engine)
+    hole = hole_behind(archive, backups, timeline) if end is not None else None
+    if hole is None:
+        return end, None
+    return end, end_of(store, archive, timeline, bin_dir=bin_dir, keys=keys, engine=engine, until_lsn=hole.to_lsn)
 
 
 def end_of(

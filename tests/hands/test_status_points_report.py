@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from deployments.cli.main import run
 from deployments.cli.points_drawn import _line_drawn
@@ -123,6 +125,21 @@ def test_nobody_is_told_to_start_an_old_primary_that_a_failover_keeps_stopped() 
     (alone,) = _of_servers([silent], at_home)
     (standby,) = _of_servers([ServerFacts(site="east", role="primary"), silent.but(site="west")], at_home)
     assert alone.hint == standby.hint == "see whether it runs: 'dr check'"
+
+
+def test_a_timeline_of_which_only_the_archive_tells_is_a_doubt_in_points_and_status(home: Path, dr: Dr) -> None:
+    raw = b"1\t0/4000020\tno reason\n"
+    metadata = {"sha256": hashlib.sha256(raw).hexdigest(), "size": str(len(raw))}
+    store = DirStore(home / "bucket-a")
+    store.put("wal/77/00000002/00000002.history.zst", zstandard.compress(raw), metadata)
+    code, said = dr("points")
+    doubts = {place["site"]: place["doubt"] for place in said["points"]}
+    assert code == 1
+    assert "timeline 2, which left timeline 1" in doubts["east"]
+    assert doubts["west"] == ""
+    (shown,) = dr("status")[1]["resources"]
+    reasons = [each for each in shown["reasons"] if each["subject"] == "timeline"]
+    assert [(each["outcome"], each["fact"]) for each in reasons] == [("unproven", doubts["east"])]
 
 
 def test_unfinished_runs_are_visible_everywhere(home: Path, dr: Dr) -> None:
