@@ -263,6 +263,8 @@ def test_a_server_that_restarts_during_a_backup_is_told_and_the_next_backup_is_w
     until(lambda: looking.primary_of(looking.members(home.resource(DB))))
     assert until(lambda: dr(home.folder, "backup", DB, "--full", "--json").code == 0)
     assert list(runs_of(home, "backup").values())[-1] == "met"
+    swept(home)
+    assert left(home) == []
 
 
 def test_a_backup_of_a_stopped_server_is_ended_by_ctrl_c_at_once(troubled: Lab):
