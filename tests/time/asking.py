@@ -15,6 +15,7 @@ AGAIN = urllib3.Retry(
 
 def ask(url: str, wanted: dict[str, Any]) -> Any:
     """Its answer to a POST. Fails with what it said when it stays busy."""
-    told = urllib3.request("POST", url, json=wanted, timeout=20, retries=AGAIN)
+    alone = {"Connection": "close"}  # one that is kept is reset where the server's patience with it ends just now
+    told = urllib3.request("POST", url, json=wanted, headers=alone, timeout=20, retries=AGAIN)
     assert told.status not in BUSY, told.data
     return json.loads(told.data)
