@@ -24,6 +24,7 @@ from recovery.wal import Segment, WalName, following, name_of, parse
 from tasks.postgres import wal_file
 from tasks.postgres.agent_memory import Alerts, Memory, Position, utc_now
 from tasks.postgres.archived import key_of
+from tasks.postgres.reading import Deadline
 from tasks.store import AlreadyThere, Store
 
 Identity = tuple[str, int, int, int]
@@ -95,11 +96,12 @@ class Archiver:
         jobs = [*(self._job(each) for each in self._forgotten_before(path.name)), self._job(path)]
         for later in self._ready_after(path.name):
             self._job(later, ahead=True)
+        deadline = Deadline(self._patience_seconds)
         try:
             for forgotten in jobs[:-1]:
                 with suppress(Refused):  # told as an alert; the gap is, too, and the newer file has to be safe
-                    self._claim(forgotten.result(self._patience_seconds))
-            kept = jobs[-1].result(self._patience_seconds)
+                    self._claim(forgotten.result(deadline.left_seconds))
+            kept = jobs[-1].result(deadline.left_seconds)
         except TooLate:
             raise Failed(
                 f"{path.name} was not durable within {self._patience_seconds:g} s",

@@ -144,7 +144,6 @@ class Heartbeat:
             beat_at = beat[0] if beat else None
             if sweep:
                 connection.execute(_SWEEP)
-        self._bound(connection, *segment)
         self.pulse = Pulse(
             seen_at=self._now(),
             role="standby" if standby else "primary",
@@ -154,6 +153,7 @@ class Heartbeat:
             replayed_at=replayed_at,
             beat_at=beat_at,
         )
+        self._bound(connection, *segment)
         return not standby
 
     def _bound(self, connection: psycopg.Connection[Any], name: str | None, xid: int, timeout_seconds: float) -> None:
