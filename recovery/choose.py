@@ -152,8 +152,9 @@ def choose(
         raise _retired(target, timeline, short[0][0], retired.why)
     why = "; ".join(refusals[:3]) or "there is no backup"
     hint = "'dr points' shows the windows and gaps; take a backup with 'dr backup', or choose a moment in a window"
-    if short and reached is not None and reached.at is not None:
-        hint += f": the last commit before the gap is of {rfc3339(reached.at)}, so --as-of an earlier one"
+    last = reached.at if reached is not None else None
+    if last is not None and any(backup.ended_at + CLOCK_BOUND < last for backup, _ in short):
+        hint += f": the last commit before the gap is of {rfc3339(last)}, so --as-of an earlier one"
     raise NoPoint(f"no point for {target.text()} on timeline {timeline}: {why}", hint=hint)
 
 

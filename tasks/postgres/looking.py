@@ -160,12 +160,17 @@ def ends_of(
     keys: Keys | None,
     engine: Engine | None = None,
 ) -> tuple[End | None, End | None]:
-    """The end of a timeline's archive; and the end of what can be reached, where a hole parts it from that."""
+    """The end of a timeline's archive; and the end of what can be reached, where a hole parts it from that. WAL before
+    the hole that does not read leaves the second unknown: it is told to people, and no point depends on it."""
     end = end_of(store, archive, timeline, bin_dir=bin_dir, keys=keys, engine=engine)
     hole = hole_behind(archive, backups, timeline) if end is not None else None
     if hole is None:
         return end, None
-    return end, end_of(store, archive, timeline, bin_dir=bin_dir, keys=keys, engine=engine, until_lsn=hole.to_lsn)
+    try:
+        reached = end_of(store, archive, timeline, bin_dir=bin_dir, keys=keys, engine=engine, until_lsn=hole.to_lsn)
+    except DrError:
+        return end, None
+    return end, reached
 
 
 def end_of(

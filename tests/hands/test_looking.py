@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from recovery.choose import End
+from recovery.errors import Failed
 from recovery.point import SEGMENT_BYTES, Backup
 from recovery.value import canonical
+from recovery.wal import Archive, Stretch
 from tasks.dir_store import DirStore
+from tasks.postgres import looking
 from tasks.postgres.looking import Asked, Points, look
 from tasks.postgres.place import Place
 
@@ -61,6 +65,28 @@ def test_with_no_server_a_mark_of_the_newer_timeline_tells_of_it(store: DirStore
     store.put(f"mark/7/00000002/{5 * SEGMENT_BYTES:016X}.json", b"{}")
     assert timeline(store, SILENT) == 2
     assert timeline(store, standing(1)) == 1
+
+
+def test_wal_before_a_hole_that_does_not_read_keeps_nobody_from_the_points(
+    store: DirStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With --as-of a moment well before the hole nothing depends on it."""
+    end = End(lsn=9 * SEGMENT_BYTES, record_lsn=9 * SEGMENT_BYTES - 8)
+
+    def read(*_: object, until_lsn: int | None = None, **__: object) -> End:
+        if until_lsn is None:
+            return end
+        asked.append(until_lsn)
+        raise Failed("it is damaged", hint="see it")
+
+    asked: list[int] = []
+    monkeypatch.setattr(looking, "end_of", read)
+    backups = looking.backups(store)
+    first = backups[0].begin_lsn // SEGMENT_BYTES
+    stretches = (Stretch(timeline=1, first=first, last=first + 2), Stretch(timeline=1, first=first + 4, last=first + 5))
+    holed = Archive(system_id=backups[0].system_id, stretches=stretches)
+    assert looking.ends_of(store, holed, backups, 1, bin_dir=Path("/b"), keys=None) == (end, None)
+    assert asked == [(first + 3) * SEGMENT_BYTES]
 
 
 def test_a_history_alone_never_does_for_a_clone_may_have_written_it(store: DirStore) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recovery.point import SEGMENT_BYTES, Backup
+from recovery.timeline import hole_behind
 from recovery.wal import Archive, Known, Stretch, Switch, files_for, name_of, parse, path_to, reach, windows
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -110,3 +111,41 @@ def test_every_file_that_recovery_reads_inside_the_window_is_there(old: set[int]
         assert set(files_for(path_to(histories, 2), begin * SEG, found.to_lsn)) <= there
         number = parse(found.missing).number  # type: ignore[union-attr]
         assert number * SEG == found.to_lsn
+
+
+def at(number: int, **more: str) -> Backup:
+    return backup(number * SEG, number * SEG + 100, name=f"at-{number}", **more)  # type: ignore[arg-type]
+
+
+def test_without_a_hole_there_is_none() -> None:
+    assert hole_behind(archive((1, 1, 9)), [at(2), at(5)], 1) is None
+
+
+def test_the_newest_backup_that_leads_anywhere_says_where_it_ends() -> None:
+    found = hole_behind(archive((1, 1, 6), (1, 8, 9)), [at(2), at(5)], 1)
+    assert found is not None
+    assert (found.to_lsn, found.missing) == (7 * SEG, "000000010000000000000007")
+
+
+def test_a_hole_before_the_newest_backup_hides_nothing() -> None:
+    assert hole_behind(archive((1, 1, 3), (1, 5, 9)), [at(2), at(6)], 1) is None
+
+
+def test_a_backup_that_is_not_consistent_yet_leads_nowhere() -> None:
+    assert hole_behind(archive((1, 1, 3), (1, 5, 9)), [at(4)], 1) is None
+    found = hole_behind(archive((1, 1, 3), (1, 5, 9)), [at(2), at(4)], 1)
+    assert found is not None
+    assert found.backup == "at-2"
+
+
+def test_along_a_change_of_timeline_it_is_found_too() -> None:
+    ways = archive((1, 1, 6), (2, 8, 9), histories={2: (Switch(timeline=1, lsn=7 * SEG + 50),)})
+    found = hole_behind(ways, [at(2)], 2)
+    assert found is not None
+    assert (found.to_lsn, found.missing) == (7 * SEG, "000000020000000000000007")
+
+
+def test_without_a_backup_or_a_history_there_is_nothing_to_say() -> None:
+    assert hole_behind(archive((1, 1, 3), (1, 5, 9)), [], 1) is None
+    assert hole_behind(archive((1, 1, 9)), [at(2)], 2) is None
+    assert hole_behind(archive((1, 1, 3), (1, 5, 9)), [at(2, system_id="8")], 1) is None
